@@ -22,14 +22,15 @@ static inline size_t cohorti_buffer_len(const struct cohorti_buffer *b)
     return b->tail - b->head;
 }
 
+/** The queued bytes; NULL may stand for none. */
 static inline const uint8_t *cohorti_buffer_data(const struct cohorti_buffer *b)
 {
-    return b->bytes + b->head;
+    return b->bytes == NULL ? NULL : b->bytes + b->head;
 }
 
 /**
  * Make room for `len` bytes at the tail and return where they go in *out; they count once committed.
- * COHORT_EAGAIN: it would exceed the limit. COHORT_ENOMEM. Nothing changed in both cases. len may be 0.
+ * COHORT_EAGAIN: it would exceed the limit. COHORT_ENOMEM. Nothing changed in both cases. len may be 0 (*out may then be NULL).
  */
 COHORT_NODISCARD int cohorti_buffer_reserve(struct cohorti_buffer *b, size_t len, uint8_t **out);
 void cohorti_buffer_commit(struct cohorti_buffer *b, size_t len);

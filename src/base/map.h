@@ -15,9 +15,11 @@ struct cohorti_map {
     struct cohorti_map_node **buckets; /* power of two; starts at `inline_bucket` so that init cannot fail */
     size_t bucket_count;
     size_t count;
+    size_t first_used; /* buckets below are empty; makes taking everything out linear */
     struct cohorti_map_node *inline_bucket;
 };
 
+/** A map must stay where it was initialised. */
 void cohorti_map_init(struct cohorti_map *m, const cohort_allocator *alloc);
 /** Frees the table, not the nodes. */
 void cohorti_map_deinit(struct cohorti_map *m);
@@ -28,7 +30,7 @@ void cohorti_map_remove(struct cohorti_map *m, struct cohorti_map_node *node);
 struct cohorti_map_node *cohorti_map_find(const struct cohorti_map *m, uint64_t hash);
 struct cohorti_map_node *cohorti_map_find_next(const struct cohorti_map_node *node, uint64_t hash);
 /** Some node of the map, or NULL when empty: to take everything out at the end. */
-struct cohorti_map_node *cohorti_map_any(const struct cohorti_map *m);
+struct cohorti_map_node *cohorti_map_any(struct cohorti_map *m);
 
 uint64_t cohorti_hash_bytes(const void *bytes, size_t len);
 uint64_t cohorti_hash_u64(uint64_t v);

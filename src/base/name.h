@@ -13,7 +13,8 @@ bool cohorti_id_valid(const char *s, size_t len);
 bool cohorti_cluster_valid(const char *s, size_t len);
 /** 1..128 printable ASCII characters without space, not starting with '#'. */
 bool cohorti_subject_valid(const char *s, size_t len);
-/** "#<type>", type a decimal number in -2147483648 .. 4294967295 (negative and its unsigned form are the same type). */
+/** "#<type>", type a decimal number in -2147483648 .. 4294967295 (negative and its unsigned form are the same type), without
+ * leading zeros. */
 bool cohorti_subject_raw(const char *s, size_t len, uint32_t *type);
 /** Dotted quad, four decimal numbers 0..255 without leading zeros. */
 bool cohorti_ipv4_valid(const char *s, size_t len);

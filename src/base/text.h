@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Building and reading short texts without stdio: what decides may not link printf. A text that does not fit is cut and
- * marked, never overrun; it is always NUL-terminated. */
+ * marked (it ends in "..." where there is room for that), never overrun; it is always NUL-terminated. */
 #ifndef COHORTI_TEXT_H
 #define COHORTI_TEXT_H
 
@@ -19,7 +19,8 @@ struct cohorti_text {
 void cohorti_text_init(struct cohorti_text *t, char *buffer, size_t cap);
 void cohorti_text_add(struct cohorti_text *t, const char *s);
 void cohorti_text_add_bytes(struct cohorti_text *t, const void *bytes, size_t len);
-/** Bytes from outside: everything but printable ASCII becomes \xNN, at most `max_shown` of them and then "...". */
+/** Bytes from outside, between double quotes which this adds: everything but printable ASCII, the double quote and the backslash
+ * become \xNN; at most `max_shown` bytes of input are shown, and "..." follows the closing quote when there are more. */
 void cohorti_text_add_quoted(struct cohorti_text *t, const void *bytes, size_t len, size_t max_shown);
 void cohorti_text_add_u64(struct cohorti_text *t, uint64_t v);
 void cohorti_text_add_i64(struct cohorti_text *t, int64_t v);
