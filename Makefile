@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The front door. Each target sets up what it needs: packages (scripts/setup), build directory (scripts/configure).
+# The build itself is Meson's: see meson.build.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+MESON ?= $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
+export MESON
+
+.PHONY: build demo test bench install format lint fuzz clean help
+
+build: ## build the library and the cohort binary into build/
+	@scripts/setup build
+	@scripts/configure build
+	@ninja -C build -j $(JOBS)
+
+demo: build ## start a small cluster on this machine, a 2014 node among it, and show it at work
+	@scripts/demo
+
+test: ## run all tests; each part has a time budget (PARTS="unit net" for some of them)
+	@scripts/setup build test
+	@scripts/test $(PARTS)
+
+bench: ## run the benchmarks against the peers to beat
+	@scripts/setup build bench
+	@scripts/configure build-release --prefix=$(PREFIX) -Dbench=true
+	@ninja -C build-release -j $(JOBS)
+	@$(MESON) test -C build-release --no-rebuild --benchmark --verbose
+
+install: ## install a release build; PREFIX=/usr/local DESTDIR=
+	@scripts/setup build
+	@scripts/configure build-release --prefix=$(PREFIX)
+	@ninja -C build-release -j $(JOBS)
+	@$(MESON) install -C build-release --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+format: ## format the C sources in place
+	@scripts/setup lint
+	@scripts/format
+
+lint: build ## check the format, then run clang-tidy
+	@scripts/setup lint
+	@scripts/format --check
+	@scripts/lint
+
+fuzz: ## run each fuzz target for FUZZ_SECONDS
+	@scripts/setup build fuzz
+	@scripts/configure build-fuzz
+	@ninja -C build-fuzz -j $(JOBS)
+	@scripts/fuzz build-fuzz $(FUZZ_SECONDS)
+
+clean: ## remove all build directories
+	rm -rf build build-asan build-tsan build-release build-fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
