@@ -46,6 +46,7 @@ uint32_t cohorti_type_subject(enum cohorti_kind kind, uint32_t number);
 unsigned cohorti_type_kind(uint32_t type);
 uint32_t cohorti_type_number(uint32_t type);
 uint32_t cohorti_type_control(enum cohorti_control_code code);
+/** Code of a control type; 0, which is none, when a bit that must be zero is not. */
 uint16_t cohorti_type_code(uint32_t type);
 
 /** WELCOME: u16 version. Sent by each end once it admitted the other's HELLO; bytes after are ignored. */
@@ -56,7 +57,7 @@ struct cohorti_welcome {
 struct cohorti_refuse {
     int reason;     /* COHORT_E...; a number we do not know comes out as COHORT_EREMOTE */
     uint64_t value; /* for ESTALE: the highest incarnation seen */
-    char text[COHORTI_REFUSE_TEXT_BYTES_MAX + 1]; /* from the peer: printable ASCII only, the rest replaced by '?' */
+    char text[COHORTI_REFUSE_TEXT_BYTES_MAX + 1]; /* from the peer: printable ASCII only, the rest replaced by '?', cut to fit */
 };
 /** SUBJECT: u32 number | name, not terminated. Precedes the first frame that uses the number. Numbers count up from 0. */
 struct cohorti_subject {
@@ -67,7 +68,7 @@ struct cohorti_subject {
 #define COHORTI_CONTROL_BYTES_MAX 512 /* data of any control frame above */
 
 /* Encoders write the data of the frame, without header. COHORT_ESIZE when cap is too small.
- * Decoders: COHORT_EPROTOCOL when it is not one. */
+ * Decoders: COHORT_EPROTOCOL when it is not one; *out is then not to be used. */
 COHORT_NODISCARD int cohorti_welcome_encode(const struct cohorti_welcome *in, uint8_t *out, size_t cap, size_t *len);
 COHORT_NODISCARD int cohorti_welcome_decode(const void *data, size_t len, struct cohorti_welcome *out);
 COHORT_NODISCARD int cohorti_refuse_encode(const struct cohorti_refuse *in, uint8_t *out, size_t cap, size_t *len);

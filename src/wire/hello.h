@@ -30,14 +30,16 @@ struct cohorti_hello {
 
 /**
  * Write the data of a HELLO (without frame header). An ip that is not IPv4 is written as the placeholder with addr=.
- * Keys whose value is empty or zero are left out, except inc. COHORT_ESIZE when cap is too small.
+ * Keys whose value is empty or zero are left out, except inc. COHORT_ESIZE when cap is too small; COHORT_EADDR when a legacy
+ * HELLO would need addr=.
  */
 COHORT_NODISCARD int cohorti_hello_encode(const struct cohorti_hello *hello, uint8_t *out, size_t cap, size_t *len);
 
 /**
  * Read the data of a HELLO. Three fields, or a fourth that does not start with "cohort/": legacy. Unknown keys of the
- * extension are skipped; a known key twice is an error. A legacy ip must be IPv4; port 1..65535; "127.0.1.1/32" is not an ip.
- * COHORT_EHELLO: `why` says what is wrong and shows the offending value.
+ * extension are skipped; a known key twice is an error, and so is a missing inc. The second field must be IPv4, with or without
+ * extension; port 1..65535; "127.0.1.1/32" is not an ip.
+ * COHORT_EHELLO: `why`, unless NULL, says what is wrong and shows the offending value; *out is not to be used.
  */
 COHORT_NODISCARD int cohorti_hello_decode(const void *data, size_t len, struct cohorti_hello *out, struct cohorti_text *why);
 

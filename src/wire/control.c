@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The type space between cohort nodes, and the data of WELCOME, REFUSE and SUBJECT. Encoders are given what we made and assert
+ * it; decoders are given what a peer made and reject it. Whether a frame may come at this moment, and whether its version or
+ * number is one we want, is for the link to say.
+ */
+#include "wire/control.h"
+
+#include "base/cursor.h"
+#include "base/name.h"
+
+#include <assert.h>
+#include <limits.h>
+#include <string.h>
+
+#define SUBJECT_BIT UINT32_C(0x80000000)
+#define CONTROL_BITS UINT32_C(0xc0000000)
+#define CONTROL_RESERVED UINT32_C(0x1fff0000)
+#define KIND_SHIFT 27
+#define KIND_MASK UINT32_C(7)
+
+enum cohorti_type_class cohorti_type_class(uint32_t type)
+{
+    if ((type & SUBJECT_BIT) == 0) {
+        return COHORTI_TYPE_RAW;
+    }
+    return (type & CONTROL_BITS) == CONTROL_BITS ? COHORTI_TYPE_CONTROL : COHORTI_TYPE_SUBJECT;
+}
+
+uint32_t cohorti_type_subject(enum cohorti_kind kind, uint32_t number)
+{
+    assert((uint32_t)kind <= KIND_MASK && number <= COHORTI_SUBJECT_NUMBER_MAX);
+    return SUBJECT_BIT | (uint32_t)kind << KIND_SHIFT | number;
+}
+
+unsigned cohorti_type_kind(uint32_t type)
+{
+    return type >> KIND_SHIFT & KIND_MASK;
+}
+
+uint32_t cohorti_type_number(uint32_t type)
+{
+    return type & COHORTI_SUBJECT_NUMBER_MAX;
+}
+
+uint32_t cohorti_type_control(enum cohorti_control_code code)
+{
+    return CONTROL_BITS | (uint32_t)code;
+}
+
+uint16_t cohorti_type_code(uint32_t type)
+{
+    return (type & CONTROL_RESERVED) == 0 ? (uint16_t)type : 0;
+}
+
+static int written(const struct cohorti_writer *w, size_t *len)
+{
+    if (w->failed) {
+        return COHORT_ESIZE;
+    }
+    *len = cohorti_writer_len(w);
+    return COHORT_OK;
+}
+
+int cohorti_welcome_encode(const struct cohorti_welcome *in, uint8_t *out, size_t cap, size_t *len)
+{
+    struct cohorti_writer w;
+    cohorti_writer_init(&w, out, cap);
+    cohorti_write_u16(&w, in->version);
+    return written(&w, len);
+}
+
+int cohorti_welcome_decode(const void *data, size_t len, struct cohorti_welcome *out)
+{
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, data, len);
+    out->version = cohorti_read_u16(&r);
+    return r.failed ? COHORT_EPROTOCOL : COHORT_OK;
+}
+
+int cohorti_refuse_encode(const struct cohorti_refuse *in, uint8_t *out, size_t cap, size_t *len)
+{
+    struct cohorti_writer w;
+    assert(in->reason < 0 && in->reason > INT_MIN);
+    cohorti_writer_init(&w, out, cap);
+    cohorti_write_u32(&w, (uint32_t)-in->reason);
+    cohorti_write_u64(&w, in->value);
+    cohorti_write_bytes(&w, in->text, strlen(in->text));
+    return written(&w, len);
+}
+
+/* Error numbers are only ever added, so a newer peer may have one we lack. */
+static int reason_from_wire(uint32_t number)
+{
+    if (number > INT_MAX || cohort_error_scope_of(-(int)number) == COHORT_SCOPE_NONE) {
+        return COHORT_EREMOTE;
+    }
+    return -(int)number;
+}
+
+int cohorti_refuse_decode(const void *data, size_t len, struct cohorti_refuse *out)
+{
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, data, len);
+    out->reason = reason_from_wire(cohorti_read_u32(&r));
+    out->value = cohorti_read_u64(&r);
+    if (r.failed) {
+        return COHORT_EPROTOCOL;
+    }
+    size_t text_len = cohorti_reader_left(&r);
+    if (text_len > COHORTI_REFUSE_TEXT_BYTES_MAX) {
+        text_len = COHORTI_REFUSE_TEXT_BYTES_MAX;
+    }
+    const uint8_t *text = cohorti_read_bytes(&r, text_len);
+    for (size_t i = 0; i < text_len; i++) {
+        out->text[i] = text[i] >= 0x20 && text[i] < 0x7f ? (char)text[i] : '?';
+    }
+    out->text[text_len] = '\0';
+    return COHORT_OK;
+}
+
+int cohorti_subject_encode(const struct cohorti_subject *in, uint8_t *out, size_t cap, size_t *len)
+{
+    struct cohorti_writer w;
+    assert(in->number <= COHORTI_SUBJECT_NUMBER_MAX && cohorti_subject_valid(in->name, strlen(in->name)));
+    cohorti_writer_init(&w, out, cap);
+    cohorti_write_u32(&w, in->number);
+    cohorti_write_bytes(&w, in->name, strlen(in->name));
+    return written(&w, len);
+}
+
+int cohorti_subject_decode(const void *data, size_t len, struct cohorti_subject *out)
+{
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, data, len);
+    out->number = cohorti_read_u32(&r);
+    size_t name_len = cohorti_reader_left(&r);
+    const uint8_t *name = cohorti_read_bytes(&r, name_len);
+    if (name == NULL || out->number > COHORTI_SUBJECT_NUMBER_MAX || !cohorti_subject_valid((const char *)name, name_len)) {
+        return COHORT_EPROTOCOL;
+    }
+    memcpy(out->name, name, name_len);
+    out->name[name_len] = '\0';
+    return COHORT_OK;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The seed's TLV frame, one at a time (cohort_frame_*) and out of a stream that arrives in pieces (frame_reader).
+ *
+ * States of a reader, told by partial_len and partial_need:
+ *   between frames   partial_len == 0                        frames are views into the piece
+ *   in a header      0 < partial_len < 16, partial_need == 0   its bytes are in header[]
+ *   in a frame       partial_need > partial_len >= 16          its bytes are in partial
+ *   frame given      partial_out                             partial holds the frame the caller is looking at
+ *   failed           failed != 0                             for ever; deinit is all that is left
+ *
+ * Invariants: memory is held only in "in a frame" and "frame given", and is asked for only after marker and length passed;
+ * when next() gives 0 the piece is used up. What a type means, and which lengths a type may have, is not known here.
+ */
+#include "wire/frame.h"
+
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define TYPE_AT 8
+#define LENGTH_AT 12
+
+static const uint8_t marker[TYPE_AT] = {0xfe, 0xed, 0xca, 0xfe, 0xca, 0xfe, 0xfe, 0xed};
+
+/* These two run once a frame, millions of times a second, on 16 bytes already known to be there: shifts, which compile to one
+ * load or store each, rather than a cursor's checks. */
+static uint32_t load_u32(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+static void store_u32(uint8_t *at, uint32_t v)
+{
+    at[0] = (uint8_t)(v >> 24);
+    at[1] = (uint8_t)(v >> 16);
+    at[2] = (uint8_t)(v >> 8);
+    at[3] = (uint8_t)v;
+}
+
+int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, cohort_frame *frame, size_t *consumed,
+                        size_t *needed)
+{
+    *consumed = 0;
+    *needed = COHORT_FRAME_HEADER_BYTES;
+    if (len > 0 && memcmp(bytes, marker, len < sizeof(marker) ? len : sizeof(marker)) != 0) {
+        return COHORT_EMARKER;
+    }
+    if (len < COHORT_FRAME_HEADER_BYTES) {
+        return COHORT_OK;
+    }
+    uint32_t frame_len = load_u32(bytes + LENGTH_AT);
+    /* A negative length of the seed is a very large one here, so one comparison covers both. */
+    if (frame_len < COHORT_FRAME_HEADER_BYTES || frame_len > limit_bytes) {
+        return COHORT_ELENGTH;
+    }
+    *needed = frame_len;
+    if (len < frame_len) {
+        return COHORT_OK;
+    }
+    frame->type = load_u32(bytes + TYPE_AT);
+    frame->data = bytes + COHORT_FRAME_HEADER_BYTES;
+    frame->data_len = frame_len - COHORT_FRAME_HEADER_BYTES;
+    *consumed = frame_len;
+    return COHORT_OK;
+}
+
+void cohort_frame_encode_header(uint8_t out[COHORT_FRAME_HEADER_BYTES], uint32_t type, size_t data_len)
+{
+    assert(data_len <= UINT32_MAX - COHORT_FRAME_HEADER_BYTES);
+    memcpy(out, marker, sizeof(marker));
+    store_u32(out + TYPE_AT, type);
+    store_u32(out + LENGTH_AT, (uint32_t)(data_len + COHORT_FRAME_HEADER_BYTES));
+}
+
+void cohorti_frame_reader_init(struct cohorti_frame_reader *r, const cohort_allocator *alloc, size_t limit_bytes)
+{
+    assert(limit_bytes >= COHORT_FRAME_HEADER_BYTES);
+    memset(r, 0, sizeof(*r));
+    r->alloc = alloc;
+    r->limit_bytes = limit_bytes;
+}
+
+static void drop_partial(struct cohorti_frame_reader *r)
+{
+    cohorti_release(r->alloc, r->partial);
+    r->partial = NULL;
+    r->partial_len = 0;
+    r->partial_need = 0;
+    r->partial_out = false;
+}
+
+void cohorti_frame_reader_deinit(struct cohorti_frame_reader *r)
+{
+    drop_partial(r);
+    r->piece = NULL;
+    r->piece_len = 0;
+}
+
+void cohorti_frame_reader_feed(struct cohorti_frame_reader *r, const void *bytes, size_t len)
+{
+    r->piece = bytes;
+    r->piece_len = len;
+}
+
+/* Nothing is given after an error, so nothing is worth keeping either. */
+static int fail(struct cohorti_frame_reader *r, int code)
+{
+    drop_partial(r);
+    r->failed = code;
+    return code;
+}
+
+/* Move bytes of the piece to `to` until the frame in the making has `want` of them or the piece is used up. */
+static void take(struct cohorti_frame_reader *r, uint8_t *to, size_t want)
+{
+    size_t missing = want - r->partial_len;
+    size_t taken = r->piece_len < missing ? r->piece_len : missing;
+    if (taken > 0) {
+        memcpy(to + r->partial_len, r->piece, taken);
+        r->piece += taken;
+        r->piece_len -= taken;
+        r->partial_len += taken;
+    }
+}
+
+/* The next frame lies whole in the piece: 1. Otherwise 0, with what to gather in partial_need, or an error. */
+static int next_from_piece(struct cohorti_frame_reader *r, cohort_frame *out, size_t *needed)
+{
+    size_t consumed;
+    int rc = cohort_frame_decode(r->piece, r->piece_len, r->limit_bytes, out, &consumed, needed);
+    if (rc != COHORT_OK) {
+        return rc;
+    }
+    r->piece += consumed;
+    r->piece_len -= consumed;
+    return consumed > 0 ? 1 : 0;
+}
+
+/* Gather the header of a straddling frame: 1 when it is there and passed. */
+static int gather_header(struct cohorti_frame_reader *r, size_t *needed)
+{
+    cohort_frame ignored;
+    size_t consumed;
+    take(r, r->header, COHORT_FRAME_HEADER_BYTES);
+    int rc = cohort_frame_decode(r->header, r->partial_len, r->limit_bytes, &ignored, &consumed, needed);
+    if (rc != COHORT_OK) {
+        return rc;
+    }
+    return r->partial_len == COHORT_FRAME_HEADER_BYTES ? 1 : 0;
+}
+
+/* The header in header[] passed: make room for the whole frame behind it. */
+static int begin_partial(struct cohorti_frame_reader *r, size_t needed)
+{
+    r->partial = cohorti_alloc(r->alloc, needed);
+    if (r->partial == NULL) {
+        return COHORT_ENOMEM;
+    }
+    memcpy(r->partial, r->header, COHORT_FRAME_HEADER_BYTES);
+    r->partial_need = needed;
+    return COHORT_OK;
+}
+
+static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
+{
+    if (r->partial_need == 0) {
+        size_t needed;
+        int rc = gather_header(r, &needed);
+        if (rc == 1) {
+            rc = begin_partial(r, needed);
+        } else if (rc == 0) {
+            return 0;
+        }
+        if (rc != COHORT_OK) {
+            return rc;
+        }
+    }
+    take(r, r->partial, r->partial_need);
+    if (r->partial_len < r->partial_need) {
+        return 0;
+    }
+    size_t consumed, needed;
+    int rc = cohort_frame_decode(r->partial, r->partial_len, r->partial_need, out, &consumed, &needed);
+    assert(rc == COHORT_OK && consumed == r->partial_need);
+    (void)rc;
+    r->partial_out = true;
+    return 1;
+}
+
+int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out)
+{
+    if (r->failed != 0) {
+        return r->failed;
+    }
+    if (r->partial_out) {
+        drop_partial(r);
+    }
+    int rc = 0;
+    if (r->piece_len > 0) {
+        size_t needed;
+        if (r->partial_len == 0) {
+            rc = next_from_piece(r, out, &needed);
+        }
+        if (rc == 0) {
+            rc = next_straddling(r, out);
+        }
+    }
+    if (rc < 0) {
+        return fail(r, rc);
+    }
+    r->frames += (uint64_t)rc;
+    return rc;
+}
+
+size_t cohorti_frame_reader_unread(const struct cohorti_frame_reader *r, const uint8_t **bytes)
+{
+    *bytes = r->piece;
+    return r->piece_len;
+}
