@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the files of the cluster share: cluster.c (life, timers), cluster_member.c (members), cluster_link.c (links). */
+#ifndef COHORTI_CORE_CLUSTER_INTERNAL_H
+#define COHORTI_CORE_CLUSTER_INTERNAL_H
+
+#include "core/cluster.h"
+
+enum cohorti_cluster_timer {
+    COHORTI_TIMER_LINK = 0,
+    COHORTI_TIMER_DIAL = 1,
+};
+
+struct cohorti_member {
+    cohort_member public; /* id, address, state, incarnation: what the world sees */
+    bool configured;      /* by definition or add(): its address is ours to set, not its HELLO's */
+    bool met;             /* a link to it was open in our life */
+    uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
+    struct cohorti_dialler dialler;
+    struct cohorti_timer dial_timer;
+    struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
+};
+
+enum cohorti_cluster_link_state {
+    COHORTI_CLUSTER_LINK_DIALLING,
+    COHORTI_CLUSTER_LINK_GREETING,
+    COHORTI_CLUSTER_LINK_ADMITTED,
+    COHORTI_CLUSTER_LINK_READY, /* welcomed both ways; waits for the OPEN link it replaces to be gone */
+    COHORTI_CLUSTER_LINK_OPEN,
+    COHORTI_CLUSTER_LINK_CLOSING,
+};
+
+struct cohorti_cluster_link {
+    struct cohorti_map_node node;
+    uint64_t number;
+    enum cohorti_cluster_link_state state;
+    bool dialled;
+    bool legacy;
+    bool was_open;
+    bool refused; /* by either end, for a reason that stays: the dialler backs off */
+    bool redundant; /* ended only because another link is there: no failure */
+    uint32_t attempt;
+    uint64_t incarnation;          /* of the peer, as it greeted here */
+    struct cohorti_member *member; /* NULL for a stranger, and once the member is removed */
+    struct cohorti_list of_member; /* member->links */
+    struct cohorti_list of_strangers;
+    struct cohorti_timer timer; /* connect timeout, then handshake deadline */
+};
+
+/* cluster_member.c */
+struct cohorti_member *cohorti_member_find(const struct cohorti_cluster *c, const char *id);
+/* A new INACTIVE member, ADDED pushed. Effects must be reserved. COHORT_ENOMEM, COHORT_ELIMIT. */
+COHORT_NODISCARD int cohorti_member_new(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port,
+                                        struct cohorti_member **out);
+bool cohorti_member_removed_before(const struct cohorti_cluster *c, const char *id);
+void cohorti_member_event(struct cohorti_cluster *c, struct cohorti_member *m, cohort_event_type type, int reason);
+void cohorti_member_update(struct cohorti_cluster *c, struct cohorti_member *m); /* publish without an event */
+void cohorti_member_activate(struct cohorti_cluster *c, struct cohorti_member *m);
+void cohorti_member_deactivate(struct cohorti_cluster *c, struct cohorti_member *m, int reason);
+
+/* cluster_link.c */
+struct cohorti_cluster_link *cohorti_cluster_link_find(const struct cohorti_cluster *c, uint64_t number);
+/* Room for its effects is made; NULL without memory. Bound to nobody. */
+struct cohorti_cluster_link *cohorti_cluster_link_new(struct cohorti_cluster *c, enum cohorti_cluster_link_state state);
+void cohorti_cluster_link_free(struct cohorti_cluster *c, struct cohorti_cluster_link *link);
+/* Ask the shell to close it; harmless when that was asked before. */
+void cohorti_cluster_link_close(struct cohorti_cluster *c, struct cohorti_cluster_link *link, int code);
+/* Dial now, or set the timer for it, or neither because a link stands or comes. */
+void cohorti_cluster_schedule(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
+void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
+
+#endif

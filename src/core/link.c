@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Reads frames, checks that each is allowed in the state the link is in, and gives events.
+ *
+ * Invariants: exactly one HELLO, and it is the first frame; between admit and open a cohort peer may send nothing but WELCOME,
+ * REFUSE or LEAVE; no allocation is larger than a frame within limits, the subject table within limits, or a handshake piece.
+ * It does not know who else is connected, does not write, and has no clock.
+ */
+#include "core/link.h"
+
+#include "base/alloc.h"
+#include "base/name.h"
+#include "base/text.h"
+
+#include <assert.h>
+#include <string.h>
+
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, const struct cohorti_link_limits *limits)
+{
+    memset(link, 0, sizeof *link);
+    link->alloc = alloc;
+    link->limits = *limits;
+    link->state = COHORTI_LINK_GREETING;
+    cohorti_frame_reader_init(&link->reader, alloc, COHORT_FRAME_HEADER_BYTES + COHORTI_HELLO_BYTES_MAX);
+}
+
+void cohorti_link_deinit(struct cohorti_link *link)
+{
+    cohorti_frame_reader_deinit(&link->reader);
+    for (uint32_t i = 0; i < link->subject_count; i++) {
+        cohorti_release(link->alloc, link->subjects[i]);
+    }
+    cohorti_release(link->alloc, link->subjects);
+    cohorti_release(link->alloc, link->held);
+    cohorti_release(link->alloc, link->feeding);
+    memset(link, 0, sizeof *link);
+    link->state = COHORTI_LINK_CLOSED;
+}
+
+bool cohorti_link_is_open(const struct cohorti_link *link)
+{
+    return link->state == COHORTI_LINK_OPEN;
+}
+
+static bool waits_for_decision(const struct cohorti_link *link)
+{
+    return link->state == COHORTI_LINK_GREETED || link->state == COHORTI_LINK_WELCOMED;
+}
+
+/* A failed link has no more events than this one. `detail` may be written by the caller before. */
+static bool fail(struct cohorti_link *link, struct cohorti_link_event *event, int code)
+{
+    link->state = COHORTI_LINK_CLOSED;
+    event->type = COHORTI_LINK_EVENT_FAILED;
+    event->code = code;
+    return true;
+}
+
+static struct cohorti_text detail(struct cohorti_link *link)
+{
+    struct cohorti_text t;
+    cohorti_text_init(&t, link->detail, sizeof link->detail);
+    return t;
+}
+
+static bool fail_with_type(struct cohorti_link *link, struct cohorti_link_event *event, int code, const char *what, uint32_t type)
+{
+    struct cohorti_text t = detail(link);
+    cohorti_text_add(&t, what);
+    cohorti_text_add(&t, " (type ");
+    cohorti_text_add_i64(&t, (int32_t)type);
+    cohorti_text_add(&t, ")");
+    return fail(link, event, code);
+}
+
+void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len)
+{
+    link->bytes_in += len;
+    if (link->state == COHORTI_LINK_CLOSED) {
+        return;
+    }
+    assert(!waits_for_decision(link)); /* the caller stops reading while we wait */
+    cohorti_frame_reader_feed(&link->reader, bytes, len);
+}
+
+/* ---- frames of the handshake --------------------------------------------------------------------------------------- */
+
+static bool on_hello(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    if (frame->type != COHORT_TYPE_HELLO) {
+        return fail_with_type(link, event, COHORT_ENOHELLO, "expected HELLO, got another frame", frame->type);
+    }
+    struct cohorti_text why = detail(link);
+    int status = cohorti_hello_decode(frame->data, frame->data_len, &link->peer, &why);
+    if (status != COHORT_OK) {
+        return fail(link, event, status);
+    }
+    link->detail[0] = '\0';
+    link->state = COHORTI_LINK_GREETED;
+    event->type = COHORTI_LINK_EVENT_HELLO;
+    return true;
+}
+
+static bool on_welcome(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    struct cohorti_welcome welcome;
+    int status = cohorti_welcome_decode(frame->data, frame->data_len, &welcome);
+    if (status != COHORT_OK || link->state != COHORTI_LINK_ADMITTED) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "WELCOME malformed or out of place", frame->type);
+    }
+    if (welcome.version < link->peer.version_min || welcome.version > link->peer.version_max ||
+        welcome.version > COHORTI_PROTOCOL_VERSION) {
+        struct cohorti_text t = detail(link);
+        cohorti_text_add(&t, "WELCOME with version ");
+        cohorti_text_add_u64(&t, welcome.version);
+        return fail(link, event, COHORT_EVERSION);
+    }
+    link->version = welcome.version;
+    link->state = COHORTI_LINK_WELCOMED;
+    event->type = COHORTI_LINK_EVENT_WELCOME;
+    return true;
+}
+
+static bool on_refuse(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    if (cohorti_refuse_decode(frame->data, frame->data_len, &event->refuse) != COHORT_OK) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "malformed REFUSE", frame->type);
+    }
+    link->state = COHORTI_LINK_CLOSED;
+    event->type = COHORTI_LINK_EVENT_REFUSE;
+    event->code = event->refuse.reason;
+    return true;
+}
+
+/* ---- frames of an open link ---------------------------------------------------------------------------------------- */
+
+static bool grow_subjects(struct cohorti_link *link)
+{
+    if (link->subject_count < link->subject_cap) {
+        return true;
+    }
+    uint32_t cap = link->subject_cap == 0 ? 8 : link->subject_cap * 2;
+    char **grown = cohorti_realloc(link->alloc, link->subjects, cap * sizeof *grown);
+    if (grown == NULL) {
+        return false;
+    }
+    link->subjects = grown;
+    link->subject_cap = cap;
+    return true;
+}
+
+/* Numbers count up from 0, so the table has no holes and a peer cannot make it larger than what it sent. */
+static int announce_subject(struct cohorti_link *link, const cohort_frame *frame)
+{
+    struct cohorti_subject subject;
+    int status = cohorti_subject_decode(frame->data, frame->data_len, &subject);
+    if (status != COHORT_OK || subject.number != link->subject_count) {
+        return COHORT_EPROTOCOL;
+    }
+    if (link->subject_count >= link->limits.subjects_max) {
+        return COHORT_ELIMIT;
+    }
+    size_t size = strlen(subject.name) + 1;
+    char *name = cohorti_alloc(link->alloc, size);
+    if (name == NULL || !grow_subjects(link)) {
+        cohorti_release(link->alloc, name);
+        return COHORT_ENOMEM;
+    }
+    memcpy(name, subject.name, size);
+    link->subjects[link->subject_count++] = name;
+    return COHORT_OK;
+}
+
+/* True when there is an event; false when the frame was taken silently. */
+static bool on_control(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    switch (cohorti_type_code(frame->type)) {
+    case COHORTI_CONTROL_WELCOME:
+        return on_welcome(link, frame, event);
+    case COHORTI_CONTROL_REFUSE:
+        return on_refuse(link, frame, event);
+    case COHORTI_CONTROL_LEAVE:
+        link->state = COHORTI_LINK_CLOSED;
+        event->type = COHORTI_LINK_EVENT_LEAVE;
+        event->code = COHORT_ELEFT;
+        return true;
+    case COHORTI_CONTROL_SUBJECT: {
+        int status = link->state == COHORTI_LINK_OPEN ? announce_subject(link, frame) : COHORT_EPROTOCOL;
+        return status == COHORT_OK ? false : fail_with_type(link, event, status, "cannot take this SUBJECT", frame->type);
+    }
+    default:
+        if ((frame->type & COHORTI_CONTROL_OPTIONAL) != 0) {
+            return false;
+        }
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "unknown control frame", frame->type);
+    }
+}
+
+static bool on_subject_frame(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    uint32_t number = cohorti_type_number(frame->type);
+    if (cohorti_type_kind(frame->type) != COHORTI_KIND_MESSAGE) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "frame kind not known to this version", frame->type);
+    }
+    if (number >= link->subject_count) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "message on a subject never announced", frame->type);
+    }
+    event->type = COHORTI_LINK_EVENT_MESSAGE;
+    event->subject = link->subjects[number];
+    return true;
+}
+
+/* True when there is an event. */
+static bool on_frame(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    if (link->state == COHORTI_LINK_GREETING) {
+        return on_hello(link, frame, event);
+    }
+    if (frame->type == COHORT_TYPE_HELLO) {
+        return fail_with_type(link, event, COHORT_EHELLOTWICE, "second HELLO", frame->type);
+    }
+    event->data = frame->data;
+    event->data_len = frame->data_len;
+    enum cohorti_type_class class = link->peer.extended ? cohorti_type_class(frame->type) : COHORTI_TYPE_RAW;
+    if (class == COHORTI_TYPE_CONTROL) {
+        return on_control(link, frame, event);
+    }
+    if (link->state != COHORTI_LINK_OPEN) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before WELCOME", frame->type);
+    }
+    if (class == COHORTI_TYPE_SUBJECT) {
+        return on_subject_frame(link, frame, event);
+    }
+    event->type = frame->type == COHORT_TYPE_ECHO ? COHORTI_LINK_EVENT_ECHO : COHORTI_LINK_EVENT_RAW;
+    event->raw_type = frame->type;
+    return true;
+}
+
+/* ---- waiting for a decision ---------------------------------------------------------------------------------------- */
+
+/* The piece goes away when poll() gives nothing, so what is unread must be ours. Bounded: strangers are read in pieces of
+ * COHORTI_HANDSHAKE_PIECE_BYTES. */
+static bool hold(struct cohorti_link *link, struct cohorti_link_event *event)
+{
+    const uint8_t *unread = NULL;
+    size_t len = cohorti_frame_reader_unread(&link->reader, &unread);
+    if (len == 0 || link->held != NULL) {
+        return false;
+    }
+    link->held = cohorti_alloc(link->alloc, len);
+    if (link->held == NULL) {
+        return fail(link, event, COHORT_ENOMEM);
+    }
+    memcpy(link->held, unread, len);
+    link->held_len = len;
+    cohorti_frame_reader_feed(&link->reader, NULL, 0);
+    cohorti_release(link->alloc, link->feeding);
+    link->feeding = NULL;
+    return false;
+}
+
+static void feed_held(struct cohorti_link *link)
+{
+    if (link->held == NULL) {
+        return;
+    }
+    cohorti_release(link->alloc, link->feeding);
+    link->feeding = link->held;
+    link->held = NULL;
+    cohorti_frame_reader_feed(&link->reader, link->feeding, link->held_len);
+}
+
+bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *event)
+{
+    memset(event, 0, offsetof(struct cohorti_link_event, refuse));
+    event->code = COHORT_OK;
+    for (;;) {
+        if (link->state == COHORTI_LINK_CLOSED) {
+            return false;
+        }
+        if (waits_for_decision(link)) {
+            return hold(link, event);
+        }
+        cohort_frame frame;
+        int got = cohorti_frame_reader_next(&link->reader, &frame);
+        if (got < 0) {
+            return fail(link, event, got);
+        }
+        if (got == 0) {
+            cohorti_release(link->alloc, link->feeding);
+            link->feeding = NULL;
+            return false;
+        }
+        if (on_frame(link, &frame, event)) {
+            return true;
+        }
+    }
+}
+
+/* ---- decisions ----------------------------------------------------------------------------------------------------- */
+
+void cohorti_link_admit(struct cohorti_link *link)
+{
+    if (link->state != COHORTI_LINK_GREETED) {
+        return;
+    }
+    if (!link->peer.extended) {
+        link->state = COHORTI_LINK_WELCOMED;
+        return;
+    }
+    link->reader.limit_bytes = COHORT_FRAME_HEADER_BYTES + COHORTI_CONTROL_BYTES_MAX;
+    link->state = COHORTI_LINK_ADMITTED;
+    feed_held(link);
+}
+
+/* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: our own limit holds for both. */
+void cohorti_link_open(struct cohorti_link *link)
+{
+    if (link->state != COHORTI_LINK_WELCOMED) {
+        return;
+    }
+    link->reader.limit_bytes = COHORT_FRAME_HEADER_BYTES + link->limits.message_bytes_max;
+    if (link->reader.limit_bytes < COHORT_FRAME_LEGACY_BYTES_MAX) {
+        link->reader.limit_bytes = COHORT_FRAME_LEGACY_BYTES_MAX;
+    }
+    link->state = COHORTI_LINK_OPEN;
+    feed_held(link);
+}
+
+void cohorti_link_close(struct cohorti_link *link)
+{
+    link->state = COHORTI_LINK_CLOSED;
+}

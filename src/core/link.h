@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * link: the receiving side of one TCP connection, from its first byte to its last.
+ *
+ *   GREETING --HELLO--> GREETED --admit--> ADMITTED --WELCOME--> WELCOMED --open--> OPEN
+ *                          |  a legacy peer sends no WELCOME: admit leads to WELCOMED at once
+ *                          '--refuse, or any error--> CLOSED
+ *
+ * In GREETED and WELCOMED the link waits for a decision that is not its own (is this peer admitted? is this the link to
+ * keep?), so poll() gives nothing and the bytes behind are kept. It decides nothing about membership and writes nothing:
+ * what it gives are events, what the other side of the connection sends is sender.h.
+ */
+#ifndef COHORTI_CORE_LINK_H
+#define COHORTI_CORE_LINK_H
+
+#include "wire/control.h"
+#include "wire/frame.h"
+#include "wire/hello.h"
+
+enum cohorti_link_state {
+    COHORTI_LINK_GREETING,
+    COHORTI_LINK_GREETED,
+    COHORTI_LINK_ADMITTED,
+    COHORTI_LINK_WELCOMED,
+    COHORTI_LINK_OPEN,
+    COHORTI_LINK_CLOSED,
+};
+
+enum cohorti_link_event_type {
+    COHORTI_LINK_EVENT_HELLO,   /* link->peer is filled; waits for admit() or close() */
+    COHORTI_LINK_EVENT_WELCOME, /* waits for open() or close() */
+    COHORTI_LINK_EVENT_REFUSE,  /* the peer refused us: refuse; CLOSED */
+    COHORTI_LINK_EVENT_LEAVE,   /* the peer says goodbye; CLOSED */
+    COHORTI_LINK_EVENT_ECHO,    /* data */
+    COHORTI_LINK_EVENT_RAW,     /* type, data */
+    COHORTI_LINK_EVENT_MESSAGE, /* subject, data */
+    COHORTI_LINK_EVENT_FAILED,  /* code, and link->detail says what was met; CLOSED */
+};
+
+struct cohorti_link_event {
+    enum cohorti_link_event_type type;
+    uint32_t raw_type;
+    const char *subject; /* valid while the link is */
+    const void *data;    /* valid until the next poll() */
+    size_t data_len;
+    struct cohorti_refuse refuse;
+    int code;
+};
+
+struct cohorti_link_limits {
+    size_t message_bytes_max;
+    uint32_t subjects_max;
+};
+
+struct cohorti_link {
+    const cohort_allocator *alloc;
+    struct cohorti_link_limits limits;
+    enum cohorti_link_state state;
+    struct cohorti_frame_reader reader;
+    struct cohorti_hello peer; /* from GREETED on */
+    uint16_t version;          /* in force, from WELCOMED on; 0 with a legacy peer */
+
+    char **subjects; /* names the peer announced, by number */
+    uint32_t subject_count, subject_cap;
+
+    uint8_t *held; /* bytes that came while waiting for a decision */
+    size_t held_len;
+    uint8_t *feeding; /* the held bytes being read again */
+
+    uint64_t bytes_in;
+    char detail[256]; /* of the failure; one line */
+};
+
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, const struct cohorti_link_limits *limits);
+void cohorti_link_deinit(struct cohorti_link *link);
+
+/** Hand over bytes received; then poll() until it gives nothing, before the bytes go away. */
+void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len);
+
+/** Next event, or false: nothing more until more bytes or a decision come. Bytes not read yet are then kept by the link. */
+bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *event);
+
+/** GREETED: the peer is admitted. poll() again afterwards. */
+void cohorti_link_admit(struct cohorti_link *link);
+/** WELCOMED: this is the link to use. poll() again afterwards. */
+void cohorti_link_open(struct cohorti_link *link);
+/** Any state: no more events. */
+void cohorti_link_close(struct cohorti_link *link);
+
+/** True when no more than a handshake may be read at once: bytes from strangers are kept, so they are taken in small pieces. */
+bool cohorti_link_is_open(const struct cohorti_link *link);
+#define COHORTI_HANDSHAKE_PIECE_BYTES 4096
+
+#endif

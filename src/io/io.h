@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * io: what the shell needs of a machine: clock, entropy, event loops, sockets. One implementation runs on libuv (io/uv), one is
+ * simulated (io/sim); the shell cannot tell which.
+ *
+ * Threads. A loop calls its handlers on its own thread, one at a time. "Loop thread" below means: only there, or while the loop
+ * does not run. A socket belongs to the loop it is attached to; send() may be called from any thread as long as the owner's lock
+ * keeps it apart from close(). Nothing here blocks except loop_start, loop_stop and wait.
+ *
+ * Status codes are those of cohort/error.h.
+ */
+#ifndef COHORTI_IO_H
+#define COHORTI_IO_H
+
+#include "io/sync.h"
+
+#include <cohort/error.h>
+#include <cohort/types.h>
+
+struct cohorti_io;
+struct cohorti_loop;
+struct cohorti_socket;
+
+enum cohorti_io_events {
+    COHORTI_IO_READ = 1,
+    COHORTI_IO_WRITE = 2,
+};
+
+struct cohorti_loop_handler {
+    void (*on_wake)(void *ctx);  /* at least once after the last loop_wake() */
+    void (*on_timer)(void *ctx); /* the deadline of loop_timer() has passed; it is unset then */
+};
+
+/** `events` are ready (level-triggered while watched). A listener is readable when accept() has something; a connecting socket is
+ * writable when connect_result() has. An error shows as READ and WRITE: the next call tells. */
+typedef void (*cohorti_socket_fn)(void *ctx, unsigned events);
+
+struct cohorti_io_ops {
+    uint64_t (*now_ns)(struct cohorti_io *io);  /* monotonic; any thread */
+    uint64_t (*wall_us)(struct cohorti_io *io); /* since 1970; any thread */
+    int (*entropy)(struct cohorti_io *io, void *out, size_t len);
+    /* Until `w` is signalled, or COHORT_ETIMEDOUT. Not on a loop thread. UINT64_MAX: no limit. */
+    int (*wait)(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns);
+
+    int (*loop_new)(struct cohorti_io *io, const char *name, const struct cohorti_loop_handler *handler, void *ctx,
+                    struct cohorti_loop **out);
+    int (*loop_start)(struct cohorti_loop *loop);  /* returns when it runs */
+    void (*loop_stop)(struct cohorti_loop *loop);  /* not on its thread; returns when no handler runs or will */
+    void (*loop_free)(struct cohorti_loop *loop);  /* stopped, or never started; its sockets are closed */
+    void (*loop_wake)(struct cohorti_loop *loop);  /* any thread */
+    void (*loop_timer)(struct cohorti_loop *loop, uint64_t deadline_ns); /* loop thread; UINT64_MAX: none */
+    bool (*loop_is_current)(const struct cohorti_loop *loop);            /* are we on its thread? */
+
+    /* host: numeric IPv4 or IPv6. COHORT_EADDR, COHORT_EADDRINUSE, COHORT_EIO; `error` names it. Attached to the loop. */
+    int (*listen)(struct cohorti_loop *loop, const char *host, uint16_t port, cohorti_socket_fn fn, void *ctx,
+                  struct cohorti_socket **out, cohort_error *error);
+    /* One connection, attached to nothing. COHORT_EAGAIN none there; COHORT_ELIMIT out of descriptors; others: this one failed. */
+    int (*accept)(struct cohorti_socket *listener, struct cohorti_socket **out);
+    /* Begin to connect; attached to nothing. COHORT_EADDR, COHORT_ELIMIT, or as connect_result(). */
+    int (*connect)(struct cohorti_io *io, const char *host, uint16_t port, struct cohorti_socket **out);
+    /* COHORT_OK, COHORT_EAGAIN (not yet), COHORT_EREFUSED, COHORT_EUNREACHABLE, COHORT_EIO. */
+    int (*connect_result)(struct cohorti_socket *s);
+
+    int (*attach)(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_socket_fn fn, void *ctx); /* loop thread */
+    void (*detach)(struct cohorti_socket *s);                /* its loop's thread; no call of fn follows */
+    void (*watch)(struct cohorti_socket *s, unsigned events); /* its loop's thread */
+
+    /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
+    int (*recv)(struct cohorti_socket *s, void *out, size_t len, size_t *n);
+    int (*send)(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n);
+    void (*shutdown)(struct cohorti_socket *s); /* no more from us */
+    void (*close)(struct cohorti_socket *s);    /* its loop's thread when attached; frees it */
+    void (*peer_name)(struct cohorti_socket *s, char *out, size_t cap); /* "127.0.0.1:4711", for the log */
+};
+
+struct cohorti_io {
+    const struct cohorti_io_ops *ops;
+};
+
+/** The real machine. `alloc` is borrowed. COHORT_ENOMEM. */
+COHORT_NODISCARD int cohorti_io_uv_new(const cohort_allocator *alloc, struct cohorti_io **out);
+void cohorti_io_uv_free(struct cohorti_io *io);
+
+#endif

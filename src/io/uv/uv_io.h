@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by the files of io/uv only. */
+#ifndef COHORTI_IO_UV_H
+#define COHORTI_IO_UV_H
+
+#include "base/alloc.h"
+#include "io/io.h"
+
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+struct uv_io {
+    struct cohorti_io base;
+    const cohort_allocator *alloc;
+};
+
+struct cohorti_loop {
+    struct uv_io *io;
+    uv_loop_t uv;
+    uv_async_t wake;
+    uv_timer_t timer;
+    uv_thread_t thread;
+    struct cohorti_waiter started;
+    struct cohorti_loop_handler handler;
+    void *ctx;
+    char name[16];
+    _Atomic bool stopping;
+    bool running;
+};
+
+struct cohorti_socket {
+    struct uv_io *io;
+    int fd;
+    uv_poll_t *poll; /* NULL while attached to nothing; owned by libuv from its close on */
+    cohorti_socket_fn fn;
+    void *ctx;
+};
+
+/* address.c */
+int cohorti_uv_address(const char *host, uint16_t port, struct sockaddr_storage *out, socklen_t *len);
+void cohorti_uv_address_text(const struct sockaddr_storage *address, char *out, size_t cap);
+int cohorti_uv_status(int os_error);
+
+/* uv_socket.c */
+int cohorti_uv_listen(struct cohorti_loop *loop, const char *host, uint16_t port, cohorti_socket_fn fn, void *ctx,
+                      struct cohorti_socket **out, cohort_error *error);
+int cohorti_uv_accept(struct cohorti_socket *listener, struct cohorti_socket **out);
+int cohorti_uv_connect(struct cohorti_io *io, const char *host, uint16_t port, struct cohorti_socket **out);
+int cohorti_uv_connect_result(struct cohorti_socket *s);
+int cohorti_uv_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_socket_fn fn, void *ctx);
+void cohorti_uv_detach(struct cohorti_socket *s);
+void cohorti_uv_watch(struct cohorti_socket *s, unsigned events);
+int cohorti_uv_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n);
+int cohorti_uv_send(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n);
+void cohorti_uv_shutdown(struct cohorti_socket *s);
+void cohorti_uv_close(struct cohorti_socket *s);
+void cohorti_uv_peer_name(struct cohorti_socket *s, char *out, size_t cap);
+
+#endif
