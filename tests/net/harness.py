@@ -7,6 +7,7 @@ and no sanitizer has complained. There are no sleeps for synchronisation: wait_u
 COHORT_BIN   the cohort binary
 VECTOR_DIR   tests/vectors/legacy
 """
+import http.client
 import itertools
 import json
 import os
@@ -20,9 +21,12 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.parse
 
 BIN = os.environ.get("COHORT_BIN", "")
 VECTOR_DIR = os.environ.get("VECTOR_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vectors", "legacy")
+
+SANITIZED = os.environ.get("SANITIZE", "none") != "none"  # memory in use says nothing then
 
 BOUND_S = 30.0  # for whatever should be quick: long enough for a sanitizer build on a loaded machine
 PORT = 9876
@@ -308,6 +312,12 @@ class Agent:
         assert "listening" in process.err, "listen ended with %s: %s" % (process.popen.poll(), process.err)
         return process
 
+    # -- HTTP, for what would take too many processes
+
+    def http(self):
+        """A connection to the control socket; close it."""
+        return UnixConnection(self.control)
+
     # -- the log
 
     @property
@@ -329,6 +339,25 @@ class Agent:
     def wait_log(self, pattern, timeout=BOUND_S):
         """Wait for a log line that matches; its match."""
         return wait_until(lambda: re.search(pattern, self.log), timeout, "%s logs %s" % (self.id, pattern))
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=BOUND_S)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+    def ask(self, method, path, body=None, **arguments):
+        """(status, value of the JSON answer)"""
+        if arguments:
+            path += "?" + urllib.parse.urlencode(arguments)
+        self.request(method, path, body)
+        response = self.getresponse()
+        return response.status, json.loads(response.read())
 
 
 def snake(name):
