@@ -123,7 +123,8 @@ static int defect(const struct reading *r, size_t index, const char *key, const 
 }
 
 /* The same for a value that an earlier node has already. */
-static int defect_twice(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what, size_t earlier)
+static int defect_twice(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what,
+                        size_t earlier)
 {
     struct message m;
     defect_begin(&m, r, index, key, value);
@@ -145,7 +146,9 @@ static int fail_syntax(const struct reading *r, const json_error_t *error)
     cohorti_text_add(&m.text, ":");
     cohorti_text_add_u64(&m.text, error->column > 0 ? (uint64_t)error->column : 1);
     cohorti_text_add(&m.text, ": ");
-    cohorti_text_add(&m.text, error->text);
+    /* jansson's own words for this one speak of the flags it was called with. */
+    bool nul = json_error_code(error) == json_error_null_character;
+    cohorti_text_add(&m.text, nul ? "a string may not contain \\u0000" : error->text);
     return message_end(&m, COHORT_ESYNTAX);
 }
 
