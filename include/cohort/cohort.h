@@ -169,7 +169,8 @@ typedef void (*cohort_release_fn)(void *arg);
 typedef void (*cohort_event_fn)(cohort_node *node, const cohort_event *event, void *arg);
 
 /**
- * Listen to membership events from now on, in the order they happen. Any number of listeners up to limits.handlers_max.
+ * Listen to membership events from now on, in the order they happen. Any number of listeners up to limits.handlers_max. The members
+ * of the definition are there from the beginning: no ADDED tells of them; cohort_node_members() does.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  */

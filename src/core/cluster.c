@@ -101,6 +101,21 @@ void cohorti_cluster_stop(struct cohorti_cluster *c)
     }
 }
 
+void cohorti_cluster_greeting(const struct cohorti_cluster *c, uint32_t attempt, struct cohorti_hello *out)
+{
+    const cohort_member *self = &c->self->public;
+    memset(out, 0, sizeof *out);
+    cohorti_copy_string(out->id, sizeof out->id, self->id);
+    cohorti_copy_string(out->ip, sizeof out->ip, self->ip);
+    out->tcp_port = self->tcp_port;
+    out->extended = true;
+    out->version_min = COHORTI_PROTOCOL_VERSION;
+    out->version_max = COHORTI_PROTOCOL_VERSION;
+    out->incarnation = self->incarnation;
+    cohorti_copy_string(out->cluster, sizeof out->cluster, c->config.cluster);
+    out->attempt = attempt;
+}
+
 bool cohorti_cluster_is_idle(const struct cohorti_cluster *c)
 {
     return c->stopping && c->links.count == 0;

@@ -90,6 +90,8 @@ void cohorti_cluster_on_timer(struct cohorti_cluster *c, uint64_t now_ns);
 COHORT_NODISCARD int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port);
 /** As cohort_node_remove(). */
 COHORT_NODISCARD int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id);
+/** What we say in HELLO on a link with this attempt number. */
+void cohorti_cluster_greeting(const struct cohorti_cluster *c, uint32_t attempt, struct cohorti_hello *out);
 /** The i-th member in order of id; false past the end. */
 bool cohorti_cluster_member_at(const struct cohorti_cluster *c, size_t i, cohort_member *out);
 

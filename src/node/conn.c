@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Life of a connection: begun by control, handed to a worker when open, ended once by the loop that owns it.
+ *
+ *   CONNECTING --> HANDSHAKE --> OPEN --> DRAINING --> ENDED        any --> ENDED
+ *
+ * Invariants: conn_end() takes effect once and control learns of it once (ended_mail), so the cluster hears closed() exactly
+ * once for each link; the socket is closed by the owning loop under the peer's lock; the struct lives while control or a mail
+ * refers to it.
+ */
+#include "node/node.h"
+
+#include <string.h>
+
+#define DRAIN_NS (UINT64_C(500) * 1000000) /* how long a refused or leaving peer has to read our last words */
+
+static void run_attach(struct mail *mail);
+static void run_close(struct mail *mail);
+static void run_flush(struct mail *mail);
+static void run_ended(struct mail *mail);
+
+static uint64_t hash_of(uint64_t number)
+{
+    return cohorti_hash_u64(number);
+}
+
+static void init_core(struct conn *conn)
+{
+    struct cohort_node *node = conn->owner;
+    const cohort_limits *limits = &node->limits;
+    cohorti_link_init(&conn->link, &node->alloc,
+                      &(struct cohorti_link_limits){.message_bytes_max = limits->message_bytes_max, .subjects_max = limits->subjects_max});
+    cohorti_sender_init(&conn->sender, &node->alloc,
+                        &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max,
+                                                        .message_bytes_max = limits->message_bytes_max,
+                                                        .subjects_max = limits->subjects_max});
+    cohorti_echoes_init(&conn->echoes, &node->alloc, limits->echoes_max);
+}
+
+struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct cohorti_socket *socket)
+{
+    struct conn *conn = cohorti_alloc_zero(&node->alloc, sizeof *conn);
+    if (conn == NULL) {
+        return NULL;
+    }
+    conn->owner = node;
+    conn->number = number;
+    conn->socket = socket;
+    conn->worker = &node->control;
+    conn->channel = &cohorti_channel_plain;
+    conn->phase = CONN_HANDSHAKE;
+    atomic_init(&conn->refs, 1);
+    init_core(conn);
+    cohorti_timer_init(&conn->timer);
+    cohorti_list_init(&conn->of_peer);
+    conn->attach_mail.run = run_attach;
+    conn->close_mail.run = run_close;
+    conn->flush_mail.run = run_flush;
+    conn->ended_mail.run = run_ended;
+    cohorti_map_insert(&node->conns, &conn->node, hash_of(number));
+    cohorti_list_append(&node->conn_list, &conn->of_node);
+    atomic_fetch_add(&node->counters.handshakes, 1);
+    return conn;
+}
+
+void cohorti_conn_ref(struct conn *conn)
+{
+    atomic_fetch_add(&conn->refs, 1);
+}
+
+void cohorti_conn_unref(struct conn *conn)
+{
+    if (atomic_fetch_sub(&conn->refs, 1) == 1) {
+        struct cohort_node *node = conn->owner;
+        cohorti_link_deinit(&conn->link);
+        cohorti_sender_deinit(&conn->sender);
+        cohorti_peer_unref(conn->peer);
+        cohorti_release(&node->alloc, conn);
+    }
+}
+
+struct conn *cohorti_conn_find(struct cohort_node *node, uint64_t number)
+{
+    struct cohorti_map_node *it = cohorti_map_find(&node->conns, hash_of(number));
+    while (it != NULL && COHORTI_CONTAINER(it, struct conn, node)->number != number) {
+        it = cohorti_map_find_next(it, hash_of(number));
+    }
+    return it == NULL ? NULL : COHORTI_CONTAINER(it, struct conn, node);
+}
+
+void cohorti_conn_lock(struct conn *conn)
+{
+    if (conn->peer != NULL) {
+        cohorti_mutex_lock(&conn->peer->lock);
+    }
+}
+
+void cohorti_conn_unlock(struct conn *conn)
+{
+    if (conn->peer != NULL) {
+        cohorti_mutex_unlock(&conn->peer->lock);
+    }
+}
+
+void cohorti_conn_begin(struct conn *conn, bool connecting)
+{
+    const struct cohorti_io_ops *ops = conn->owner->io->ops;
+    conn->phase = connecting ? CONN_CONNECTING : CONN_HANDSHAKE;
+    ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    int status = ops->attach(conn->socket, conn->worker->loop, cohorti_conn_on_event, conn);
+    if (status != COHORT_OK) {
+        cohorti_conn_end(conn, status);
+        return;
+    }
+    conn->attached = true;
+    cohorti_conn_watch(conn);
+}
+
+/* ---- open: from control to a worker -------------------------------------------------------------------------------- */
+
+static struct worker *least_used(struct cohort_node *node)
+{
+    struct worker *best = node->worker_count == 0 ? &node->control : &node->workers[0];
+    for (uint32_t i = 1; i < node->worker_count; i++) {
+        if (atomic_load(&node->workers[i].load) < atomic_load(&best->load)) {
+            best = &node->workers[i];
+        }
+    }
+    return best;
+}
+
+/* From here on messages to the peer go out through this connection; it is written to at once, read only after hand_over(). */
+void cohorti_conn_open(struct conn *conn, struct peer *peer)
+{
+    struct cohort_node *node = conn->owner;
+    conn->peer = peer; /* takes the reference */
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_sender_open(&conn->sender, !conn->link.peer.extended);
+    cohorti_list_append(&peer->conns, &conn->of_peer);
+    cohorti_mutex_unlock(&peer->lock);
+    atomic_store(&conn->opened_ns, cohorti_now(node));
+    atomic_fetch_add(&node->counters.links_opened, 1);
+    atomic_fetch_add(&node->counters.links_open, 1);
+    atomic_fetch_sub(&node->counters.handshakes, 1);
+}
+
+void cohorti_conn_hand_over(struct conn *conn)
+{
+    if (conn->phase != CONN_HANDSHAKE) {
+        return;
+    }
+    cohorti_mutex_lock(&conn->peer->lock);
+    conn->owner->io->ops->detach(conn->socket);
+    conn->attached = false;
+    conn->worker = least_used(conn->owner);
+    cohorti_mutex_unlock(&conn->peer->lock);
+    cohorti_timer_cancel(&conn->owner->control.timers, &conn->timer);
+    conn->phase = CONN_OPEN;
+    atomic_fetch_add(&conn->worker->load, 1);
+    cohorti_conn_ref(conn);
+    cohorti_worker_post(conn->worker, &conn->attach_mail);
+}
+
+static void run_attach(struct mail *mail)
+{
+    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, attach_mail);
+    const struct cohorti_io_ops *ops = conn->owner->io->ops;
+    if (conn->phase == CONN_OPEN) {
+        cohorti_mutex_lock(&conn->peer->lock);
+        int status = ops->attach(conn->socket, conn->worker->loop, cohorti_conn_on_event, conn);
+        conn->attached = status == COHORT_OK;
+        cohorti_mutex_unlock(&conn->peer->lock);
+        if (status != COHORT_OK) {
+            cohorti_conn_end(conn, status);
+        } else {
+            cohorti_link_open(&conn->link);
+            cohorti_conn_pump(conn);
+            cohorti_conn_flush(conn);
+        }
+    }
+    cohorti_conn_unref(conn);
+}
+
+/* ---- close --------------------------------------------------------------------------------------------------------- */
+
+static void close_here(struct conn *conn, int code, bool leave)
+{
+    if (conn->phase == CONN_ENDED || (conn->phase == CONN_DRAINING && leave)) {
+        return;
+    }
+    if (!leave || conn->phase != CONN_OPEN) {
+        cohorti_conn_end(conn, code);
+        return;
+    }
+    cohorti_conn_lock(conn);
+    if (conn->link.peer.extended) {
+        int queued = cohorti_sender_leave(&conn->sender);
+        (void)queued; /* when the queue is full, the end of the stream says it too */
+    }
+    cohorti_conn_unlock(conn);
+    cohorti_conn_drain(conn, code);
+}
+
+void cohorti_conn_close(struct conn *conn, int code, bool leave)
+{
+    if (conn->worker == &conn->owner->control) {
+        close_here(conn, code, leave);
+        return;
+    }
+    cohorti_mutex_lock(&conn->peer->lock);
+    bool post = !conn->close_posted;
+    conn->close_posted = true;
+    conn->close_code = code;
+    conn->leave = leave;
+    cohorti_mutex_unlock(&conn->peer->lock);
+    if (post) {
+        cohorti_conn_ref(conn);
+        cohorti_worker_post(conn->worker, &conn->close_mail);
+    }
+}
+
+static void run_close(struct mail *mail)
+{
+    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, close_mail);
+    cohorti_conn_lock(conn);
+    conn->close_posted = false;
+    int code = conn->close_code;
+    bool leave = conn->leave;
+    cohorti_conn_unlock(conn);
+    close_here(conn, code, leave);
+    cohorti_conn_unref(conn);
+}
+
+static void run_flush(struct mail *mail)
+{
+    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, flush_mail);
+    cohorti_conn_lock(conn);
+    conn->flush_posted = false;
+    cohorti_conn_unlock(conn);
+    if (conn->phase != CONN_ENDED) {
+        cohorti_conn_flush(conn);
+    }
+    cohorti_conn_unref(conn);
+}
+
+void cohorti_conn_drain(struct conn *conn, int code)
+{
+    if (conn->phase == CONN_ENDED) {
+        return;
+    }
+    conn->phase = CONN_DRAINING;
+    conn->end_code = code;
+    if (conn->worker == &conn->owner->control) {
+        conn->drains_on_control = true;
+        conn->owner->draining_count++;
+    }
+    conn->drain_until_ns = cohorti_now(conn->owner) + DRAIN_NS;
+    cohorti_link_close(&conn->link);
+    cohorti_conn_lock(conn);
+    conn->sender.open = false;
+    cohorti_conn_unlock(conn);
+    cohorti_conn_flush(conn);
+}
+
+/* Echoes still out end with the link. */
+static void complete_echoes(struct conn *conn, int code)
+{
+    struct cohort_node *node = conn->owner;
+    struct cohorti_echo *echo;
+    while ((echo = cohorti_echoes_pop(&conn->echoes)) != NULL) {
+        cohort_echo_fn fn;
+        memcpy(&fn, &echo->fn, sizeof fn);
+        fn(node, conn->peer->id, code, 0, echo->arg);
+        cohorti_echo_free(&node->alloc, echo);
+    }
+}
+
+void cohorti_conn_end(struct conn *conn, int code)
+{
+    if (conn->phase == CONN_ENDED) {
+        return;
+    }
+    struct cohort_node *node = conn->owner;
+    bool was_handed_over = conn->phase == CONN_OPEN || (conn->phase == CONN_DRAINING && conn->peer != NULL);
+    conn->end_code = conn->phase == CONN_DRAINING ? conn->end_code : code;
+    conn->phase = CONN_ENDED;
+    cohorti_link_close(&conn->link);
+    cohorti_timer_cancel(&conn->worker->timers, &conn->timer);
+    cohorti_conn_lock(conn);
+    conn->sender.open = false;
+    cohorti_list_remove(&conn->of_peer);
+    atomic_fetch_add(&node->counters.bytes_dropped, cohorti_buffer_len(&conn->sender.out));
+    if (conn->socket != NULL) {
+        node->io->ops->close(conn->socket);
+        conn->socket = NULL;
+    }
+    cohorti_conn_unlock(conn);
+    if (was_handed_over) {
+        atomic_fetch_sub(&conn->worker->load, 1);
+    }
+    complete_echoes(conn, conn->end_code);
+    cohorti_conn_ref(conn);
+    cohorti_worker_post(&node->control, &conn->ended_mail);
+}
+
+static void run_ended(struct mail *mail)
+{
+    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, ended_mail);
+    struct cohort_node *node = conn->owner;
+    if (conn->peer != NULL) {
+        atomic_fetch_sub(&node->counters.links_open, 1);
+    } else {
+        atomic_fetch_sub(&node->counters.handshakes, 1);
+    }
+    node->draining_count -= conn->drains_on_control;
+    cohorti_map_remove(&node->conns, &conn->node);
+    cohorti_list_remove(&conn->of_node);
+    cohorti_control_conn_ended(conn);
+    cohorti_conn_unref(conn); /* control's */
+    cohorti_conn_unref(conn); /* the mail's */
+}
+
+/* ---- time ---------------------------------------------------------------------------------------------------------- */
+
+static void expire_echoes(struct conn *conn, uint64_t now_ns)
+{
+    for (;;) {
+        cohorti_conn_lock(conn);
+        struct cohorti_echo *echo = cohorti_echoes_expire(&conn->echoes, now_ns);
+        cohorti_conn_unlock(conn);
+        if (echo == NULL) {
+            return;
+        }
+        cohort_echo_fn fn;
+        memcpy(&fn, &echo->fn, sizeof fn);
+        fn(conn->owner, conn->peer->id, COHORT_ETIMEDOUT, 0, echo->arg);
+        cohorti_echo_free(&conn->owner->alloc, echo);
+    }
+}
+
+void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
+{
+    if (conn->phase == CONN_DRAINING && now_ns >= conn->drain_until_ns) {
+        cohorti_conn_end(conn, conn->end_code);
+        return;
+    }
+    expire_echoes(conn, now_ns);
+    cohorti_conn_flush(conn); /* sets the next timer */
+}

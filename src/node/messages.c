@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The sending half of the public API, and the registration of handlers.
+ */
+#include "node/node.h"
+
+#include "base/name.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- handlers ------------------------------------------------------------------------------------------------------ */
+
+int cohort_listen(cohort_node *node, cohort_event_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
+{
+    if (fn == NULL) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(&node->registry, COHORTI_KEY_EVENTS, &(struct cohorti_handler){.fn.event = fn, .arg = arg, .release = release},
+                                out);
+}
+
+int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
+{
+    const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    char raw[16];
+    uint32_t type = 0;
+    if (fn == NULL) {
+        return COHORT_EINVAL;
+    }
+    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
+        if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
+            return COHORT_EINVAL;
+        }
+        snprintf(raw, sizeof raw, "#%d", (int)type); /* one spelling: "#4294967295" is "#-1" */
+        key = raw;
+    } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(&node->registry, key, &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release}, out);
+}
+
+int cohort_unhandle(cohort_node *node, cohort_handle_id id)
+{
+    return cohorti_registry_remove(&node->registry, id);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------- */
+
+/* The connection to send through, or NULL. With peer->lock held. */
+static struct conn *current_conn(struct peer *peer)
+{
+    return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
+}
+
+static int send_to(struct peer *peer, const char *subject, const void *data, size_t data_len)
+{
+    cohorti_mutex_lock(&peer->lock);
+    struct conn *conn = current_conn(peer);
+    int status = conn == NULL ? COHORT_EINACTIVE : cohorti_sender_message(&conn->sender, subject, data, data_len);
+    if (status == COHORT_OK) {
+        cohorti_conn_kick(conn);
+    }
+    cohorti_mutex_unlock(&peer->lock);
+    return status;
+}
+
+static int check_subject(const struct cohort_node *node, const char *subject, size_t data_len)
+{
+    uint32_t type = 0;
+    if (subject == NULL) {
+        return COHORT_EINVAL;
+    }
+    if (!cohorti_subject_raw(subject, strlen(subject), &type) && !cohorti_subject_valid(subject, strlen(subject))) {
+        return COHORT_EINVAL;
+    }
+    if (atomic_load(&node->phase) == NODE_CLOSING) {
+        return COHORT_ECLOSED;
+    }
+    return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
+}
+
+int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
+{
+    int status = check_subject(node, subject, data_len);
+    if (status != COHORT_OK || id == NULL || (data == NULL && data_len > 0)) {
+        return status != COHORT_OK ? status : COHORT_EINVAL;
+    }
+    if (strcmp(id, node->id) == 0) {
+        return COHORT_EINVAL;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer == NULL) {
+        return COHORT_ENOPEER;
+    }
+    status = send_to(peer, subject, data, data_len);
+    cohorti_peer_unref(peer);
+    return status;
+}
+
+size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data, size_t data_len,
+                        int *results)
+{
+    size_t sent = 0;
+    for (size_t i = 0; i < id_count; i++) {
+        int status = cohort_send(node, ids[i], subject, data, data_len);
+        sent += status == COHORT_OK;
+        if (results != NULL) {
+            results[i] = status;
+        }
+    }
+    return sent;
+}
+
+int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    size_t count = 0, done = 0;
+    int first_error = check_subject(node, subject, data_len);
+    struct peer **all = first_error == COHORT_OK ? cohorti_peer_all(node, &count) : NULL;
+    if (first_error == COHORT_OK && all == NULL) {
+        first_error = COHORT_ENOMEM;
+    }
+    for (size_t i = 0; all != NULL && i < count; i++) {
+        int status = strcmp(all[i]->id, node->id) == 0 ? COHORT_EINACTIVE : send_to(all[i], subject, data, data_len);
+        done += status == COHORT_OK;
+        bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
+        if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
+            first_error = status;
+        }
+        cohorti_peer_unref(all[i]);
+    }
+    cohorti_release(&node->alloc, all);
+    if (sent != NULL) {
+        *sent = done;
+    }
+    return first_error;
+}
+
+/* ---- echo ---------------------------------------------------------------------------------------------------------- */
+
+static int echo_on(struct cohort_node *node, struct conn *conn, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn,
+                   void *arg)
+{
+    uint64_t now_ns = cohorti_now(node);
+    struct cohorti_echo *echo = NULL;
+    if (!conn->sender.open) {
+        return COHORT_EINACTIVE;
+    }
+    int status = cohorti_echoes_add(&conn->echoes, now_ns, now_ns + timeout_ms * COHORTI_NS_PER_MS, data, data_len, &echo);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    memcpy(&echo->fn, &fn, sizeof fn);
+    echo->arg = arg;
+    status = cohorti_sender_echo(&conn->sender, data, data_len);
+    if (status != COHORT_OK) {
+        cohorti_echoes_drop(&conn->echoes, echo);
+        return status;
+    }
+    cohorti_conn_kick(conn);
+    return COHORT_OK;
+}
+
+int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn, void *arg)
+{
+    uint8_t own[16];
+    if (id == NULL || fn == NULL || (data == NULL && data_len > 0) || strcmp(id, node->id) == 0) {
+        return COHORT_EINVAL;
+    }
+    if (data_len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES) {
+        return COHORT_ESIZE;
+    }
+    if (atomic_load(&node->phase) == NODE_CLOSING) {
+        return COHORT_ECLOSED;
+    }
+    if (data_len == 0) {
+        int status = node->io->ops->entropy(node->io, own, sizeof own);
+        if (status != COHORT_OK) {
+            return status;
+        }
+        data = own;
+        data_len = sizeof own;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer == NULL) {
+        return COHORT_ENOPEER;
+    }
+    cohorti_mutex_lock(&peer->lock);
+    struct conn *conn = current_conn(peer);
+    int status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
+    cohorti_mutex_unlock(&peer->lock);
+    cohorti_peer_unref(peer);
+    return status;
+}

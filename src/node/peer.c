@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Peers: the members as other threads see them, and the handle through which they send.
+ *
+ * Written by the control loop only, so that what getState says and what the events said agree. A peer lives until the last
+ * reference goes: a connection may outlast its membership by a moment.
+ */
+#include "node/node.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct peer *cohorti_peer_new(struct cohort_node *node)
+{
+    struct peer *peer = cohorti_alloc_zero(&node->alloc, sizeof *peer);
+    if (peer != NULL) {
+        peer->owner = node;
+        atomic_init(&peer->refs, 1);
+        cohorti_mutex_init(&peer->lock);
+        cohorti_list_init(&peer->conns);
+        cohorti_list_init(&peer->spare);
+    }
+    return peer;
+}
+
+void cohorti_peer_unref(struct peer *peer)
+{
+    if (peer != NULL && atomic_fetch_sub(&peer->refs, 1) == 1) {
+        cohorti_mutex_deinit(&peer->lock);
+        cohorti_release(&peer->owner->alloc, peer);
+    }
+}
+
+static struct peer *find_locked(struct cohort_node *node, const char *id)
+{
+    uint64_t hash = cohorti_hash_bytes(id, strlen(id));
+    struct cohorti_map_node *it = cohorti_map_find(&node->peers, hash);
+    while (it != NULL && strcmp(((struct peer *)it)->id, id) != 0) {
+        it = cohorti_map_find_next(it, hash);
+    }
+    return (struct peer *)it;
+}
+
+struct peer *cohorti_peer_find(struct cohort_node *node, const char *id)
+{
+    cohorti_mutex_lock(&node->peers_lock);
+    struct peer *peer = find_locked(node, id);
+    if (peer != NULL) {
+        atomic_fetch_add(&peer->refs, 1);
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+    return peer;
+}
+
+static int compare_peers(const void *a, const void *b)
+{
+    const struct peer *const *left = a;
+    const struct peer *const *right = b;
+    return strcmp((*left)->id, (*right)->id);
+}
+
+struct peer **cohorti_peer_all(struct cohort_node *node, size_t *count)
+{
+    cohorti_mutex_lock(&node->peers_lock);
+    struct peer **all = cohorti_alloc(&node->alloc, (node->peer_count + 1) * sizeof(struct peer *));
+    size_t n = 0;
+    for (size_t b = 0; all != NULL && b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            atomic_fetch_add(&((struct peer *)it)->refs, 1);
+            all[n++] = (struct peer *)it;
+        }
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+    if (all != NULL) {
+        qsort(all, n, sizeof(struct peer *), compare_peers); /* ids do not change */
+    }
+    *count = n;
+    return all;
+}
+
+void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member, bool removed)
+{
+    struct peer *gone = NULL;
+    cohorti_mutex_lock(&node->peers_lock);
+    struct peer *peer = find_locked(node, member->id);
+    if (peer == NULL && !removed) {
+        struct cohorti_list *spare = cohorti_list_pop(&node->spare_peers); /* made before the step that added the member */
+        peer = COHORTI_CONTAINER(spare, struct peer, spare);
+        memcpy(peer->id, member->id, sizeof peer->id);
+        cohorti_map_insert(&node->peers, &peer->node, cohorti_hash_bytes(member->id, strlen(member->id)));
+        node->peer_count++;
+    }
+    if (removed && peer != NULL) {
+        cohorti_map_remove(&node->peers, &peer->node);
+        node->peer_count--;
+        gone = peer;
+    } else if (peer != NULL) {
+        peer->member = *member;
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+    cohorti_peer_unref(gone);
+}
