@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The hub and its streams; see hub.h.
+ *
+ * One lock covers the list of streams, their backlogs and `suspended`. It is held for list work and copying only: never
+ * while JSON is made, never during a call into the node. MHD is called under it in one place each way, and must be: a
+ * stream suspends its connection in the same critical section in which it found its backlog empty, and a producer resumes
+ * it in the one in which it fills it, so no wake-up is lost and none hits a connection that is not suspended.
+ *
+ * Life of a stream: open (collects; no connection) -> answered (the HTTP thread reads it) -> ended by MHD's free callback,
+ * which takes it off the list under the lock; producers reach streams by that list only, so none can hold a dead one.
+ * MHD does not look at a suspended connection, so a reader that went away is noticed at the next item or keep-alive.
+ */
+#include "hub.h"
+
+#include "document.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    READ_BLOCK_BYTES = 16384
+};
+
+/* One or more whole server-sent events, shared by all streams that want them. */
+struct item {
+    uint32_t references; /* under the hub's lock */
+    size_t len;
+    char bytes[];
+};
+
+struct entry {
+    struct entry *next;
+    struct item *item;
+};
+
+struct stream {
+    struct stream *next, *previous;
+    struct hub *hub;
+    enum stream_kind kind;
+    struct stream_filter filter;
+    struct MHD_Connection *connection;
+    bool suspended;
+    struct entry *first, *last;
+    size_t first_sent; /* bytes of the first item that are out already */
+    size_t backlog_bytes;
+    uint64_t dropped; /* since the last overflow event; nothing is taken in until there is room again */
+};
+
+struct hub {
+    pthread_mutex_t lock;
+    pthread_cond_t ended; /* a stream ended */
+    struct hub_limits limits;
+    struct stream *streams;
+    uint32_t stream_count;
+    bool closing;
+    struct hub_stats stats;
+};
+
+struct hub *hub_new(const struct hub_limits *limits)
+{
+    struct hub *hub = calloc(1, sizeof(*hub));
+    if (hub == NULL) {
+        return NULL;
+    }
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&hub->ended, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&hub->lock, NULL);
+    hub->limits = *limits;
+    return hub;
+}
+
+void hub_free(struct hub *hub)
+{
+    if (hub == NULL) {
+        return;
+    }
+    pthread_cond_destroy(&hub->ended);
+    pthread_mutex_destroy(&hub->lock);
+    free(hub);
+}
+
+/* ---- backlog; the lock is held ---- */
+
+static struct item *item_new(const void *bytes, size_t len)
+{
+    struct item *item = malloc(sizeof(*item) + len);
+    if (item == NULL) {
+        return NULL;
+    }
+    item->references = 1;
+    item->len = len;
+    memcpy(item->bytes, bytes, len);
+    return item;
+}
+
+static void item_release(struct item *item)
+{
+    if (item != NULL && --item->references == 0) {
+        free(item);
+    }
+}
+
+static void wake(struct stream *stream)
+{
+    if (!stream->suspended) {
+        return;
+    }
+    stream->suspended = false;
+    MHD_resume_connection(stream->connection);
+}
+
+static bool append(struct stream *stream, struct item *item)
+{
+    struct entry *entry = malloc(sizeof(*entry));
+    if (entry == NULL) {
+        return false;
+    }
+    *entry = (struct entry){.item = item};
+    item->references++;
+    if (stream->last != NULL) {
+        stream->last->next = entry;
+    } else {
+        stream->first = entry;
+    }
+    stream->last = entry;
+    stream->backlog_bytes += item->len;
+    wake(stream);
+    return true;
+}
+
+static void pop(struct stream *stream)
+{
+    struct entry *entry = stream->first;
+    stream->first = entry->next;
+    if (stream->first == NULL) {
+        stream->last = NULL;
+    }
+    stream->backlog_bytes -= entry->item->len;
+    stream->first_sent = 0;
+    item_release(entry->item);
+    free(entry);
+}
+
+/* Say in the stream how many items are missing here. */
+static bool append_overflow(struct stream *stream)
+{
+    char text[96];
+    int len = snprintf(text, sizeof(text), "event: overflow\ndata: {\"dropped\":%llu}\n\n", (unsigned long long)stream->dropped);
+    struct item *item = item_new(text, (size_t)len);
+    bool done = item != NULL && append(stream, item);
+    item_release(item);
+    if (done) {
+        stream->dropped = 0;
+    }
+    return done;
+}
+
+static void drop(struct stream *stream)
+{
+    stream->dropped++;
+    stream->hub->stats.items_dropped++;
+    wake(stream); /* an idle reader is told at once */
+}
+
+/* Once something was dropped, drop until half the backlog is gone: one overflow event for a burst, not one for every other
+ * item of it. */
+static void push(struct stream *stream, struct item *item)
+{
+    size_t limit = stream->hub->limits.backlog_bytes_max;
+    size_t room = stream->backlog_bytes < limit ? limit - stream->backlog_bytes : 0;
+    bool fits = item->len <= room && (stream->dropped == 0 || stream->backlog_bytes <= limit / 2);
+    if (fits && stream->dropped > 0) {
+        fits = append_overflow(stream);
+    }
+    if (fits && append(stream, item)) {
+        return;
+    }
+    drop(stream);
+}
+
+static size_t take(struct stream *stream, char *out, size_t max)
+{
+    size_t len = 0;
+    if (stream->first == NULL && stream->dropped > 0) {
+        append_overflow(stream);
+    }
+    while (stream->first != NULL && len < max) {
+        struct item *item = stream->first->item;
+        size_t part = item->len - stream->first_sent;
+        if (part > max - len) {
+            part = max - len;
+        }
+        memcpy(out + len, item->bytes + stream->first_sent, part);
+        len += part;
+        stream->first_sent += part;
+        if (stream->first_sent == item->len) {
+            pop(stream);
+        }
+    }
+    return len;
+}
+
+/* ---- producers: library threads ---- */
+
+static bool wants(const struct stream *stream, enum stream_kind kind, const cohort_message *message)
+{
+    if (stream->kind != kind) {
+        return false;
+    }
+    if (kind == STREAM_EVENTS || stream->filter.all) {
+        return true;
+    }
+    if (message->raw) {
+        return stream->filter.raw && (uint32_t)stream->filter.type == message->type;
+    }
+    return !stream->filter.raw && strcmp(stream->filter.subject, message->subject) == 0;
+}
+
+static bool wanted(struct hub *hub, enum stream_kind kind, const cohort_message *message)
+{
+    bool found = false;
+    pthread_mutex_lock(&hub->lock);
+    for (struct stream *stream = hub->streams; stream != NULL && !found; stream = stream->next) {
+        found = wants(stream, kind, message);
+    }
+    if (!found && kind == STREAM_MESSAGES) {
+        hub->stats.messages_unheard++;
+    }
+    pthread_mutex_unlock(&hub->lock);
+    return found;
+}
+
+/* Items of one source come from one thread, in order; the lock is taken per item, so each stream sees that order. */
+static void publish(struct hub *hub, enum stream_kind kind, const cohort_message *message, const struct writer *text)
+{
+    struct item *item = text->failed ? NULL : item_new(text->bytes, text->len);
+    pthread_mutex_lock(&hub->lock);
+    for (struct stream *stream = hub->streams; stream != NULL; stream = stream->next) {
+        if (hub->closing || !wants(stream, kind, message)) {
+            continue;
+        }
+        if (item != NULL) {
+            push(stream, item);
+        } else {
+            drop(stream);
+        }
+    }
+    item_release(item);
+    pthread_mutex_unlock(&hub->lock);
+}
+
+void hub_on_event(cohort_node *node, const cohort_event *event, void *arg)
+{
+    (void)node;
+    struct hub *hub = arg;
+    if (!wanted(hub, STREAM_EVENTS, NULL)) {
+        return;
+    }
+    struct writer w = WRITER_EMPTY;
+    document_event(&w, event);
+    publish(hub, STREAM_EVENTS, NULL, &w);
+    writer_free(&w);
+}
+
+void hub_on_message(cohort_node *node, const cohort_message *message, void *arg)
+{
+    (void)node;
+    struct hub *hub = arg;
+    if (!wanted(hub, STREAM_MESSAGES, message)) {
+        return;
+    }
+    struct writer w = WRITER_EMPTY;
+    document_message(&w, message);
+    publish(hub, STREAM_MESSAGES, message, &w);
+    writer_free(&w);
+}
+
+void hub_keep_alive(struct hub *hub)
+{
+    static const char comment[] = ": keep-alive\n\n";
+    pthread_mutex_lock(&hub->lock);
+    struct item *item = item_new(comment, sizeof(comment) - 1);
+    for (struct stream *stream = hub->streams; stream != NULL && item != NULL; stream = stream->next) {
+        if (stream->suspended) {
+            append(stream, item);
+        }
+    }
+    item_release(item);
+    pthread_mutex_unlock(&hub->lock);
+}
+
+void hub_close(struct hub *hub, uint32_t timeout_ms)
+{
+    struct timespec deadline;
+    clock_gettime(CLOCK_MONOTONIC, &deadline);
+    deadline.tv_sec += timeout_ms / 1000;
+    deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (deadline.tv_nsec >= 1000000000) {
+        deadline.tv_sec++;
+        deadline.tv_nsec -= 1000000000;
+    }
+    pthread_mutex_lock(&hub->lock);
+    hub->closing = true;
+    for (struct stream *stream = hub->streams; stream != NULL; stream = stream->next) {
+        wake(stream);
+    }
+    while (hub->stream_count > 0) {
+        if (pthread_cond_timedwait(&hub->ended, &hub->lock, &deadline) == ETIMEDOUT) {
+            break;
+        }
+    }
+    pthread_mutex_unlock(&hub->lock);
+}
+
+void hub_stats_get(struct hub *hub, struct hub_stats *out)
+{
+    pthread_mutex_lock(&hub->lock);
+    *out = hub->stats;
+    out->streams_open = hub->stream_count;
+    pthread_mutex_unlock(&hub->lock);
+}
+
+/* ---- streams: the HTTP thread ---- */
+
+int stream_open(struct hub *hub, enum stream_kind kind, const struct stream_filter *filter, struct stream **out)
+{
+    struct stream *stream = calloc(1, sizeof(*stream));
+    if (stream == NULL) {
+        return COHORT_ENOMEM;
+    }
+    stream->hub = hub;
+    stream->kind = kind;
+    if (filter != NULL) {
+        stream->filter = *filter;
+    }
+    int status = COHORT_OK;
+    pthread_mutex_lock(&hub->lock);
+    if (hub->closing) {
+        status = COHORT_ECLOSED;
+    } else if (hub->stream_count >= hub->limits.streams_max) {
+        status = COHORT_ELIMIT;
+    } else {
+        stream->next = hub->streams;
+        if (stream->next != NULL) {
+            stream->next->previous = stream;
+        }
+        hub->streams = stream;
+        hub->stream_count++;
+        hub->stats.streams_opened++;
+    }
+    pthread_mutex_unlock(&hub->lock);
+    if (status != COHORT_OK) {
+        free(stream);
+        return status;
+    }
+    *out = stream;
+    return COHORT_OK;
+}
+
+int stream_prepend(struct stream *stream, const struct writer *text)
+{
+    struct item *item = text->failed ? NULL : item_new(text->bytes, text->len);
+    struct entry *entry = malloc(sizeof(*entry));
+    if (item == NULL || entry == NULL) {
+        free(item);
+        free(entry);
+        return COHORT_ENOMEM;
+    }
+    pthread_mutex_lock(&stream->hub->lock);
+    *entry = (struct entry){.next = stream->first, .item = item};
+    stream->first = entry;
+    if (stream->last == NULL) {
+        stream->last = entry;
+    }
+    stream->backlog_bytes += item->len;
+    pthread_mutex_unlock(&stream->hub->lock);
+    return COHORT_OK;
+}
+
+void stream_abandon(struct stream *stream)
+{
+    struct hub *hub = stream->hub;
+    pthread_mutex_lock(&hub->lock);
+    if (stream->previous != NULL) {
+        stream->previous->next = stream->next;
+    } else {
+        hub->streams = stream->next;
+    }
+    if (stream->next != NULL) {
+        stream->next->previous = stream->previous;
+    }
+    while (stream->first != NULL) {
+        pop(stream);
+    }
+    hub->stream_count--;
+    pthread_cond_signal(&hub->ended);
+    pthread_mutex_unlock(&hub->lock);
+    free(stream);
+}
+
+static ssize_t stream_read(void *arg, uint64_t position, char *out, size_t max)
+{
+    (void)position;
+    struct stream *stream = arg;
+    pthread_mutex_lock(&stream->hub->lock);
+    ssize_t result = (ssize_t)take(stream, out, max);
+    if (result == 0 && stream->hub->closing) {
+        result = MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (result == 0) {
+        stream->suspended = true;
+        MHD_suspend_connection(stream->connection);
+    }
+    pthread_mutex_unlock(&stream->hub->lock);
+    return result;
+}
+
+static void stream_end(void *arg)
+{
+    stream_abandon(arg);
+}
+
+enum MHD_Result stream_answer(struct stream *stream, struct MHD_Connection *connection)
+{
+    pthread_mutex_lock(&stream->hub->lock);
+    stream->connection = connection;
+    pthread_mutex_unlock(&stream->hub->lock);
+    struct MHD_Response *response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READ_BLOCK_BYTES, stream_read, stream, stream_end);
+    if (response == NULL) {
+        stream_abandon(stream);
+        return MHD_NO;
+    }
+    /* A reader may be slow, or stopped for a while: its backlog is limited, its time is not. */
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
+    MHD_destroy_response(response);
+    return result;
+}

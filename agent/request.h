@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One HTTP request: what its route needs to answer it.
+ */
+#ifndef COHORT_AGENT_REQUEST_H
+#define COHORT_AGENT_REQUEST_H
+
+#include "http.h"
+
+struct request {
+    const struct agent_service *service;
+    struct MHD_Connection *connection;
+    const char *rest; /* of the path, behind the route's; "" if none */
+    struct writer body;
+    size_t body_excess;     /* bytes beyond the limit, thrown away */
+    struct echo_wait *echo; /* while one is asked for */
+};
+
+typedef enum MHD_Result (*route_fn)(struct request *request);
+
+/** A path that ends in '/' takes one more segment: request->rest. */
+struct route {
+    const char *method;
+    const char *path;
+    route_fn answer;
+};
+
+/** Find the route. NULL: none; `allow` is then the method the path would take, NULL if there is no such path. */
+const struct route *route_find(const char *method, const char *path, const char **rest, const char **allow);
+
+/** Answer with a JSON document, which is consumed. */
+enum MHD_Result answer_json(struct request *request, unsigned status, struct writer *document);
+
+/** Answer with an error of cohort; `text` NULL: that of the table. */
+enum MHD_Result answer_error(struct request *request, int code, const char *text);
+
+/** Answer with an error that HTTP alone knows. `allow` NULL or the method to name. */
+enum MHD_Result answer_refusal(struct request *request, unsigned status, const char *code, const char *text, const char *allow);
+
+#endif

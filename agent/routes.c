@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What each path of docs/http.md does. A route is called on the HTTP thread when the whole request is there, and again if
+ * it suspended the connection. It must not wait.
+ */
+#include "request.h"
+
+#include "document.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- arguments ---- */
+
+/* NULL: absent, or one that cannot be text because a zero byte is in it. */
+static const char *argument(struct request *request, const char *name)
+{
+    const char *value = NULL;
+    size_t len = 0;
+    if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name), &value, &len) != MHD_YES) {
+        return NULL;
+    }
+    return value != NULL && strlen(value) == len ? value : NULL;
+}
+
+static bool number(struct request *request, const char *name, uint32_t fallback, uint32_t max, uint32_t *out)
+{
+    const char *text = argument(request, name);
+    if (text == NULL) {
+        *out = fallback;
+        return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name) == NULL;
+    }
+    size_t len = strspn(text, "0123456789");
+    if (len == 0 || len > 9 || text[len] != '\0') {
+        return false;
+    }
+    unsigned long value = strtoul(text, NULL, 10);
+    *out = (uint32_t)value;
+    return value <= max;
+}
+
+/* ---- members, health, counters ---- */
+
+static cohort_member *members_copy(cohort_node *node, size_t *count)
+{
+    cohort_member *members = NULL;
+    size_t capacity = 0;
+    cohort_node_members(node, NULL, 0, count);
+    while (*count > capacity || members == NULL) { /* more may join between the two calls */
+        free(members);
+        capacity = *count + 16;
+        members = calloc(capacity, sizeof(*members));
+        if (members == NULL) {
+            return NULL;
+        }
+        cohort_node_members(node, members, capacity, count);
+    }
+    return members;
+}
+
+static enum MHD_Result get_members(struct request *request)
+{
+    size_t count = 0;
+    cohort_member *members = members_copy(request->service->node, &count);
+    if (members == NULL) {
+        return answer_error(request, COHORT_ENOMEM, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    document_members(&w, request->service->local_id, members, count);
+    free(members);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_member(struct request *request)
+{
+    cohort_member member;
+    int status = cohort_node_member(request->service->node, request->rest, &member);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    document_member(&w, &member);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_health(struct request *request)
+{
+    size_t count = 0;
+    size_t active = 0;
+    cohort_member *members = members_copy(request->service->node, &count);
+    if (members == NULL) {
+        return answer_error(request, COHORT_ENOMEM, NULL);
+    }
+    for (size_t i = 0; i < count; i++) {
+        active += members[i].state != COHORT_INACTIVE;
+    }
+    free(members);
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_string(&w, "status", "ok");
+    writer_key_string(&w, "id", request->service->local_id);
+    writer_key_string(&w, "version", cohort_version());
+    writer_key_uint(&w, "members", count);
+    writer_key_uint(&w, "active", active);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_stats(struct request *request)
+{
+    cohort_node_stats node_stats;
+    struct hub_stats hub_stats;
+    cohort_node_stats_get(request->service->node, &node_stats);
+    hub_stats_get(request->service->hub, &hub_stats);
+    struct writer w = WRITER_EMPTY;
+    document_node_stats(&w, &node_stats, &hub_stats);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_link_stats(struct request *request)
+{
+    cohort_link_stats stats;
+    int status = cohort_link_stats_get(request->service->node, request->rest, &stats);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    document_link_stats(&w, request->rest, &stats);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+/* ---- messages ---- */
+
+static enum MHD_Result answer_queued(struct request *request, size_t count)
+{
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_uint(&w, "queued", count);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result post_send(struct request *request)
+{
+    const char *to = argument(request, "to");
+    const char *subject = argument(request, "subject");
+    if (to == NULL || subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
+    }
+    int status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
+    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, NULL);
+}
+
+static enum MHD_Result post_broadcast(struct request *request)
+{
+    const char *subject = argument(request, "subject");
+    if (subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
+    }
+    size_t sent = 0;
+    int status = cohort_broadcast(request->service->node, subject, request->body.bytes, request->body.len, &sent);
+    if (status == COHORT_OK) {
+        return answer_queued(request, sent);
+    }
+    if (sent == 0) {
+        return answer_error(request, status, NULL);
+    }
+    char text[160];
+    snprintf(text, sizeof(text), "queued for %zu members, not for all: %s", sent, cohort_error_text(status));
+    return answer_error(request, status, text);
+}
+
+static enum MHD_Result post_echo(struct request *request)
+{
+    int status = COHORT_OK;
+    uint64_t rtt_ns = 0;
+    if (request->echo == NULL) {
+        const char *to = argument(request, "to");
+        uint32_t size, timeout_ms;
+        if (to == NULL) {
+            return answer_error(request, COHORT_EINVAL, "the argument to=ID is needed");
+        }
+        if (!number(request, "size", 0, ECHO_BYTES_MAX, &size)) {
+            return answer_error(request, COHORT_EINVAL, "size must be a number from 0 to 32752");
+        }
+        if (!number(request, "timeout_ms", 1000, ECHO_TIMEOUT_MS_MAX, &timeout_ms) || timeout_ms == 0) {
+            return answer_error(request, COHORT_EINVAL, "timeout_ms must be a number from 1 to 60000");
+        }
+        status = echo_begin(request->service->echoes, request->service->node, to, size, timeout_ms, &request->echo);
+        if (status != COHORT_OK) {
+            return answer_error(request, status, NULL);
+        }
+    }
+    if (!echo_answered(request->echo, request->connection, &status, &rtt_ns)) {
+        return MHD_YES; /* suspended */
+    }
+    if (status != COHORT_OK) {
+        return answer_error(request, status, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_uint(&w, "rtt_ns", rtt_ns);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+/* ---- streams ---- */
+
+/* The stream collects already when the members are read, so no change can fall between. An event that happened before the
+ * members were read may come again behind them: harmless, each carries the whole member. */
+static int begin_with_members(struct stream *stream, cohort_node *node)
+{
+    size_t count = 0;
+    cohort_member *members = members_copy(node, &count);
+    if (members == NULL) {
+        return COHORT_ENOMEM;
+    }
+    struct writer w = WRITER_EMPTY;
+    for (size_t i = 0; i < count; i++) {
+        document_present(&w, &members[i]);
+    }
+    free(members);
+    int status = stream_prepend(stream, &w);
+    writer_free(&w);
+    return status;
+}
+
+static enum MHD_Result get_events(struct request *request)
+{
+    uint32_t snapshot;
+    if (!number(request, "snapshot", 0, 1, &snapshot)) {
+        return answer_error(request, COHORT_EINVAL, "snapshot must be 0 or 1");
+    }
+    struct stream *stream;
+    int status = stream_open(request->service->hub, STREAM_EVENTS, NULL, &stream);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, status == COHORT_ELIMIT ? "too many streams are open" : NULL);
+    }
+    status = snapshot != 0 ? begin_with_members(stream, request->service->node) : COHORT_OK;
+    if (status != COHORT_OK) {
+        stream_abandon(stream);
+        return answer_error(request, status, NULL);
+    }
+    return stream_answer(stream, request->connection);
+}
+
+static enum MHD_Result get_messages(struct request *request)
+{
+    const char *subject = argument(request, "subject");
+    struct stream_filter filter;
+    if (subject == NULL || !stream_filter_parse(subject, &filter)) {
+        return answer_error(request, COHORT_EINVAL, "the argument subject must be a subject, #TYPE (encoded %23TYPE), or *");
+    }
+    struct stream *stream;
+    int status = stream_open(request->service->hub, STREAM_MESSAGES, &filter, &stream);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, status == COHORT_ELIMIT ? "too many streams are open" : NULL);
+    }
+    return stream_answer(stream, request->connection);
+}
+
+/* ---- the table ---- */
+
+static const struct route routes[] = {
+    {"GET", "/v1/members", get_members},   {"GET", "/v1/members/", get_member},   {"GET", "/v1/health", get_health},
+    {"GET", "/v1/stats", get_stats},       {"GET", "/v1/stats/", get_link_stats}, {"GET", "/v1/events", get_events},
+    {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},       {"POST", "/v1/broadcast", post_broadcast},
+    {"POST", "/v1/echo", post_echo},
+};
+
+static bool path_matches(const struct route *route, const char *path, const char **rest)
+{
+    size_t len = strlen(route->path);
+    *rest = "";
+    if (route->path[len - 1] != '/') {
+        return strcmp(route->path, path) == 0;
+    }
+    if (strncmp(route->path, path, len) != 0 || path[len] == '\0' || strchr(path + len, '/') != NULL) {
+        return false;
+    }
+    *rest = path + len;
+    return true;
+}
+
+const struct route *route_find(const char *method, const char *path, const char **rest, const char **allow)
+{
+    *allow = NULL;
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
+        if (!path_matches(&routes[i], path, rest)) {
+            continue;
+        }
+        if (strcmp(routes[i].method, method) == 0) {
+            return &routes[i];
+        }
+        *allow = routes[i].method;
+    }
+    return NULL;
+}
