@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests to the agent; see client.h.
+ */
+#include "client.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    ANSWER_BYTES_MAX = 64 << 20,
+    ANSWER_TIMEOUT_MS = 10000,
+    SILENCE_S = 30, /* a stream carries a keep-alive every few seconds */
+};
+
+__attribute__((format(printf, 2, 3))) static int complain(const struct client *client, const char *format, ...)
+{
+    if (!client->quiet) {
+        va_list arguments;
+        va_start(arguments, format);
+        fprintf(stderr, "cohort %s: ", client->command);
+        vfprintf(stderr, format, arguments);
+        fprintf(stderr, "\n");
+        va_end(arguments);
+    }
+    return EXIT_FAILED;
+}
+
+/* In a directory where others may create files, somebody could wait for our messages under our name. */
+static bool is_ours(const struct client *client)
+{
+    struct stat found;
+    return lstat(client->path, &found) != 0 || found.st_uid == geteuid();
+}
+
+int client_open(struct client *client, const char *command, const char *control)
+{
+    char why[CONTROL_WHY_MAX];
+    bool shared = false;
+    memset(client, 0, sizeof(*client));
+    client->command = command;
+    if (control != NULL) {
+        if (strlen(control) > CONTROL_PATH_MAX || control[0] == '\0') {
+            return complain(client, "the control path must have 1 to %d bytes: %s", (int)CONTROL_PATH_MAX, control);
+        }
+        memcpy(client->path, control, strlen(control) + 1);
+    } else if (!control_default_path(client->path, &shared, why)) {
+        return complain(client, "%s", why);
+    }
+    if (shared && !is_ours(client)) {
+        return complain(client, "%s belongs to another user", client->path);
+    }
+    client->curl = curl_easy_init();
+    return client->curl != NULL ? EXIT_FINE : complain(client, "out of memory");
+}
+
+void client_close(struct client *client)
+{
+    curl_easy_cleanup(client->curl);
+    free(client->body);
+    memset(client, 0, sizeof(*client));
+}
+
+/* ---- urls ---- */
+
+struct text {
+    char *bytes;
+    size_t len;
+    bool failed;
+};
+
+static void append(struct text *text, const char *more)
+{
+    size_t len = strlen(more);
+    char *grown = text->failed ? NULL : realloc(text->bytes, text->len + len + 1);
+    if (grown == NULL) {
+        text->failed = true;
+        return;
+    }
+    memcpy(grown + text->len, more, len + 1);
+    text->bytes = grown;
+    text->len += len;
+}
+
+static void append_escaped(struct text *text, CURL *curl, const char *value)
+{
+    char *escaped = curl_easy_escape(curl, value, (int)strlen(value));
+    if (escaped == NULL) {
+        text->failed = true;
+        return;
+    }
+    append(text, escaped);
+    curl_free(escaped);
+}
+
+char *client_url(struct client *client, const char *path, const char *rest, ...)
+{
+    struct text text = {.bytes = NULL};
+    append(&text, "http://cohort");
+    append(&text, path);
+    if (rest != NULL) {
+        append_escaped(&text, client->curl, rest);
+    }
+    va_list arguments;
+    va_start(arguments, rest);
+    const char *separator = "?";
+    for (const char *name; (name = va_arg(arguments, const char *)) != NULL; separator = "&") {
+        append(&text, separator);
+        append(&text, name);
+        append(&text, "=");
+        append_escaped(&text, client->curl, va_arg(arguments, const char *));
+    }
+    va_end(arguments);
+    if (text.failed) {
+        free(text.bytes);
+        return NULL;
+    }
+    return text.bytes;
+}
+
+/* ---- requests ---- */
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct client *client = arg;
+    size_t len = size * count;
+    if (client->body_len + len > ANSWER_BYTES_MAX) {
+        client->body_too_large = true;
+        return 0;
+    }
+    char *grown = realloc(client->body, client->body_len + len + 1);
+    if (grown == NULL) {
+        return 0;
+    }
+    memcpy(grown + client->body_len, bytes, len);
+    client->body = grown;
+    client->body_len += len;
+    client->body[client->body_len] = '\0';
+    return len;
+}
+
+static void prepare(struct client *client, const char *url)
+{
+    CURL *curl = client->curl;
+    curl_easy_reset(curl);
+    free(client->body);
+    client->body = NULL;
+    client->body_len = 0;
+    client->status = 0;
+    client->body_too_large = false;
+    curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, client->path);
+    curl_easy_setopt(curl, CURLOPT_URL, url);
+    curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L); /* an id may be ".." */
+    curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
+}
+
+/* Say what the agent refused: {"error":{"code","text"}}. */
+static int complain_refused(struct client *client)
+{
+    json_t *root = client->body != NULL ? json_loadb(client->body, client->body_len, 0, NULL) : NULL;
+    json_t *error = json_object_get(root, "error");
+    const char *code = json_string_value(json_object_get(error, "code"));
+    const char *text = json_string_value(json_object_get(error, "text"));
+    if (code != NULL && text != NULL) {
+        complain(client, "%s%s%s (%s)", client->about != NULL ? client->about : "", client->about != NULL ? ": " : "", text, code);
+    } else {
+        complain(client, "the agent at %s answered with HTTP status %ld", client->path, client->status);
+    }
+    json_decref(root);
+    return EXIT_FAILED;
+}
+
+static int complain_transport(struct client *client, CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_CONNECT:
+        return complain(client, "no agent at %s", client->path);
+    case CURLE_OPERATION_TIMEDOUT:
+        return complain(client, "the agent at %s does not answer", client->path);
+    case CURLE_OUT_OF_MEMORY:
+        return complain(client, "out of memory");
+    case CURLE_WRITE_ERROR:
+        return complain(client, "an answer of the agent at %s is too large", client->path);
+    default:
+        return complain(client, "talking to the agent at %s failed: %s", client->path, curl_easy_strerror(code));
+    }
+}
+
+static int perform(struct client *client, char *url)
+{
+    CURLcode code = curl_easy_perform(client->curl);
+    free(url);
+    if (code != CURLE_OK) {
+        return complain_transport(client, code);
+    }
+    curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &client->status);
+    return client->status / 100 == 2 ? EXIT_FINE : complain_refused(client);
+}
+
+int client_get(struct client *client, char *url)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, (long)ANSWER_TIMEOUT_MS);
+    return perform(client, url);
+}
+
+int client_post(struct client *client, char *url, const void *data, size_t len, uint32_t timeout_ms)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms + ANSWER_TIMEOUT_MS);
+    curl_easy_setopt(client->curl, CURLOPT_POST, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
+    curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, len > 0 ? data : "");
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/octet-stream");
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
+    int result = perform(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(headers);
+    return result;
+}
+
+json_t *client_json(struct client *client)
+{
+    json_t *root = json_loadb(client->body != NULL ? client->body : "", client->body_len, JSON_ALLOW_NUL, NULL);
+    if (!json_is_object(root)) {
+        json_decref(root);
+        complain(client, "the agent at %s gave an answer that is not understood", client->path);
+        return NULL;
+    }
+    return root;
+}
+
+/* ---- streams ---- */
+
+/* Headers are there when the subscription stands; an answer that is an error is kept as a body instead. */
+static size_t on_header(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct client_stream *stream = arg;
+    size_t len = size * count;
+    bool last = len == 2 && memcmp(bytes, "\r\n", 2) == 0;
+    if (!last) {
+        return len;
+    }
+    curl_easy_getinfo(stream->client->curl, CURLINFO_RESPONSE_CODE, &stream->client->status);
+    if (stream->client->status == 200 && !stream->ready) {
+        stream->ready = true;
+        if (stream->on_ready != NULL) {
+            stream->on_ready(stream->arg);
+        }
+    }
+    return len;
+}
+
+static bool on_event(void *arg, const char *event, const char *data, size_t len)
+{
+    struct client_stream *stream = arg;
+    stream->enough = !stream->on_event(stream->arg, event, data, len);
+    return !stream->enough;
+}
+
+static size_t on_stream(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct client_stream *stream = arg;
+    if (stream->client->status != 200) {
+        return on_body(bytes, size, count, stream->client);
+    }
+    return sse_feed(&stream->sse, bytes, size * count, on_event, stream) ? size * count : 0;
+}
+
+bool client_stream_prepare(struct client *client, char *url, struct client_stream *stream)
+{
+    if (url == NULL) {
+        complain(client, "out of memory");
+        return false;
+    }
+    stream->client = client;
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_stream);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, stream);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERFUNCTION, on_header);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERDATA, stream);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
+    free(url);
+    return true;
+}
+
+void client_stream_end(struct client_stream *stream)
+{
+    sse_free(&stream->sse);
+}
+
+int client_stream_run(struct client *client, char *url, struct client_stream *stream)
+{
+    if (!client_stream_prepare(client, url, stream)) {
+        return EXIT_FAILED;
+    }
+    CURLcode code = curl_easy_perform(client->curl);
+    sse_free(&stream->sse);
+    if (stream->enough) {
+        return EXIT_FINE;
+    }
+    if (client->status != 0 && client->status != 200) {
+        return complain_refused(client);
+    }
+    if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR) {
+        return complain(client, "the agent at %s closed the stream", client->path);
+    }
+    return complain_transport(client, code);
+}

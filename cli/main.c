@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The cohort binary: picks the subcommand.
+ */
+#include "commands.h"
+#include "options.h"
+
+#include <cohort/cohort.h>
+#include <curl/curl.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    const char *summary;
+    int (*run)(int argc, char **argv);
+} commands[] = {
+    {"agent", "run a node of a cluster", command_agent},
+    {"members", "who is in the cluster", command_members},
+    {"ping", "measure round trips to a member", command_ping},
+    {"send", "send a message to a member", command_send},
+    {"broadcast", "send a message to every active member", command_broadcast},
+    {"listen", "print messages as they come", command_listen},
+    {"watch", "print changes of membership as they happen", command_watch},
+    {"stats", "counters of the node, or of the link to a member", command_stats},
+    {"demo", "start a small cluster on this machine and show it at work", command_demo},
+};
+
+enum {
+    COMMAND_COUNT = sizeof(commands) / sizeof(commands[0])
+};
+
+static void print_usage(FILE *out)
+{
+    fprintf(out, "Usage: cohort COMMAND [OPTIONS] [OPERANDS]\n\nCommands:\n");
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    }
+    fprintf(out, "\n"
+                 "  -h, --help     print this and exit; 'cohort COMMAND --help' for one command\n"
+                 "      --version  print the version and exit\n"
+                 "\n"
+                 "Commands find the agent by its control socket: --control PATH, else $COHORT_CONTROL,\n"
+                 "else $XDG_RUNTIME_DIR/cohort.sock, else /run/cohort.sock for root, else /tmp/cohort-UID.sock.\n"
+                 "\n"
+                 "Exit codes: 0 fine, 1 failed, 2 wrong usage.\n");
+}
+
+static int run(int argc, char **argv)
+{
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        print_usage(stdout);
+        return EXIT_FINE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("cohort %s\n", cohort_version());
+        return EXIT_FINE;
+    }
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(commands[i].name, name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "cohort: unknown %s '%s'\nTry 'cohort --help'.\n", name[0] == '-' ? "option" : "command", name);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    if (curl_global_init(CURL_GLOBAL_NOTHING) != 0) {
+        fprintf(stderr, "cohort: out of memory\n");
+        return EXIT_FAILED;
+    }
+    int code = run(argc, argv);
+    curl_global_cleanup();
+    if (fflush(stdout) != 0 && code == EXIT_FINE) {
+        perror("cohort: cannot write");
+        code = EXIT_FAILED;
+    }
+    return code;
+}
