@@ -14,7 +14,7 @@ extern "C" {
 #endif
 
 #define COHORT_DEFINITION_NODES_MAX 1024
-#define COHORT_DEFINITION_BYTES_MAX (1024 * 1024)
+#define COHORT_DEFINITION_BYTES_MAX 1048576
 
 typedef struct cohort_definition_node {
     char id[COHORT_ID_BYTES_MAX + 1];

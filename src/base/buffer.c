@@ -111,6 +111,7 @@ int cohorti_buffer_append(struct cohorti_buffer *b, const void *bytes, size_t le
     if (rc != COHORT_OK || len == 0) {
         return rc;
     }
+    assert(to != NULL);
     memcpy(to, bytes, len);
     cohorti_buffer_commit(b, len);
     return COHORT_OK;

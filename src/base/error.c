@@ -6,47 +6,43 @@
 #include <cohort/error.h>
 #include <cohort/types.h>
 
+static const struct row {
+    int code;
+    cohort_error_scope scope;
+    const char *name;
+    const char *text;
+} rows[] = {{COHORT_OK, COHORT_SCOPE_NONE, "OK", "ok"},
+#define ERROR_ROW(name, value, scope, text) {(value), COHORT_SCOPE_##scope, #name, text},
+            COHORT_ERROR_TABLE(ERROR_ROW)
+#undef ERROR_ROW
+};
+
+static const struct row unknown = {0, COHORT_SCOPE_NONE, "UNKNOWN", "unknown error"};
+
+/* From end to end: errors are not what a busy node spends its time on. */
+static const struct row *find(int code)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].code == code) {
+            return &rows[i];
+        }
+    }
+    return &unknown;
+}
+
 const char *cohort_error_text(int code)
 {
-    switch (code) {
-    case COHORT_OK:
-        return "ok";
-#define ERROR_TEXT(name, value, scope, text) \
-    case (value):                            \
-        return (text);
-        COHORT_ERROR_TABLE(ERROR_TEXT)
-#undef ERROR_TEXT
-    default:
-        return "unknown error";
-    }
+    return find(code)->text;
 }
 
 const char *cohort_error_name(int code)
 {
-    switch (code) {
-    case COHORT_OK:
-        return "OK";
-#define ERROR_NAME(name, value, scope, text) \
-    case (value):                            \
-        return #name;
-        COHORT_ERROR_TABLE(ERROR_NAME)
-#undef ERROR_NAME
-    default:
-        return "UNKNOWN";
-    }
+    return find(code)->name;
 }
 
 cohort_error_scope cohort_error_scope_of(int code)
 {
-    switch (code) {
-#define ERROR_SCOPE(name, value, scope, text) \
-    case (value):                             \
-        return COHORT_SCOPE_##scope;
-        COHORT_ERROR_TABLE(ERROR_SCOPE)
-#undef ERROR_SCOPE
-    default:
-        return COHORT_SCOPE_NONE;
-    }
+    return find(code)->scope;
 }
 
 const char *cohort_state_name(cohort_member_state state)

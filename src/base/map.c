@@ -52,10 +52,11 @@ static void grow(struct cohorti_map *m)
 {
     size_t old_count = m->bucket_count;
     size_t count = old_count < FIRST_BUCKETS ? FIRST_BUCKETS : old_count * 2;
-    if (count > SIZE_MAX / 2 / sizeof(*m->buckets)) {
+    const size_t bucket_bytes = sizeof(*m->buckets); /* NOLINT(bugprone-sizeof-expression): buckets are pointers */
+    if (count > SIZE_MAX / 2 / bucket_bytes) {
         return;
     }
-    struct cohorti_map_node **buckets = cohorti_alloc_zero(m->alloc, count * sizeof(*buckets));
+    struct cohorti_map_node **buckets = cohorti_alloc_zero(m->alloc, count * bucket_bytes);
     if (buckets == NULL) {
         return; /* slower, not wrong */
     }

@@ -12,7 +12,7 @@
 struct cohorti_timer {
     uint64_t deadline_ns; /* COHORTI_NEVER when not set */
     uint64_t order;
-    uint8_t kind; /* the owner's, to tell its timers apart; not looked at */
+    uint8_t kind;                              /* the owner's, to tell its timers apart; not looked at */
     struct cohorti_timer *child, *next, *prev; /* prev: the parent for a first child */
 };
 

@@ -23,7 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_SHOWN_BYTES_MAX 200  /* the end of a long path tells more than its start */
+#define NAME_SHOWN_BYTES_MAX 200 /* the end of a long path tells more than its start */
 #define VALUE_SHOWN_BYTES_MAX 100
 #define NO_INDEX SIZE_MAX
 
@@ -123,8 +123,7 @@ static int defect(const struct reading *r, size_t index, const char *key, const 
 }
 
 /* The same for a value that an earlier node has already. */
-static int defect_twice(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what,
-                        size_t earlier)
+static int defect_twice(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what, size_t earlier)
 {
     struct message m;
     defect_begin(&m, r, index, key, value);

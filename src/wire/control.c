@@ -113,7 +113,7 @@ int cohorti_refuse_decode(const void *data, size_t len, struct cohorti_refuse *o
     }
     const uint8_t *text = cohorti_read_bytes(&r, text_len);
     for (size_t i = 0; i < text_len; i++) {
-        out->text[i] = text[i] >= 0x20 && text[i] < 0x7f ? (char)text[i] : '?';
+        out->text[i] = (char)(text[i] >= 0x20 && text[i] < 0x7f ? text[i] : '?');
     }
     out->text[text_len] = '\0';
     return COHORT_OK;

@@ -55,8 +55,8 @@ struct cohorti_welcome {
 };
 /** REFUSE: u32 reason (a positive cohort error number) | u64 value | text, not terminated. Sent instead of WELCOME, then closed. */
 struct cohorti_refuse {
-    int reason;     /* COHORT_E...; a number we do not know comes out as COHORT_EREMOTE */
-    uint64_t value; /* for ESTALE: the highest incarnation seen */
+    int reason;                                   /* COHORT_E...; a number we do not know comes out as COHORT_EREMOTE */
+    uint64_t value;                               /* for ESTALE: the highest incarnation seen */
     char text[COHORTI_REFUSE_TEXT_BYTES_MAX + 1]; /* from the peer: printable ASCII only, the rest replaced by '?', cut to fit */
 };
 /** SUBJECT: u32 number | name, not terminated. Precedes the first frame that uses the number. Numbers count up from 0. */

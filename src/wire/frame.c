@@ -39,8 +39,7 @@ static void store_u32(uint8_t *at, uint32_t v)
     at[3] = (uint8_t)v;
 }
 
-int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, cohort_frame *frame, size_t *consumed,
-                        size_t *needed)
+int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, cohort_frame *frame, size_t *consumed, size_t *needed)
 {
     *consumed = 0;
     *needed = COHORT_FRAME_HEADER_BYTES;

@@ -11,7 +11,7 @@
 #include <cohort/error.h>
 #include <cohort/types.h>
 
-#define COHORTI_HELLO_BYTES_MAX 1024 /* data of a HELLO frame, both ways */
+#define COHORTI_HELLO_BYTES_MAX 1024       /* data of a HELLO frame, both ways */
 #define COHORTI_IPV4_PLACEHOLDER "0.0.0.0" /* second field when the address is not IPv4; addr= carries it */
 
 struct cohorti_hello {

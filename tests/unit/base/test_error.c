@@ -81,7 +81,7 @@ static void enum_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_row_is_found), cmocka_unit_test(rows_are_fit_for_use), cmocka_unit_test(ok_and_unknown),
+        cmocka_unit_test(every_row_is_found),  cmocka_unit_test(rows_are_fit_for_use), cmocka_unit_test(ok_and_unknown),
         cmocka_unit_test(numbers_on_the_wire), cmocka_unit_test(enum_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,7 @@ static void first_in_first_out(void **state)
     struct item items[3];
     make(&head, items, 3);
     int expected = 0;
-    COHORTI_LIST_FOREACH(it, &head) {
+    COHORTI_LIST_FOREACH (it, &head) {
         assert_int_equal(number_of(it), expected++);
     }
     assert_int_equal(expected, 3);
@@ -48,7 +48,7 @@ static void removal_inside_a_loop(void **state)
     struct cohorti_list head;
     struct item items[5];
     make(&head, items, 5);
-    COHORTI_LIST_FOREACH_SAFE(it, &head) {
+    COHORTI_LIST_FOREACH_SAFE (it, &head) {
         if (number_of(it) % 2 == 0) {
             cohorti_list_remove(it);
             cohorti_list_remove(it); /* harmless the second time */

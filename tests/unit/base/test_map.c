@@ -122,7 +122,7 @@ static void hashes_are_fixed(void **state)
 {
     assert_true(cohorti_hash_u64(0) == UINT64_C(0xe220a8397b1dcdaf)); /* first output of splitmix64 seeded with 0 */
     assert_true(cohorti_hash_bytes("", 0) == cohorti_hash_u64(UINT64_C(0xcbf29ce484222325)));
-    assert_true(cohorti_hash_bytes("a", 1) == cohorti_hash_u64(UINT64_C(0xaf63dc4c8601ec8c)));           /* FNV-1a of "a" */
+    assert_true(cohorti_hash_bytes("a", 1) == cohorti_hash_u64(UINT64_C(0xaf63dc4c8601ec8c)));      /* FNV-1a of "a" */
     assert_true(cohorti_hash_bytes("foobar", 6) == cohorti_hash_u64(UINT64_C(0x85944171f73967e8))); /* and of "foobar" */
 }
 

@@ -81,7 +81,8 @@ static void quotes_what_came_from_outside(void **state)
 
 static void numbers(void **state)
 {
-    static const char *const bad[] = {"", " 1", "1 ", "+1", "-1", "0x1", "1.0", "18446744073709551616", "99999999999999999999", "1a"};
+    static const char *const bad[] = {"",  " 1", "1 ", "+1", "-1", "0x1", "1.0", "18446744073709551616", "99999999999999999999",
+                                      "1a"};
     uint64_t v;
     assert_true(cohorti_parse_u64("0", 1, 0, &v) && v == 0);
     assert_true(cohorti_parse_u64("18446744073709551615", 20, UINT64_MAX, &v) && v == UINT64_MAX);
@@ -118,8 +119,11 @@ static void copies(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(builds),  cmocka_unit_test(cut_at_every_capacity), cmocka_unit_test(quotes_what_came_from_outside),
-        cmocka_unit_test(numbers), cmocka_unit_test(copies),
+        cmocka_unit_test(builds),
+        cmocka_unit_test(cut_at_every_capacity),
+        cmocka_unit_test(quotes_what_came_from_outside),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(copies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,7 +134,9 @@ static void random_use_agrees_with_model(void **state)
 
 static void many_timers(void **state)
 {
-    enum { COUNT = 300000 };
+    enum {
+        COUNT = 300000
+    };
     struct cohorti_timers t;
     struct cohorti_timer *timers = malloc(sizeof(*timers) * COUNT);
     cohorti_timers_init(&t);

@@ -143,7 +143,8 @@ static void ids(void **state)
     node_fails("\"id\":null,\"ip\":\"10.0.0.2\"", ".id: null is not a string");
     node_fails("\"id\":\"\",\"ip\":\"10.0.0.2\"", ".id: \"\" is not an id (1 to 64 letters, digits, '.', '_' or '-')");
     node_fails("\"id\":\"a:b\",\"ip\":\"10.0.0.2\"", ".id: \"a:b\" is not an id (1 to 64 letters, digits, '.', '_' or '-')");
-    node_fails("\"id\":\"\xc3\xa4\\n\",\"ip\":\"10.0.0.2\"", ".id: \"\\u00E4\\n\" is not an id (1 to 64 letters, digits, '.', '_' or '-')");
+    node_fails("\"id\":\"\xc3\xa4\\n\",\"ip\":\"10.0.0.2\"",
+               ".id: \"\\u00E4\\n\" is not an id (1 to 64 letters, digits, '.', '_' or '-')");
     node_fails("\"id\":\"a\",\"ip\":\"10.0.0.2\"", ".id: \"a\" is the id of $.nodes[0] too");
 }
 
@@ -159,8 +160,8 @@ static void ips(void **state)
     node_fails("\"id\":\"b\",\"ip\":\"0.0.0.0\"", ".ip: \"0.0.0.0\" is not an address that others can connect to");
     node_fails("\"id\":\"b\",\"ip\":\"0::0\"", ".ip: \"0::0\" is not an address that others can connect to");
     node_fails("\"id\":\"b\",\"ip\":\"10.0.0.1\"", ": {\"id\":\"b\",\"ip\":\"10.0.0.1\"} has the address of $.nodes[0] too");
-    fails("{\"nodes\":[{\"id\":\"a\",\"ip\":\"::1\",\"tcpPort\":5},{\"id\":\"b\",\"ip\":\"0:0::1\",\"tcpPort\":5}]}", COHORT_EDEFINITION,
-          "c.json: $.nodes[1]: {\"id\":\"b\",\"ip\":\"0:0::1\",\"tcpPort\":5} has the address of $.nodes[0] too");
+    fails("{\"nodes\":[{\"id\":\"a\",\"ip\":\"::1\",\"tcpPort\":5},{\"id\":\"b\",\"ip\":\"0:0::1\",\"tcpPort\":5}]}",
+          COHORT_EDEFINITION, "c.json: $.nodes[1]: {\"id\":\"b\",\"ip\":\"0:0::1\",\"tcpPort\":5} has the address of $.nodes[0] too");
 }
 
 static void ports(void **state)
@@ -169,16 +170,11 @@ static void ports(void **state)
         const char *value;
         const char *what;
     } bad[] = {
-        {"0", "0 is not a port (1 to 65535)"},
-        {"-1", "-1 is not a port (1 to 65535)"},
-        {"65536", "65536 is not a port (1 to 65535)"},
-        {"9223372036854775807", "9223372036854775807 is not a port (1 to 65535)"},
-        {"9876.5", "9876.5 is not a whole number"},
-        {"9876.0", "9876.0 is not a whole number"},
-        {"\"9876\"", "\"9876\" is not a whole number"},
-        {"true", "true is not a whole number"},
-        {"null", "null is not a whole number"},
-        {"{}", "{} is not a whole number"},
+        {"0", "0 is not a port (1 to 65535)"},          {"-1", "-1 is not a port (1 to 65535)"},
+        {"65536", "65536 is not a port (1 to 65535)"},  {"9223372036854775807", "9223372036854775807 is not a port (1 to 65535)"},
+        {"9876.5", "9876.5 is not a whole number"},     {"9876.0", "9876.0 is not a whole number"},
+        {"\"9876\"", "\"9876\" is not a whole number"}, {"true", "true is not a whole number"},
+        {"null", "null is not a whole number"},         {"{}", "{} is not a whole number"},
     };
     for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
         char body[200], message[200];
@@ -215,8 +211,8 @@ static void limits(void **state)
     for (int count = COHORT_DEFINITION_NODES_MAX; count <= COHORT_DEFINITION_NODES_MAX + 1; count++) {
         len = (size_t)snprintf(text, cap, "{\"nodes\":[");
         for (int i = 0; i < count; i++) {
-            len += (size_t)snprintf(text + len, cap - len, "%s{\"id\":\"n%d\",\"ip\":\"10.0.%d.%d\"}", i == 0 ? "" : ",", i, i / 250,
-                                    i % 250 + 1);
+            len += (size_t)snprintf(text + len, cap - len, "%s{\"id\":\"n%d\",\"ip\":\"10.0.%d.%d\"}", i == 0 ? "" : ",", i,
+                                    i / 250, i % 250 + 1);
         }
         len += (size_t)snprintf(text + len, cap - len, "]}");
         if (count == COHORT_DEFINITION_NODES_MAX) {
@@ -238,7 +234,9 @@ static void limits(void **state)
 
 static void deep_nesting_is_refused(void **state)
 {
-    enum { DEPTH = 100000 };
+    enum {
+        DEPTH = 100000
+    };
     char *text = malloc(DEPTH);
     cohort_definition d;
     cohort_error error;

@@ -119,7 +119,8 @@ static void refuse(void **state)
 
 static void refuse_from_a_hostile_peer(void **state)
 {
-    static const uint8_t numbers[][4] = {{0, 0, 0, 0}, {0, 0, 1, 0}, {0x7f, 0xff, 0xff, 0xff}, {0x80, 0, 0, 0}, {0xff, 0xff, 0xff, 0xd2}};
+    static const uint8_t numbers[][4] = {
+        {0, 0, 0, 0}, {0, 0, 1, 0}, {0x7f, 0xff, 0xff, 0xff}, {0x80, 0, 0, 0}, {0xff, 0xff, 0xff, 0xd2}};
     uint8_t data[12 + 400] = {0};
     struct cohorti_refuse back;
     for (size_t i = 0; i < UNIT_COUNT(numbers); i++) {
@@ -219,11 +220,16 @@ static void random_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(type_space),         cmocka_unit_test(control_codes),
-        cmocka_unit_test(welcome),            cmocka_unit_test(refuse),
-        cmocka_unit_test(refuse_from_a_hostile_peer), cmocka_unit_test(leave_and_messages),
-        cmocka_unit_test(subject),            cmocka_unit_test(malformed_subjects),
-        cmocka_unit_test(largest_frames_fit), cmocka_unit_test(random_bytes),
+        cmocka_unit_test(type_space),
+        cmocka_unit_test(control_codes),
+        cmocka_unit_test(welcome),
+        cmocka_unit_test(refuse),
+        cmocka_unit_test(refuse_from_a_hostile_peer),
+        cmocka_unit_test(leave_and_messages),
+        cmocka_unit_test(subject),
+        cmocka_unit_test(malformed_subjects),
+        cmocka_unit_test(largest_frames_fit),
+        cmocka_unit_test(random_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,12 +107,8 @@ static void golden_files(void **state)
                                  .cluster = "prod",
                                  .attempt = 7,
                                  .caps = 0xa5};
-    struct cohorti_hello least = {.id = "127.0.1.1",
-                                  .ip = "127.0.1.1",
-                                  .tcp_port = 9876,
-                                  .extended = true,
-                                  .version_min = 1,
-                                  .version_max = 1};
+    struct cohorti_hello least = {
+        .id = "127.0.1.1", .ip = "127.0.1.1", .tcp_port = 9876, .extended = true, .version_min = 1, .version_max = 1};
     struct cohorti_hello ipv6 = {.id = "node-6",
                                  .ip = "2001:db8::6",
                                  .tcp_port = 65535,
@@ -138,8 +134,8 @@ static void ipv6_needs_the_extension(void **state)
 /* What a 2014 node may send besides, or ignores. */
 static void legacy_variants(void **state)
 {
-    static const char *const texts[] = {"b:10.0.0.2:1",         "b:10.0.0.2:1:",           "b:10.0.0.2:1:anything",
-                                        "b:10.0.0.2:1:cohort",  "b:10.0.0.2:1:x:cohort/1", "b:10.0.0.2:1:Cohort/1-1;inc=1",
+    static const char *const texts[] = {"b:10.0.0.2:1",          "b:10.0.0.2:1:",           "b:10.0.0.2:1:anything",
+                                        "b:10.0.0.2:1:cohort",   "b:10.0.0.2:1:x:cohort/1", "b:10.0.0.2:1:Cohort/1-1;inc=1",
                                         "b:10.0.0.2:1: cohort/", "b:10.0.0.2:00001"};
     for (size_t i = 0; i < UNIT_COUNT(texts); i++) {
         struct cohorti_hello h;
