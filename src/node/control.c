@@ -166,8 +166,9 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
 
 /* ---- closing the node ---------------------------------------------------------------------------------------------- */
 
-void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns)
+void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns, struct cohorti_waiter *closed)
 {
+    node->closed_waiter = closed;
     if (node->listener != NULL) {
         node->io->ops->close(node->listener);
         node->listener = NULL;

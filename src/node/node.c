@@ -322,22 +322,25 @@ bool cohorti_node_in_callback(const struct cohort_node *node)
 
 /* ---- close --------------------------------------------------------------------------------------------------------- */
 
+struct close_args {
+    uint64_t deadline_ns;
+    struct cohorti_waiter closed;
+};
+
 static int begin_close(struct cohort_node *node, void *arg)
 {
-    const uint64_t *deadline_ns = arg;
-    cohorti_control_begin_close(node, *deadline_ns);
+    struct close_args *args = arg;
+    cohorti_control_begin_close(node, args->deadline_ns, &args->closed);
     return COHORT_OK;
 }
 
 static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
 {
-    struct cohorti_waiter closed;
-    cohorti_waiter_init(&closed);
-    uint64_t deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS;
-    node->closed_waiter = &closed; /* read by control after the call below reached it */
-    (void)cohorti_node_call(node, begin_close, &deadline_ns);
-    (void)node->io->ops->wait(node->io, &closed, UINT64_MAX); /* the deadline's timer ends every link */
-    cohorti_waiter_deinit(&closed);
+    struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
+    cohorti_waiter_init(&args.closed);
+    (void)cohorti_node_call(node, begin_close, &args);
+    (void)node->io->ops->wait(node->io, &args.closed, UINT64_MAX); /* the deadline's timer ends every link */
+    cohorti_waiter_deinit(&args.closed);
     stop_loops(node);
     return node->close_forced ? COHORT_ETIMEDOUT : COHORT_OK;
 }

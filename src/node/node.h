@@ -208,7 +208,8 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
 void cohorti_control_conn_event(struct conn *conn, const struct cohorti_link_event *event); /* during the handshake */
 void cohorti_control_conn_ended(struct conn *conn);
 COHORT_NODISCARD int cohorti_control_listen(struct cohort_node *node, cohort_error *error);
-void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns);
+/** `closed` is signalled when no link is left; after deadline_ns links are cut. */
+void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns, struct cohorti_waiter *closed);
 void cohorti_control_check_idle(struct cohort_node *node);
 COHORT_NODISCARD int cohorti_control_add(struct cohort_node *node, const char *id, const char *ip, uint16_t tcp_port);
 
