@@ -114,6 +114,26 @@ static void room_in_front_serves_when_memory_fails(void **state)
     unit_memory_assert_empty(&m);
 }
 
+/* Moving nearly all for a byte of room, again at the next byte, would make appending quadratic: it grows instead. */
+static void little_room_in_front_is_left_alone(void **state)
+{
+    static const uint8_t zeros[4096];
+    struct unit_memory m;
+    struct cohorti_buffer b;
+    uint8_t *to;
+    unit_memory_init(&m);
+    cohorti_buffer_init(&b, &m.alloc, SIZE_MAX);
+    assert_int_equal(cohorti_buffer_reserve(&b, 1, &to), COHORT_OK);
+    size_t cap = b.cap;
+    assert_true(cap <= sizeof(zeros));
+    assert_int_equal(cohorti_buffer_append(&b, zeros, cap), COHORT_OK);
+    cohorti_buffer_consume(&b, 1);
+    assert_int_equal(cohorti_buffer_append(&b, zeros, 1), COHORT_OK);
+    assert_true(b.cap > cap);
+    cohorti_buffer_deinit(&b);
+    unit_memory_assert_empty(&m);
+}
+
 /* Random appends and consumes: the bytes come out as a counter, and the block stays within twice the limit. */
 static void behaves_as_a_queue(void **state)
 {
@@ -159,6 +179,7 @@ int main(void)
         cmocka_unit_test(large_block_is_given_back),
         cmocka_unit_test(out_of_memory_changes_nothing),
         cmocka_unit_test(room_in_front_serves_when_memory_fails),
+        cmocka_unit_test(little_room_in_front_is_left_alone),
         cmocka_unit_test(behaves_as_a_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
