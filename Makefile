@@ -17,8 +17,9 @@ build: ## build the library and the cohort binary into build/
 	@scripts/configure build
 	@ninja -C build -j $(JOBS)
 
-demo: build ## start a small cluster on this machine, a 2014 node among it, and show it at work
-	@scripts/demo
+demo: build ## start a small cluster on this machine and show it at work; then one with a node of 2014
+	@build/cli/cohort demo
+	@scripts/demo-2014
 
 test: ## run all tests; each part has a time budget (PARTS="unit net" for some of them)
 	@scripts/setup build test

@@ -24,6 +24,7 @@ int main(int argc, char **argv)
     cohort_error error = {0};
     cohort_handle_id id;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
     COHORT_CONFIG_INIT(&config);
     config.id = argc > 1 ? argv[1] : NULL;
     config.definition = &cluster;

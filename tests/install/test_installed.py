@@ -121,8 +121,8 @@ class InstalledTest(unittest.TestCase):
                 self.assertEqual(node.wait(BOUND_S), 0)
         finally:
             for node in nodes:
-                if node.poll() is None:
-                    node.kill()
+                node.stdin.close()
+                node.kill()
                 node.wait()
 
     def test_example_with_the_shared_library(self):

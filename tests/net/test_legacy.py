@@ -179,13 +179,14 @@ class ModelTest(harness.NetTest):
         self.no_sins(peer)
 
     def test_it_dials_and_we_leave_it_at_that(self):
-        """It stood first. We can dial it, but a link from it stands."""
+        """Our dials were refused, then it came up and dialled us. We could dial it now, but a link from it stands."""
         mine, place = address(), address()
-        peer = self.legacy(place, nodes=[(mine[0], *mine)]).start()
         path = self.definition([(mine[0], *mine), (place[0], *place)])
         a = self.agent(node_id=mine[0], ip=mine[0], port=mine[1], cluster=path).start()
+        wait_until(lambda: a.log.count("EREFUSED") >= 2)
+        peer = self.legacy(place, nodes=[(mine[0], *mine)], time_scale=0.01).start()
         self.both_active(a, peer)
-        self.no_sins(peer, 3)
+        self.no_sins(peer, 4)  # many times the delay our dialler had reached
 
     def test_mutual(self):
         """Both dial at once, again and again; both links stay, messages pass both ways."""
