@@ -43,7 +43,7 @@ static int invalid(cohort_error *error, const char *field, const char *value, co
     struct cohorti_text t;
     cohorti_text_init(&t, shown, sizeof shown);
     cohorti_text_add_quoted(&t, value, strlen(value), 64);
-    snprintf(error->text, sizeof error->text, "config.%s: \"%s\" %s", field, shown, rule);
+    snprintf(error->text, sizeof error->text, "config.%s: %s %s", field, shown, rule);
     return COHORT_EINVAL;
 }
 
