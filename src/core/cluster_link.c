@@ -325,8 +325,7 @@ static void refuse_worse(struct cohorti_cluster *c, const struct cohorti_cluster
 static void learn(struct cohorti_cluster *c, struct cohorti_member *m, const struct cohorti_cluster_link *link,
                   const struct cohorti_hello *hello)
 {
-    bool changed = m->public.legacy != link->legacy;
-    m->public.legacy = link->legacy;
+    bool changed = false;
     if (hello->extended && hello->incarnation > m->public.incarnation) {
         end_old_incarnation(c, m, link);
         m->public.incarnation = hello->incarnation;
@@ -356,6 +355,11 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_OPEN, link->number);
     cohorti_copy_string(effect->u.open.id, sizeof effect->u.open.id, m->public.id);
     effect->u.open.legacy = link->legacy;
+    bool replaces_other_kind = m->public.state == COHORT_ACTIVE && m->public.legacy != link->legacy;
+    m->public.legacy = link->legacy;
+    if (replaces_other_kind) {
+        cohorti_member_update(c, m); /* otherwise the event below tells */
+    }
     cohorti_member_activate(c, m);
     cohorti_effects_push(&c->effects, COHORTI_EFFECT_RECEIVE, link->number);
 
@@ -466,8 +470,8 @@ void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_
     if (link == NULL || link->state != COHORTI_CLUSTER_LINK_ADMITTED) {
         return;
     }
-    struct cohorti_cluster_link *old = find_in_state(link->member, COHORTI_CLUSTER_LINK_OPEN);
-    if (old != NULL) {
+    struct cohorti_cluster_link *old;
+    while ((old = find_in_state(link->member, COHORTI_CLUSTER_LINK_OPEN)) != NULL) { /* of legacy links there may be several */
         old->redundant = true;
         cohorti_cluster_link_close(c, old, COHORT_ESUPERSEDED);
     }
@@ -484,7 +488,10 @@ void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_
 static void raise_incarnation(struct cohorti_cluster *c, const struct cohorti_cluster_link *link, uint64_t known)
 {
     uint64_t ours = c->self->public.incarnation;
-    bool plausible = known >= ours && known - ours < INCARNATION_RAISE_MAX;
+    if (known < ours) {
+        return; /* said of a HELLO from before we raised: crossing links are refused both */
+    }
+    bool plausible = known - ours < INCARNATION_RAISE_MAX;
     struct cohorti_effect *note = cohorti_effects_push(&c->effects, COHORTI_EFFECT_NOTE, 0);
     note->code = COHORT_ESTALE;
     cohorti_copy_string(note->u.note.id, sizeof note->u.note.id, link->member == NULL ? "" : link->member->public.id);
