@@ -57,6 +57,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->close_mail.run = run_close;
     conn->flush_mail.run = run_flush;
     conn->ended_mail.run = run_ended;
+    conn->attach_mail.conn = conn->close_mail.conn = conn->flush_mail.conn = conn->ended_mail.conn = conn;
     cohorti_map_insert(&node->conns, &conn->node, hash_of(number));
     cohorti_list_append(&node->conn_list, &conn->of_node);
     atomic_fetch_add(&node->counters.handshakes, 1);
@@ -163,7 +164,7 @@ void cohorti_conn_hand_over(struct conn *conn)
 
 static void run_attach(struct mail *mail)
 {
-    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, attach_mail);
+    struct conn *conn = mail->conn;
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
     if (conn->phase == CONN_OPEN) {
         cohorti_mutex_lock(&conn->peer->lock);
@@ -221,7 +222,7 @@ void cohorti_conn_close(struct conn *conn, int code, bool leave)
 
 static void run_close(struct mail *mail)
 {
-    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, close_mail);
+    struct conn *conn = mail->conn;
     cohorti_conn_lock(conn);
     conn->close_posted = false;
     int code = conn->close_code;
@@ -233,7 +234,7 @@ static void run_close(struct mail *mail)
 
 static void run_flush(struct mail *mail)
 {
-    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, flush_mail);
+    struct conn *conn = mail->conn;
     cohorti_conn_lock(conn);
     conn->flush_posted = false;
     cohorti_conn_unlock(conn);
@@ -305,7 +306,7 @@ void cohorti_conn_end(struct conn *conn, int code)
 
 static void run_ended(struct mail *mail)
 {
-    struct conn *conn = COHORTI_CONTAINER(mail, struct conn, ended_mail);
+    struct conn *conn = mail->conn;
     struct cohort_node *node = conn->owner;
     if (conn->peer != NULL) {
         atomic_fetch_sub(&node->counters.links_open, 1);
@@ -318,6 +319,23 @@ static void run_ended(struct mail *mail)
     cohorti_control_conn_ended(conn);
     cohorti_conn_unref(conn); /* control's */
     cohorti_conn_unref(conn); /* the mail's */
+}
+
+void cohorti_conn_abandon(struct conn *conn)
+{
+    struct cohort_node *node = conn->owner;
+    struct cohorti_echo *echo;
+    while ((echo = cohorti_echoes_pop(&conn->echoes)) != NULL) {
+        cohorti_echo_free(&node->alloc, echo);
+    }
+    if (conn->socket != NULL) {
+        node->io->ops->close(conn->socket);
+        conn->socket = NULL;
+    }
+    cohorti_list_remove(&conn->of_peer);
+    cohorti_list_remove(&conn->of_node);
+    cohorti_map_remove(&node->conns, &conn->node);
+    cohorti_conn_unref(conn);
 }
 
 /* ---- time ---------------------------------------------------------------------------------------------------------- */

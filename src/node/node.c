@@ -345,6 +345,29 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     return node->close_forced ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
+static void free_stopped(struct cohort_node *node)
+{
+    free_workers(node);
+    cohorti_worker_deinit(&node->control);
+    cohorti_cluster_deinit(&node->cluster);
+    free_node(node);
+}
+
+void cohorti_node_abandon(struct cohort_node *node)
+{
+    cohorti_worker_abandon(&node->control);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        cohorti_worker_abandon(&node->workers[i]);
+    }
+    while (!cohorti_list_empty(&node->conn_list)) {
+        cohorti_conn_abandon(COHORTI_CONTAINER(node->conn_list.next, struct conn, of_node));
+    }
+    if (node->listener != NULL) {
+        node->io->ops->close(node->listener);
+    }
+    free_stopped(node);
+}
+
 int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
 {
     if (node == NULL) {
@@ -358,10 +381,7 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
         atomic_store(&node->phase, NODE_CLOSING);
         status = stop_running(node, timeout_ms);
     }
-    free_workers(node);
-    cohorti_worker_deinit(&node->control);
-    cohorti_cluster_deinit(&node->cluster);
-    free_node(node);
+    free_stopped(node);
     return status;
 }
 

@@ -36,6 +36,7 @@
 struct mail {
     struct cohorti_list node;
     void (*run)(struct mail *mail);
+    struct conn *conn; /* whose mail it is, with a reference while under way; NULL for a call */
 };
 
 struct worker {
@@ -52,6 +53,8 @@ int cohorti_worker_init(struct worker *w, struct cohort_node *owner, const char 
 void cohorti_worker_deinit(struct worker *w);
 /** Run `mail` on the worker's loop, after what was posted before. Any thread. */
 void cohorti_worker_post(struct worker *w, struct mail *mail);
+/** Forget the mail that waits: the process is dead. */
+void cohorti_worker_abandon(struct worker *w);
 /** At the end of every callback of the loop: mail, effects of the cluster, timer. */
 void cohorti_worker_settle(struct worker *w);
 
@@ -132,6 +135,8 @@ void cohorti_conn_begin(struct conn *conn, bool connecting);
 /** OPEN: choose a worker and accept messages to the peer; RECEIVE: hand it over. */
 void cohorti_conn_open(struct conn *conn, struct peer *peer);
 void cohorti_conn_hand_over(struct conn *conn);
+/** Free it without a word to anybody: the process it lived in is dead. */
+void cohorti_conn_abandon(struct conn *conn);
 /** Close it wherever it is, now or by mail. leave: what is queued and LEAVE go out first. */
 void cohorti_conn_close(struct conn *conn, int code, bool leave);
 /** Its loop's thread: it is over. */
@@ -219,6 +224,9 @@ bool cohorti_node_in_callback(const struct cohort_node *node);
 
 /** A node over another machine than the real one; `io` is borrowed. */
 COHORT_NODISCARD int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, cohort_node **out, cohort_error *error);
+
+/** Free a node whose process is dead (its machine runs nothing any more): no peer and no handler hears of it. */
+void cohorti_node_abandon(struct cohort_node *node);
 
 /* log.c */
 void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code, const char *format,

@@ -87,6 +87,17 @@ int cohorti_worker_init(struct worker *w, struct cohort_node *owner, const char 
     return COHORT_OK;
 }
 
+void cohorti_worker_abandon(struct worker *w)
+{
+    struct cohorti_list *node;
+    while ((node = cohorti_list_pop(&w->mail)) != NULL) {
+        struct mail *mail = COHORTI_CONTAINER(node, struct mail, node);
+        if (mail->conn != NULL) {
+            cohorti_conn_unref(mail->conn);
+        }
+    }
+}
+
 void cohorti_worker_deinit(struct worker *w)
 {
     w->owner->io->ops->loop_free(w->loop);
