@@ -141,6 +141,18 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* What cohort_send() means by it: the two arguments are all there is. */
+static const char *explain(struct request *request, int status, const char *to)
+{
+    if (status != COHORT_EINVAL) {
+        return NULL;
+    }
+    if (to != NULL && strcmp(to, request->service->local_id) == 0) {
+        return "this is the agent itself";
+    }
+    return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+}
+
 static enum MHD_Result post_send(struct request *request)
 {
     const char *to = argument(request, "to");
@@ -149,7 +161,7 @@ static enum MHD_Result post_send(struct request *request)
         return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
     }
     int status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
-    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, NULL);
+    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(request, status, to));
 }
 
 static enum MHD_Result post_broadcast(struct request *request)
@@ -164,7 +176,7 @@ static enum MHD_Result post_broadcast(struct request *request)
         return answer_queued(request, sent);
     }
     if (sent == 0) {
-        return answer_error(request, status, NULL);
+        return answer_error(request, status, explain(request, status, NULL));
     }
     char text[160];
     snprintf(text, sizeof(text), "queued for %zu members, not for all: %s", sent, cohort_error_text(status));
@@ -189,7 +201,7 @@ static enum MHD_Result post_echo(struct request *request)
         }
         status = echo_begin(request->service->echoes, request->service->node, to, size, timeout_ms, &request->echo);
         if (status != COHORT_OK) {
-            return answer_error(request, status, NULL);
+            return answer_error(request, status, status == COHORT_EINVAL ? "this is the agent itself" : NULL);
         }
     }
     if (!echo_answered(request->echo, request->connection, &status, &rtt_ns)) {
@@ -250,7 +262,7 @@ static enum MHD_Result get_messages(struct request *request)
     const char *subject = argument(request, "subject");
     struct stream_filter filter;
     if (subject == NULL || !stream_filter_parse(subject, &filter)) {
-        return answer_error(request, COHORT_EINVAL, "the argument subject must be a subject, #TYPE (encoded %23TYPE), or *");
+        return answer_error(request, COHORT_EINVAL, "subject must be a name, #TYPE of an application, or *");
     }
     struct stream *stream;
     int status = stream_open(request->service->hub, STREAM_MESSAGES, &filter, &stream);
