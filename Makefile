@@ -6,6 +6,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 FUZZ_SECONDS ?= 60
+BENCH ?=
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MESON ?= $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
 export MESON
@@ -25,11 +26,11 @@ test: ## run all tests; each part has a time budget (PARTS="unit net" for some o
 	@scripts/setup build test
 	@scripts/test $(PARTS)
 
-bench: ## run the benchmarks against the peers to beat
+bench: ## run the benchmarks against the peers to beat; BENCH="--quick --rows REGEX" for less
 	@scripts/setup build bench
 	@scripts/configure build-release --prefix=$(PREFIX) -Dbench=true
 	@ninja -C build-release -j $(JOBS)
-	@$(MESON) test -C build-release --no-rebuild --benchmark --verbose
+	@bench/run.py --bin build-release/bench $(BENCH)
 
 install: ## install a release build; PREFIX=/usr/local DESTDIR=
 	@scripts/setup build

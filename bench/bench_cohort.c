@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The same with cohort, by its public API and with its defaults. Two settings differ: limits.message_bytes_max leaves room for
+ * the largest message, and limits.peer_queue_bytes_max is raised where the default of 8 MiB would hold only a few of them.
+ *
+ * Receivers are nodes that admit whoever greets; the sender adds each of them as a member, waits until all are ACTIVE, and sends
+ * with a named subject. Every process keeps the default number of loops.
+ */
+#include "bench.h"
+
+#include <cohort/cohort.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SUBJECT "bench"
+#define MESSAGE_BYTES_MAX (2U * 1024 * 1024)
+#define QUEUE_BYTES_MAX (64U * 1024 * 1024)
+#define LARGE_BYTES ((size_t)512 * 1024)
+#define WAIT_NS 20000
+#define BROADCASTS_PER_LOOK 1024
+
+static void check(int status, const char *what)
+{
+    if (status != COHORT_OK) {
+        bench_fail("%s: %s", what, cohort_error_text(status));
+    }
+}
+
+/* ---- nodes --------------------------------------------------------------------------------------------------------- */
+
+static pthread_mutex_t active_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t active_changed = PTHREAD_COND_INITIALIZER;
+static uint32_t active;
+static atomic_bool may_end; /* from now on a link that ends is no failure */
+
+static void on_event(cohort_node *node, const cohort_event *event, void *arg)
+{
+    if (event->type == COHORT_MEMBER_DEACTIVATED && !atomic_load(&may_end)) {
+        bench_fail("the link to %s ended: %s", event->member.id, cohort_error_text(event->reason));
+    }
+    if (event->type == COHORT_MEMBER_ACTIVATED) {
+        pthread_mutex_lock(&active_lock);
+        active++;
+        pthread_cond_signal(&active_changed);
+        pthread_mutex_unlock(&active_lock);
+    }
+}
+
+static void wait_active(uint32_t count)
+{
+    pthread_mutex_lock(&active_lock);
+    while (active < count) {
+        pthread_cond_wait(&active_changed, &active_lock);
+    }
+    pthread_mutex_unlock(&active_lock);
+}
+
+struct node_spec {
+    const char *id, *ip;
+    uint16_t port;
+    bool one_thread;
+    cohort_message_fn fn;
+    void *arg;
+};
+
+static cohort_node *node_open(const struct bench_options *o, struct node_spec spec)
+{
+    cohort_config config;
+    cohort_error error = {0};
+    cohort_node *node = NULL;
+    cohort_handle_id handle = 0;
+    COHORT_CONFIG_INIT(&config);
+    config.id = spec.id;
+    config.ip = spec.ip;
+    config.tcp_port = spec.port;
+    config.admission = COHORT_ADMIT_OPEN;
+    config.limits.message_bytes_max = MESSAGE_BYTES_MAX;
+    if (o->bytes >= LARGE_BYTES) {
+        config.limits.peer_queue_bytes_max = QUEUE_BYTES_MAX;
+    }
+    if (spec.one_thread) {
+        config.loop_count = 0;
+    }
+    if (cohort_node_open(&config, &node, &error) != COHORT_OK) {
+        bench_fail("%s", error.text);
+    }
+    check(cohort_listen(node, on_event, NULL, NULL, &handle), "cohort_listen");
+    if (spec.fn != NULL) {
+        check(cohort_handle(node, SUBJECT, spec.fn, spec.arg, NULL, &handle), "cohort_handle");
+    }
+    if (cohort_node_start(node, &error) != COHORT_OK) {
+        bench_fail("%s", error.text);
+    }
+    return node;
+}
+
+static cohort_node *receiver_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
+{
+    char id[32];
+    snprintf(id, sizeof id, "receiver-%u", o->ports[0]);
+    cohort_node *node = node_open(o, (struct node_spec){.id = id, .ip = "127.0.0.1", .port = o->ports[0], .fn = fn, .arg = arg});
+    bench_ready();
+    return node;
+}
+
+/* The node that dials, with every receiver added as a member and ACTIVE. */
+static cohort_node *sender_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
+{
+    cohort_node *node =
+        node_open(o, (struct node_spec){.id = "sender", .ip = "127.0.0.1", .port = o->own_port, .fn = fn, .arg = arg});
+    for (size_t i = 0; i < o->port_count; i++) {
+        char id[32];
+        snprintf(id, sizeof id, "receiver-%u", o->ports[i]);
+        check(cohort_node_add(node, id, "127.0.0.1", o->ports[i]), "cohort_node_add");
+    }
+    wait_active((uint32_t)o->port_count);
+    return node;
+}
+
+/* ---- one way and broadcast ----------------------------------------------------------------------------------------- */
+
+/* The queue to a peer is full. There is no event yet that tells when it has room again, so we look again after a moment much
+ * shorter than a full queue takes to drain. */
+static void wait_for_room(void)
+{
+    bench_sleep_ns(WAIT_NS);
+}
+
+struct sender {
+    cohort_node *node;
+    char id[32];
+    uint8_t *message; /* the application's own; cohort copies from it */
+    size_t bytes;
+    const struct bench_options *options;
+};
+
+static void send_one(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    int status;
+    bench_stamp_write(s->message, s->bytes, stamp);
+    while ((status = cohort_send(s->node, s->id, SUBJECT, s->message, s->bytes)) == COHORT_EAGAIN) {
+        wait_for_room();
+    }
+    check(status, "cohort_send");
+}
+
+static void flood_send(const struct bench_options *o)
+{
+    static struct sender senders[BENCH_STREAMS_MAX];
+    void *ctxs[BENCH_STREAMS_MAX];
+    cohort_node *node = sender_open(o, NULL, NULL);
+    for (size_t i = 0; i < o->threads; i++) {
+        senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes};
+        snprintf(senders[i].id, sizeof senders[i].id, "receiver-%u", o->ports[0]);
+        ctxs[i] = &senders[i];
+    }
+    if (o->threads == 1) {
+        bench_flood(o, 0, send_one, ctxs[0]);
+    } else {
+        bench_flood_threads(o, send_one, ctxs);
+    }
+    atomic_store(&may_end, true);
+}
+
+/* A broadcast that finds one queue full is queued for the others all the same, so it cannot be repeated: see to it that there is
+ * room before. */
+static void send_to_all(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    size_t sent = 0;
+    for (size_t i = 0; stamp.seq % BROADCASTS_PER_LOOK == 0 && i < s->options->port_count; i++) {
+        char id[32];
+        cohort_link_stats stats;
+        snprintf(id, sizeof id, "receiver-%u", s->options->ports[i]);
+        check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
+        while (stats.queued_bytes > 4U * 1024 * 1024) {
+            wait_for_room();
+            check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
+        }
+    }
+    bench_stamp_write(s->message, s->bytes, stamp);
+    check(cohort_broadcast(s->node, SUBJECT, s->message, s->bytes, &sent), "cohort_broadcast");
+    if (sent != s->options->port_count) {
+        bench_fail("broadcast to %zu of %zu members", sent, s->options->port_count);
+    }
+}
+
+static void broadcast_send(const struct bench_options *o)
+{
+    static struct sender sender;
+    sender = (struct sender){.message = bench_alloc(o->bytes), .bytes = o->bytes, .options = o};
+    sender.node = sender_open(o, NULL, NULL);
+    bench_flood(o, 0, send_to_all, &sender);
+    atomic_store(&may_end, true);
+}
+
+static void on_flood(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct bench_meter *meter = arg;
+    if (bench_meter_take(meter, message->data, message->data_len)) {
+        atomic_store(&may_end, true);
+        bench_meter_report(meter);
+    }
+}
+
+static void flood_receive(const struct bench_options *o)
+{
+    static struct bench_meter meter;
+    bench_meter_init(&meter, o);
+    receiver_open(o, on_flood, &meter);
+}
+
+/* ---- round trips --------------------------------------------------------------------------------------------------- */
+
+struct pinging {
+    cohort_node *node;
+    char id[32];
+    uint8_t *message;
+    struct bench_pinger pinger;
+    bool in_handler; /* the answer's handler sends the next one; else the application thread does */
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool answer, ended;
+};
+
+static void send_ping(struct pinging *p)
+{
+    size_t bytes = p->pinger.options->bytes;
+    bench_stamp_write(p->message, bytes, bench_pinger_next(&p->pinger));
+    check(cohort_send(p->node, p->id, SUBJECT, p->message, bytes), "cohort_send");
+}
+
+static void on_answer(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct pinging *p = arg;
+    if (p->in_handler) {
+        if (!bench_pinger_take(&p->pinger, message->data, message->data_len)) {
+            send_ping(p);
+            return;
+        }
+        atomic_store(&may_end, true);
+        bench_pinger_report(&p->pinger);
+        return;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->ended = bench_pinger_take(&p->pinger, message->data, message->data_len);
+    p->answer = true;
+    pthread_cond_signal(&p->answered);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static struct pinging *ping_open(const struct bench_options *o, bool in_handler)
+{
+    static struct pinging p = {.lock = PTHREAD_MUTEX_INITIALIZER, .answered = PTHREAD_COND_INITIALIZER};
+    p.message = bench_alloc(o->bytes);
+    p.in_handler = in_handler;
+    snprintf(p.id, sizeof p.id, "receiver-%u", o->ports[0]);
+    bench_pinger_init(&p.pinger, o);
+    p.node = sender_open(o, on_answer, &p);
+    return &p;
+}
+
+static void ping_handlers(const struct bench_options *o)
+{
+    send_ping(ping_open(o, true));
+}
+
+static void ping_app(const struct bench_options *o)
+{
+    struct pinging *p = ping_open(o, false);
+    while (!p->ended) {
+        send_ping(p);
+        pthread_mutex_lock(&p->lock);
+        while (!p->answer) {
+            pthread_cond_wait(&p->answered, &p->lock);
+        }
+        p->answer = false;
+        pthread_mutex_unlock(&p->lock);
+    }
+    atomic_store(&may_end, true);
+    bench_pinger_report(&p->pinger);
+}
+
+static void on_ping(cohort_node *node, const cohort_message *message, void *arg)
+{
+    const struct bench_options *o = arg;
+    (void)bench_stamp_read(message->data, message->data_len, o->bytes);
+    check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
+}
+
+static void pong(const struct bench_options *o)
+{
+    static struct bench_options kept;
+    kept = *o;
+    atomic_store(&may_end, true); /* the end that pings knows when */
+    receiver_open(o, on_ping, &kept);
+}
+
+/* ---- idle ---------------------------------------------------------------------------------------------------------- */
+
+static atomic_uint answered;
+
+/* Every peer says one message and gets it back; then all is quiet. */
+static void on_greeting(cohort_node *node, const cohort_message *message, void *arg)
+{
+    check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
+    atomic_fetch_add(&answered, 1);
+}
+
+static void idle_hub(const struct bench_options *o)
+{
+    receiver_open(o, on_greeting, NULL);
+    uint64_t before_bytes = bench_anonymous_bytes();
+    while (atomic_load(&answered) < o->peers) {
+        bench_sleep_ns(BENCH_NS_PER_MS);
+    }
+    atomic_store(&may_end, true);
+    bench_sleep_ns(o->window_ns);
+    bench_memory_report(before_bytes, o->peers);
+}
+
+/* Many nodes in this process, with one thread each; all listen on one port, each on a loopback address of its own. */
+static void idle_peers(const struct bench_options *o)
+{
+    uint8_t message[64] = {0};
+    char hub[32];
+    snprintf(hub, sizeof hub, "receiver-%u", o->ports[0]);
+    for (uint32_t i = 0; i < o->peers; i++) {
+        char id[32], ip[32];
+        snprintf(id, sizeof id, "peer-%u", i);
+        snprintf(ip, sizeof ip, "127.0.1.%u", 1 + i % 250);
+        cohort_node *node = node_open(o, (struct node_spec){.id = id, .ip = ip, .port = o->own_port, .one_thread = true});
+        check(cohort_node_add(node, hub, "127.0.0.1", o->ports[0]), "cohort_node_add");
+        wait_active(i + 1);
+        check(cohort_send(node, hub, SUBJECT, message, sizeof message), "cohort_send");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_role roles[] = {
+        {"flood-receive", flood_receive},
+        {"flood-send", flood_send},
+        {"broadcast-receive", flood_receive},
+        {"broadcast-send", broadcast_send},
+        {"ping-handlers", ping_handlers},
+        {"pong-handlers", pong},
+        {"ping-app", ping_app},
+        {"pong-app", pong},
+        {"idle-hub", idle_hub},
+        {"idle-peers", idle_peers},
+        {NULL, NULL},
+    };
+    bench_main(argc, argv, roles);
+}

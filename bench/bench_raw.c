@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The baseline: what plain TCP sockets give a program written for exactly one purpose.
+ *
+ * Frames are cohort's, 16 header bytes and the data. One way, frames are packed into writes of 64 KiB and the reader takes
+ * as much as there is, so the cost of a system call is spread over hundreds of messages; a frame that is larger than that goes
+ * out straight from the application's memory. There is no flow control but TCP's, no queue, no peer table and no handler: a
+ * library cannot be expected to be faster, only to come near. Sockets block, except in the epoll role, which is the ping-pong of
+ * an event loop.
+ */
+#include "bench.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define MARKER UINT64_C(0xfeedcafecafefeed)
+#define HEADER_BYTES 16
+#define PACK_BYTES ((size_t)64 * 1024)
+#define RECEIVE_BYTES ((size_t)256 * 1024)
+#define LARGE_BYTES ((size_t)16 * 1024) /* a frame above is read to its end and no further: nothing has to be moved */
+
+/* ---- sockets ------------------------------------------------------------------------------------------------------- */
+
+static struct sockaddr_in loopback(uint16_t port)
+{
+    return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+}
+
+static void set_no_delay(int fd)
+{
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) != 0) {
+        bench_fail("TCP_NODELAY: %s", strerror(errno));
+    }
+}
+
+static int accept_one(uint16_t port)
+{
+    struct sockaddr_in address = loopback(port);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
+        bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0) {
+        bench_fail("cannot listen on port %u: %s", port, strerror(errno));
+    }
+    bench_ready();
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) {
+        bench_fail("accept: %s", strerror(errno));
+    }
+    close(listener);
+    set_no_delay(fd);
+    return fd;
+}
+
+static int connect_to(uint16_t port)
+{
+    struct sockaddr_in address = loopback(port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        bench_fail("cannot connect to port %u: %s", port, strerror(errno));
+    }
+    set_no_delay(fd);
+    return fd;
+}
+
+static void write_all(int fd, struct iovec *parts, int count)
+{
+    while (count > 0) {
+        ssize_t n = writev(fd, parts, count);
+        if (n < 0 && errno != EINTR) {
+            bench_fail("write: %s", strerror(errno));
+        }
+        size_t left = n < 0 ? 0 : (size_t)n;
+        while (count > 0 && left >= parts->iov_len) {
+            left -= parts->iov_len;
+            parts++;
+            count--;
+        }
+        if (count > 0) {
+            parts->iov_base = (uint8_t *)parts->iov_base + left;
+            parts->iov_len -= left;
+        }
+    }
+}
+
+static void put_header(uint8_t *out, size_t data_len)
+{
+    uint64_t marker = htobe64(MARKER);
+    uint32_t type = htobe32(7), length = htobe32((uint32_t)(HEADER_BYTES + data_len));
+    memcpy(out, &marker, 8);
+    memcpy(out + 8, &type, 4);
+    memcpy(out + 12, &length, 4);
+}
+
+/* ---- frames in ----------------------------------------------------------------------------------------------------- */
+
+struct reader {
+    int fd;
+    uint8_t *bytes;
+    size_t cap, head, tail;
+};
+
+static void reader_init(struct reader *r, int fd, size_t message_bytes)
+{
+    size_t frame = HEADER_BYTES + message_bytes;
+    *r = (struct reader){.fd = fd, .cap = frame > LARGE_BYTES ? frame : RECEIVE_BYTES};
+    r->bytes = bench_alloc(r->cap);
+}
+
+/* The data of the frame that starts at head, or NULL while it is not whole. */
+static const uint8_t *next_frame(struct reader *r, size_t *data_len)
+{
+    uint64_t marker;
+    uint32_t length;
+    size_t have = r->tail - r->head;
+    const uint8_t *at = r->bytes + r->head;
+    if (have < HEADER_BYTES) {
+        return NULL;
+    }
+    memcpy(&marker, at, 8);
+    memcpy(&length, at + 12, 4);
+    length = be32toh(length);
+    if (be64toh(marker) != MARKER || length < HEADER_BYTES || length > r->cap) {
+        bench_fail("not a frame");
+    }
+    if (have < length) {
+        return NULL;
+    }
+    r->head += length;
+    *data_len = length - HEADER_BYTES;
+    return at + HEADER_BYTES;
+}
+
+/* Read what there is; on a socket that does not block that may be nothing. */
+static void reader_fill(struct reader *r)
+{
+    size_t have = r->tail - r->head;
+    if (r->head > 0) {
+        memmove(r->bytes, r->bytes + r->head, have);
+        r->head = 0;
+        r->tail = have; /* 0 where frames are large: the buffer is one frame */
+    }
+    ssize_t n = recv(r->fd, r->bytes + r->tail, r->cap - r->tail, 0);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+        bench_fail("the connection ended: %s", n == 0 ? "closed" : strerror(errno));
+    }
+    r->tail += n > 0 ? (size_t)n : 0;
+}
+
+static const uint8_t *wait_frame(struct reader *r, size_t *data_len)
+{
+    const uint8_t *data;
+    while ((data = next_frame(r, data_len)) == NULL) {
+        reader_fill(r);
+    }
+    return data;
+}
+
+/* ---- one way and broadcast ----------------------------------------------------------------------------------------- */
+
+/* Frames packed for one write to every socket. Threads share it under the lock, as they would in a program. */
+struct packer {
+    pthread_mutex_t lock;
+    size_t message_bytes, len;
+    int fds[BENCH_PORTS_MAX];
+    size_t fd_count;
+    uint8_t *pack;
+    uint8_t *message; /* the application's own, for frames that are not packed */
+};
+
+static void flush(struct packer *p)
+{
+    for (size_t i = 0; i < p->fd_count && p->len > 0; i++) {
+        write_all(p->fds[i], &(struct iovec){.iov_base = p->pack, .iov_len = p->len}, 1);
+    }
+    p->len = 0;
+}
+
+static void pack_one(struct packer *p, struct bench_stamp stamp)
+{
+    size_t frame = HEADER_BYTES + p->message_bytes;
+    if (frame > PACK_BYTES) {
+        uint8_t header[HEADER_BYTES];
+        put_header(header, p->message_bytes);
+        bench_stamp_write(p->message, p->message_bytes, stamp);
+        for (size_t i = 0; i < p->fd_count; i++) {
+            struct iovec parts[2] = {{.iov_base = header, .iov_len = HEADER_BYTES},
+                                     {.iov_base = p->message, .iov_len = p->message_bytes}};
+            write_all(p->fds[i], parts, 2);
+        }
+        return;
+    }
+    if (p->len + frame > PACK_BYTES) {
+        flush(p);
+    }
+    uint8_t *at = p->pack + p->len;
+    put_header(at, p->message_bytes);
+    memcpy(at + HEADER_BYTES, p->message, p->message_bytes);
+    bench_stamp_write(at + HEADER_BYTES, p->message_bytes, stamp);
+    p->len += frame;
+}
+
+static void send_packed(void *ctx, struct bench_stamp stamp)
+{
+    pack_one(ctx, stamp);
+}
+
+static void send_packed_locked(void *ctx, struct bench_stamp stamp)
+{
+    struct packer *p = ctx;
+    pthread_mutex_lock(&p->lock);
+    pack_one(p, stamp);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void flood_send(const struct bench_options *o)
+{
+    static struct packer p = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    void *ctxs[BENCH_STREAMS_MAX];
+    p.message_bytes = o->bytes;
+    p.pack = bench_alloc(PACK_BYTES);
+    p.message = bench_alloc(o->bytes);
+    for (p.fd_count = 0; p.fd_count < o->port_count; p.fd_count++) {
+        p.fds[p.fd_count] = connect_to(o->ports[p.fd_count]);
+    }
+    for (size_t i = 0; i < BENCH_STREAMS_MAX; i++) {
+        ctxs[i] = &p;
+    }
+    if (o->threads == 1) {
+        bench_flood(o, 0, send_packed, &p);
+    } else {
+        bench_flood_threads(o, send_packed_locked, ctxs);
+    }
+    flush(&p);
+}
+
+static void flood_receive(const struct bench_options *o)
+{
+    struct bench_meter meter;
+    struct reader reader;
+    size_t len = 0;
+    const uint8_t *data;
+    reader_init(&reader, accept_one(o->ports[0]), o->bytes);
+    bench_meter_init(&meter, o);
+    do {
+        data = wait_frame(&reader, &len);
+    } while (!bench_meter_take(&meter, data, len));
+    bench_meter_report(&meter);
+}
+
+/* ---- round trips --------------------------------------------------------------------------------------------------- */
+
+static void send_frame(int fd, uint8_t *frame, size_t data_len, struct bench_stamp stamp)
+{
+    put_header(frame, data_len);
+    bench_stamp_write(frame + HEADER_BYTES, data_len, stamp);
+    write_all(fd, &(struct iovec){.iov_base = frame, .iov_len = HEADER_BYTES + data_len}, 1);
+}
+
+/* An event loop: epoll_wait, then read what there is. Level-triggered and never busy, as cohort's loops. */
+static void epoll_open(int fd, int *epoll)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    *epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (*epoll < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || epoll_ctl(*epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+        bench_fail("epoll: %s", strerror(errno));
+    }
+}
+
+static const uint8_t *poll_frame(int epoll, struct reader *r, size_t *len)
+{
+    const uint8_t *data;
+    struct epoll_event event;
+    while ((data = next_frame(r, len)) == NULL) {
+        if (epoll < 0 || epoll_wait(epoll, &event, 1, -1) == 1) {
+            reader_fill(r);
+        }
+    }
+    return data;
+}
+
+static void ping(const struct bench_options *o, bool by_epoll)
+{
+    struct bench_pinger pinger;
+    struct reader reader;
+    uint8_t *frame = bench_alloc(HEADER_BYTES + o->bytes);
+    const uint8_t *data;
+    size_t len = 0;
+    int epoll = -1;
+    reader_init(&reader, connect_to(o->ports[0]), o->bytes);
+    if (by_epoll) {
+        epoll_open(reader.fd, &epoll);
+    }
+    bench_pinger_init(&pinger, o);
+    do {
+        send_frame(reader.fd, frame, o->bytes, bench_pinger_next(&pinger));
+        data = poll_frame(epoll, &reader, &len);
+    } while (!bench_pinger_take(&pinger, data, len));
+    bench_pinger_report(&pinger);
+}
+
+static void pong(const struct bench_options *o, bool by_epoll)
+{
+    struct reader reader;
+    uint8_t *frame = bench_alloc(HEADER_BYTES + o->bytes);
+    size_t len = 0;
+    int epoll = -1;
+    reader_init(&reader, accept_one(o->ports[0]), o->bytes);
+    if (by_epoll) {
+        epoll_open(reader.fd, &epoll);
+    }
+    for (;;) {
+        const uint8_t *data = poll_frame(epoll, &reader, &len);
+        send_frame(reader.fd, frame, o->bytes, bench_stamp_read(data, len, o->bytes));
+    }
+}
+
+static void ping_handlers(const struct bench_options *o)
+{
+    ping(o, true);
+}
+
+static void pong_handlers(const struct bench_options *o)
+{
+    pong(o, true);
+}
+
+static void ping_app(const struct bench_options *o)
+{
+    ping(o, false);
+}
+
+static void pong_app(const struct bench_options *o)
+{
+    pong(o, false);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_role roles[] = {
+        {"flood-receive", flood_receive}, {"flood-send", flood_send},       {"broadcast-receive", flood_receive},
+        {"broadcast-send", flood_send},   {"ping-handlers", ping_handlers}, {"pong-handlers", pong_handlers},
+        {"ping-app", ping_app},           {"pong-app", pong_app},           {NULL, NULL},
+    };
+    bench_main(argc, argv, roles);
+}

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The same with ZeroMQ (libzmq), over TCP.
+ *
+ * Settings, after zmq_setsockopt(3), zmq_ctx_set(3) and the guide's chapter on performance:
+ * - high watermarks raised from 1000 messages to 64 MiB worth of them (64 .. 100 000), so that neither end stalls for a full queue;
+ * - one I/O thread, as advised below a gigabyte per second a context, and there is one CPU a process here;
+ * - messages are built in place (zmq_msg_init_size) and handed over, so libzmq copies no data of ours;
+ * - PAIR one way and for round trips: it proved faster than the PUSH/PULL of libzmq's own local_thr (by 10 to 25 %) and than REQ/REP;
+ * - from four threads PUSH/PULL, a PUSH socket a thread, since sockets are not thread-safe and a PAIR has one peer;
+ * - broadcast: PUB drops what a subscriber cannot take, so ZMQ_XPUB_NODROP makes it wait instead; XPUB, which is PUB that lets us
+ *   read the subscriptions, tells when all eight are there;
+ * - idle: ROUTER, the socket that can write to each of its peers by name.
+ */
+#include "bench.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <zmq.h>
+
+#define QUEUE_BYTES ((size_t)64 * 1024 * 1024)
+#define QUEUE_MESSAGES_MIN 64
+#define QUEUE_MESSAGES_MAX 100000
+
+static void *context;
+
+static void check(int rc, const char *what)
+{
+    if (rc < 0) {
+        bench_fail("%s: %s", what, zmq_strerror(errno));
+    }
+}
+
+static void set(void *socket, int option, int value)
+{
+    check(zmq_setsockopt(socket, option, &value, sizeof value), "zmq_setsockopt");
+}
+
+static void *socket_new(int type, const struct bench_options *o)
+{
+    size_t messages = QUEUE_BYTES / o->bytes;
+    messages = messages < QUEUE_MESSAGES_MIN ? QUEUE_MESSAGES_MIN : messages > QUEUE_MESSAGES_MAX ? QUEUE_MESSAGES_MAX : messages;
+    context = context == NULL ? zmq_ctx_new() : context;
+    void *socket = context == NULL ? NULL : zmq_socket(context, type);
+    if (socket == NULL) {
+        bench_fail("zmq_socket: %s", zmq_strerror(errno));
+    }
+    set(socket, ZMQ_SNDHWM, (int)messages);
+    set(socket, ZMQ_RCVHWM, (int)messages);
+    return socket;
+}
+
+static void *bound(int type, const struct bench_options *o)
+{
+    char address[64];
+    void *socket = socket_new(type, o);
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", o->ports[0]);
+    if (type == ZMQ_SUB) {
+        check(zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0), "ZMQ_SUBSCRIBE");
+    }
+    check(zmq_bind(socket, address), "zmq_bind");
+    bench_ready();
+    return socket;
+}
+
+static void connect_to(void *socket, uint16_t port)
+{
+    char address[64];
+    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", port);
+    check(zmq_connect(socket, address), "zmq_connect");
+}
+
+static void *connected(int type, const struct bench_options *o)
+{
+    void *socket = socket_new(type, o);
+    connect_to(socket, o->ports[0]);
+    return socket;
+}
+
+static void send_stamp(void *socket, size_t bytes, struct bench_stamp stamp)
+{
+    zmq_msg_t msg;
+    check(zmq_msg_init_size(&msg, bytes), "zmq_msg_init_size");
+    bench_stamp_write(zmq_msg_data(&msg), bytes, stamp);
+    check(zmq_msg_send(&msg, socket, 0), "zmq_msg_send");
+}
+
+/* ---- one way and broadcast ----------------------------------------------------------------------------------------- */
+
+struct sender {
+    void *socket;
+    size_t bytes;
+};
+
+static void send_one(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    send_stamp(s->socket, s->bytes, stamp);
+}
+
+static void flood_send(const struct bench_options *o)
+{
+    static struct sender senders[BENCH_STREAMS_MAX];
+    void *ctxs[BENCH_STREAMS_MAX];
+    for (size_t i = 0; i < o->threads; i++) {
+        senders[i] = (struct sender){.socket = connected(o->threads == 1 ? ZMQ_PAIR : ZMQ_PUSH, o), .bytes = o->bytes};
+        ctxs[i] = &senders[i];
+    }
+    if (o->threads == 1) {
+        bench_flood(o, 0, send_one, ctxs[0]);
+    } else {
+        bench_flood_threads(o, send_one, ctxs);
+    }
+}
+
+static void receive(void *socket, const struct bench_options *o)
+{
+    struct bench_meter meter;
+    zmq_msg_t msg;
+    bool ended = false;
+    bench_meter_init(&meter, o);
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    while (!ended) {
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        ended = bench_meter_take(&meter, zmq_msg_data(&msg), zmq_msg_size(&msg));
+    }
+    bench_meter_report(&meter);
+}
+
+static void flood_receive(const struct bench_options *o)
+{
+    receive(bound(o->threads == 1 ? ZMQ_PAIR : ZMQ_PULL, o), o);
+}
+
+static void broadcast_receive(const struct bench_options *o)
+{
+    receive(bound(ZMQ_SUB, o), o);
+}
+
+static void broadcast_send(const struct bench_options *o)
+{
+    static struct sender sender;
+    char subscription[16];
+    sender = (struct sender){.socket = socket_new(ZMQ_XPUB, o), .bytes = o->bytes};
+    set(sender.socket, ZMQ_XPUB_NODROP, 1);
+    set(sender.socket, ZMQ_XPUB_VERBOSE, 1); /* tell of each subscriber, not of the first only */
+    for (size_t i = 0; i < o->port_count; i++) {
+        connect_to(sender.socket, o->ports[i]);
+    }
+    for (size_t i = 0; i < o->port_count; i++) {
+        check(zmq_recv(sender.socket, subscription, sizeof subscription, 0), "subscription");
+    }
+    bench_flood(o, 0, send_one, &sender);
+}
+
+/* ---- round trips --------------------------------------------------------------------------------------------------- */
+
+static void ping(const struct bench_options *o)
+{
+    struct bench_pinger pinger;
+    void *socket = connected(ZMQ_PAIR, o);
+    zmq_msg_t msg;
+    bool ended = false;
+    bench_pinger_init(&pinger, o);
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    while (!ended) {
+        send_stamp(socket, o->bytes, bench_pinger_next(&pinger));
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        ended = bench_pinger_take(&pinger, zmq_msg_data(&msg), zmq_msg_size(&msg));
+    }
+    bench_pinger_report(&pinger);
+}
+
+static void pong(const struct bench_options *o)
+{
+    void *socket = bound(ZMQ_PAIR, o);
+    zmq_msg_t msg;
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    for (;;) {
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        send_stamp(socket, o->bytes, bench_stamp_read(zmq_msg_data(&msg), zmq_msg_size(&msg), o->bytes));
+    }
+}
+
+/* ---- idle ---------------------------------------------------------------------------------------------------------- */
+
+/* Every peer says one message and gets it back; then all is quiet. */
+static void idle_hub(const struct bench_options *o)
+{
+    char name[64], data[BENCH_MESSAGE_BYTES_MIN + 64];
+    void *socket = bound(ZMQ_ROUTER, o);
+    uint64_t before_bytes = bench_anonymous_bytes();
+    for (uint32_t i = 0; i < o->peers; i++) {
+        int name_len = zmq_recv(socket, name, sizeof name, 0);
+        check(name_len, "zmq_recv");
+        int len = zmq_recv(socket, data, sizeof data, 0);
+        check(len, "zmq_recv");
+        check(zmq_send(socket, name, (size_t)name_len, ZMQ_SNDMORE), "zmq_send");
+        check(zmq_send(socket, data, (size_t)len, 0), "zmq_send");
+    }
+    bench_sleep_ns(o->window_ns);
+    bench_memory_report(before_bytes, o->peers);
+}
+
+static void idle_peers(const struct bench_options *o)
+{
+    char data[BENCH_MESSAGE_BYTES_MIN + 64] = {0};
+    for (uint32_t i = 0; i < o->peers; i++) {
+        void *socket = connected(ZMQ_DEALER, o);
+        check(zmq_send(socket, data, 64, 0), "zmq_send");
+        check(zmq_recv(socket, data, sizeof data, 0), "zmq_recv");
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct bench_role roles[] = {
+        {"flood-receive", flood_receive},
+        {"flood-send", flood_send},
+        {"broadcast-receive", broadcast_receive},
+        {"broadcast-send", broadcast_send},
+        {"ping-handlers", ping},
+        {"pong-handlers", pong},
+        {"ping-app", ping},
+        {"pong-app", pong},
+        {"idle-hub", idle_hub},
+        {"idle-peers", idle_peers},
+        {NULL, NULL},
+    };
+    bench_main(argc, argv, roles);
+}
