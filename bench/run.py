@@ -269,10 +269,11 @@ def commit():
     def git(*words):
         return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()
     try:
-        return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if git("status", "--porcelain", "--", "src", "include",
-                                                                                     "bench") else "")
+        head = git("rev-parse", "--short=12", "HEAD") or "unknown"
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "include", "bench")
     except OSError:
         return "unknown"
+    return head + ("-dirty" if changed else "")
 
 
 def write_results(results):
