@@ -272,9 +272,9 @@ static void feed_held(struct cohorti_link *link)
 
 bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *event)
 {
-    memset(event, 0, offsetof(struct cohorti_link_event, refuse));
-    event->code = COHORT_OK;
     for (;;) {
+        memset(event, 0, offsetof(struct cohorti_link_event, refuse)); /* each turn: a frame taken silently left its data here */
+        event->code = COHORT_OK;
         if (link->state == COHORTI_LINK_CLOSED) {
             return false;
         }
