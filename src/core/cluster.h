@@ -10,8 +10,8 @@
  *   DIALLING --connected--> GREETING --hello--> ADMITTED --welcome--> READY --old link gone--> OPEN
  *      accepted: starts in GREETING     legacy: straight to OPEN         any --> CLOSING --closed--> gone
  *
- * Invariants: a cohort member has at most one OPEN link; a member is ACTIVE while and only while a link of it is OPEN (the
- * local node always); per member ACTIVATED and DEACTIVATED alternate; a link is bound to one member once; the highest
+ * Invariants: a cohort member has at most one OPEN link; a member is ACTIVE while a link of it is OPEN, and for the moment in
+ * which an ADMITTED or READY one takes the place of one that was (the local node always); per member ACTIVATED and DEACTIVATED alternate; a link is bound to one member once; the highest
  * incarnation seen of a member never falls.
  */
 #ifndef COHORTI_CORE_CLUSTER_H

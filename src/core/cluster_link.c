@@ -310,18 +310,6 @@ static bool better_exists(const struct cohorti_cluster *c, const struct cohorti_
     return false;
 }
 
-/* The worse ones that are not open yet go now; an open one stays until the new link is ready to take its place. */
-static void refuse_worse(struct cohorti_cluster *c, const struct cohorti_cluster_link *best)
-{
-    COHORTI_LIST_FOREACH(it, &best->member->links)
-    {
-        struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        if (other != best && is_candidate(other) && other->state != COHORTI_CLUSTER_LINK_OPEN) {
-            refuse(c, other, COHORT_EDUPLICATE, 0, "");
-        }
-    }
-}
-
 static void learn(struct cohorti_cluster *c, struct cohorti_member *m, const struct cohorti_cluster_link *link,
                   const struct cohorti_hello *hello)
 {
@@ -429,9 +417,6 @@ void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t 
         refuse(c, link, COHORT_EDUPLICATE, 0, "");
         return;
     }
-    if (!link->legacy) {
-        refuse_worse(c, link);
-    }
     admit(c, now_ns, link);
     cohorti_cluster_schedule(c, now_ns, m); /* a link is on its way: no dial meanwhile */
 }
@@ -464,17 +449,34 @@ static bool old_link_lingers(const struct cohorti_member *m)
     return false;
 }
 
+/* `link` works in both directions: what it is better than goes. Not earlier: the peer may have opened one of those already, and
+ * would tell its listeners of a loss; now that it has welcomed us here, it knows that something better comes. */
+static void end_worse(struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
+{
+    struct cohorti_link_claim ours = claim(c, link);
+    COHORTI_LIST_FOREACH(it, &link->member->links)
+    {
+        struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (other == link || !is_candidate(other)) {
+            continue;
+        }
+        struct cohorti_link_claim theirs = claim(c, other);
+        if (other->state == COHORTI_CLUSTER_LINK_OPEN) {
+            other->redundant = true;
+            cohorti_cluster_link_close(c, other, COHORT_ESUPERSEDED);
+        } else if (cohorti_link_claim_better(&ours, &theirs)) {
+            refuse(c, other, COHORT_EDUPLICATE, 0, "");
+        }
+    }
+}
+
 void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
     if (link == NULL || link->state != COHORTI_CLUSTER_LINK_ADMITTED) {
         return;
     }
-    struct cohorti_cluster_link *old;
-    while ((old = find_in_state(link->member, COHORTI_CLUSTER_LINK_OPEN)) != NULL) { /* of legacy links there may be several */
-        old->redundant = true;
-        cohorti_cluster_link_close(c, old, COHORT_ESUPERSEDED);
-    }
+    end_worse(c, link);
     link->state = COHORTI_CLUSTER_LINK_READY;
     if (!old_link_lingers(link->member)) {
         open_link(c, link);
@@ -552,7 +554,7 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         struct cohorti_cluster_link *ready = find_in_state(m, COHORTI_CLUSTER_LINK_READY);
         if (ready != NULL && !old_link_lingers(m)) {
             open_link(c, ready);
-        } else if (ready == NULL) {
+        } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL) { /* no successor on its way */
             cohorti_member_deactivate(c, m, code);
         }
     }

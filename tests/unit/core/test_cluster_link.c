@@ -306,6 +306,7 @@ static void a_worse_link_is_refused(void **state)
     rig_close(&r);
 }
 
+/* Once welcomed, not once greeted: until then the peer may have opened the other. */
 static void a_better_link_ends_handshakes_that_are_worse(void **state)
 {
     struct rig r;
@@ -313,8 +314,49 @@ static void a_better_link_ends_handshakes_that_are_worse(void **state)
     uint64_t worse = rig_accept(&r);
     rig_greeted(&r, worse, "a", 5, 1);
     rig_effects(&r, (char[8192]){0}, 8192);
-    rig_greeted(&r, rig_accept(&r), "a", 5, 2);
-    rig_expect(&r, "GREET 2 0; REFUSE 1 EDUPLICATE; ADMIT 2 v1");
+    uint64_t better = rig_accept(&r);
+    rig_greeted(&r, better, "a", 5, 2);
+    rig_expect(&r, "GREET 2 0; ADMIT 2 v1");
+    rig_welcomed(&r, better);
+    rig_expect(&r, "REFUSE 1 EDUPLICATE; OPEN 2 a; ACTIVATED a; RECEIVE 2");
+    rig_welcomed(&r, worse);
+    rig_expect(&r, "");
+    rig_close(&r);
+}
+
+/* The worse of two may open first, and then makes room without anybody being told. */
+static void a_worse_link_serves_until_the_better_one_does(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    uint64_t worse = rig_accept(&r), better = rig_accept(&r);
+    rig_greeted(&r, worse, "a", 5, 1);
+    rig_greeted(&r, better, "a", 5, 2);
+    rig_effects(&r, (char[8192]){0}, 8192);
+    rig_welcomed(&r, worse);
+    rig_expect(&r, "OPEN 1 a; ACTIVATED a; RECEIVE 1");
+    rig_closed(&r, worse, COHORT_EREMOTE); /* the peer was quicker to end it */
+    rig_expect(&r, "");
+    assert_int_equal(rig_member(&r, "a").state, COHORT_ACTIVE);
+    rig_welcomed(&r, better);
+    rig_expect(&r, "OPEN 2 a; RECEIVE 2");
+    rig_close(&r);
+}
+
+static void the_loss_is_told_when_the_successor_comes_to_nothing(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    uint64_t worse = rig_accept(&r), better = rig_accept(&r);
+    rig_greeted(&r, worse, "a", 5, 1);
+    rig_greeted(&r, better, "a", 5, 2);
+    rig_welcomed(&r, worse);
+    rig_closed(&r, worse, COHORT_ERESET);
+    rig_effects(&r, (char[8192]){0}, 8192);
+    rig_pass(&r, 5 * SECOND);
+    rig_expect(&r, "CLOSE 2 EHANDSHAKE");
+    rig_closed(&r, better, COHORT_EHANDSHAKE);
+    rig_expect(&r, "DEACTIVATED a EHANDSHAKE");
     rig_close(&r);
 }
 
@@ -322,8 +364,9 @@ static void a_better_link_ends_handshakes_that_are_worse(void **state)
 static void crossing_dials_keep_the_link_of_the_lower_id(void **state)
 {
     static const struct {
-        const char *peer, *effects;
-    } cases[] = {{"a", "GREET 2 0; REFUSE 1 EDUPLICATE; ADMIT 2 v1"}, {"z", "GREET 2 0; REFUSE 2 EDUPLICATE"}};
+        const char *peer, *greeted, *welcomed;
+    } cases[] = {{"a", "GREET 2 0; ADMIT 2 v1", "REFUSE 1 EDUPLICATE; OPEN 2 a; ACTIVATED a; RECEIVE 2"},
+                 {"z", "GREET 2 0; REFUSE 2 EDUPLICATE", "OPEN 1 z; ACTIVATED z; RECEIVE 1"}};
     for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
         struct rig r;
         rig_start(&r);
@@ -333,7 +376,9 @@ static void crossing_dials_keep_the_link_of_the_lower_id(void **state)
         rig_greeted(&r, 1, cases[i].peer, 5, 0);
         rig_effects(&r, (char[8192]){0}, 8192);
         rig_greeted(&r, rig_accept(&r), cases[i].peer, 5, 1);
-        rig_expect(&r, cases[i].effects);
+        rig_expect(&r, cases[i].greeted);
+        rig_welcomed(&r, i == 0 ? 2 : 1);
+        rig_expect(&r, cases[i].welcomed);
         rig_close(&r);
     }
 }
@@ -423,6 +468,8 @@ int main(void)
         cmocka_unit_test(the_successor_dies_while_it_waits),
         cmocka_unit_test(a_worse_link_is_refused),
         cmocka_unit_test(a_better_link_ends_handshakes_that_are_worse),
+        cmocka_unit_test(a_worse_link_serves_until_the_better_one_does),
+        cmocka_unit_test(the_loss_is_told_when_the_successor_comes_to_nothing),
         cmocka_unit_test(crossing_dials_keep_the_link_of_the_lower_id),
         cmocka_unit_test(a_dial_under_way_is_given_up_when_another_link_opens),
         cmocka_unit_test(attempts_are_a_clock_of_the_pair),
