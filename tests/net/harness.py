@@ -28,7 +28,7 @@ VECTOR_DIR = os.environ.get("VECTOR_DIR") or os.path.join(os.path.dirname(os.pat
 
 SANITIZED = os.environ.get("SANITIZE", "none") != "none"  # memory in use says nothing then
 
-BOUND_S = 30.0  # for whatever should be quick: long enough for a sanitizer build on a loaded machine
+BOUND_S = float(os.environ.get("BOUND_S", 30))  # for whatever should be quick: long enough for a sanitizer build on a loaded machine
 PORT = 9876
 MARKER = 0xFEEDCAFECAFEFEED
 HEADER = struct.Struct(">QII")

@@ -12,12 +12,15 @@ Measured on the real one (tests/vectors/legacy/README.md):
 - Its custodian dials, first after 1 s and then every 5 s, each node of its definition without a stream. A stream that the
   peer closed stays in its map, so it does not dial that one again; `redials` models the release an hour later, which forgets
   the node when *any* connection with it closes.
+- Two that start together dial each other at the same moment. `crosses` makes sure of that: it dials as soon as it is dialled,
+  and serves nobody before.
 
 What a gentle peer must not do is recorded in `sins`. `time_scale` shortens the custodian's times.
 
 As a program, for the demonstration: legacy_peer.py IP[:PORT] [ID=IP:PORT ...]
 """
 import ipaddress
+import select
 import selectors
 import socket
 import struct
@@ -64,7 +67,8 @@ class Link:
 class LegacyPeer:
     """Use: start(), look at links, state(), sins(); send(); stop()."""
 
-    def __init__(self, ip, port=9876, node_id=None, nodes=(), time_scale=1.0, allow_types=(), redials=False, on_message=None):
+    def __init__(self, ip, port=9876, node_id=None, nodes=(), time_scale=1.0, allow_types=(), redials=False, crosses=False,
+                 on_message=None):
         self.ip, self.port = ip, port
         self.id = node_id or ip
         self.nodes = {n[0]: (n[1], n[2]) for n in nodes}  # id -> (ip, port); as its definition says, without itself
@@ -72,11 +76,13 @@ class LegacyPeer:
         self.time_scale = time_scale
         self.allow_types = set(allow_types)  # frame types that the test asks the other side to send
         self.redials = redials
+        self.crosses = crosses
         self.on_message = on_message
         self.links = []
         self.streams = {}           # node id -> link, as in its map
         self.dials = []             # (id, monotonic time)
         self.dead_loops = set()
+        self._dialled = set()       # ids that a dial reached
         self._sins = []
         self._lock = threading.RLock()
         self._selector = selectors.DefaultSelector()
@@ -166,11 +172,18 @@ class LegacyPeer:
         try:
             while not self._stop:
                 with self._lock:
-                    now = time.monotonic()
-                    if now >= self._next_dial:
+                    crossing = self.crosses and any(node_id not in self._dialled for node_id in self.nodes)
+                    if not crossing and time.monotonic() >= self._next_dial:
                         self._custodian()
                         self._next_dial += DIAL_PERIOD_S * self.time_scale
                     timeout = max(0.0, self._next_dial - time.monotonic())
+                if crossing:
+                    ready, _, _ = select.select([self._wake_r, self._listener], [], [])
+                    if self._listener in ready:
+                        with self._lock:
+                            self._custodian()
+                            self._next_dial = time.monotonic() + DIAL_PERIOD_S * self.time_scale
+                    continue
                 for key, _ in self._selector.select(timeout):
                     with self._lock:
                         if key.data == "listener":
@@ -194,6 +207,7 @@ class LegacyPeer:
             except OSError:
                 sock.close()  # the real one loses an I/O loop here; ours is not to blame, so the model goes on
                 continue
+            self._dialled.add(node_id)
             self._admit(sock, True, node_id)
 
     def _admit(self, sock, dialled, node_id):

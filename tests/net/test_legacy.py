@@ -189,18 +189,15 @@ class ModelTest(harness.NetTest):
         self.no_sins(peer, 4)  # many times the delay our dialler had reached
 
     def test_mutual(self):
-        """Both dial at once, again and again; both links stay, messages pass both ways."""
+        """All dial each other at the same moment. Both links of a pair stay, and messages pass both ways."""
         places = [address() for _ in range(3)]
         me = address()
         path = self.definition([(me[0], *me)] + [(p[0], *p) for p in places])
-        peers = [self.legacy(p, nodes=[(me[0], *me)] + [(q[0], *q) for q in places], time_scale=0.02) for p in places]
-        a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path)
-        a.launch()
-        for peer in peers:
-            peer.start()
-        wait_until(a._answers)
+        peers = [self.legacy(p, nodes=[(me[0], *me)], time_scale=0.02, crosses=True).start() for p in places]
+        a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path).start()
         for peer in peers:
             self.both_active(a, peer)
+            wait_until(lambda p=peer: len(p.open_links(a.id)) == 2, what="both links stand")
         listener = a.listen("#9", count=3)
         for peer in peers:
             peer.send(9, b"from %s" % peer.id.encode(), peer_id=a.id)
@@ -209,18 +206,17 @@ class ModelTest(harness.NetTest):
         self.assertEqual(listener.wait(), 0)
         for peer in peers:
             self.no_sins(peer)
+            self.assertEqual(len(peer.open_links(a.id)), 2)
             self.assertIn(peer.id, listener.out)
 
     def test_release_of_an_hour_later(self):
         """It forgets the node when any of two connections closes: closing one would cost it the other."""
         me, place = address(), address()
         path = self.definition([(me[0], *me), (place[0], *place)])
-        peer = self.legacy(place, nodes=[(me[0], *me)], redials=True, time_scale=0.02)
-        a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path)
-        a.launch()
-        peer.start()
-        wait_until(a._answers)
+        peer = self.legacy(place, nodes=[(me[0], *me)], redials=True, time_scale=0.02, crosses=True).start()
+        a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path).start()
         self.both_active(a, peer)
+        wait_until(lambda: len(peer.open_links(a.id)) == 2, what="both links stand")
         self.no_sins(peer)
         self.both_active(a, peer)
 
