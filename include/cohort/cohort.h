@@ -244,7 +244,7 @@ COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *
 typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
 
 /**
- * Send an ECHO frame and wait for its answer without blocking; fn is called exactly once if COHORT_OK is returned, else never.
+ * Ask a member for an echo (PING; to a legacy member an ECHO frame) and wait for it without blocking; fn is called exactly once if COHORT_OK is returned, else never.
  * A legacy peer never answers.
  *
  * data   borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.

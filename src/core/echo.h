@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * echoes: ECHO frames of ours that wait for their answer on one link.
+ * echoes: questions of ours that wait for their answer on one link: PING to a cohort peer, which PONG answers; ECHO to a legacy
+ * peer, where question and answer look the same.
  *
  * An ECHO that arrives is the answer to ours when its data equals that of one outstanding, the oldest first; otherwise it is a
- * question, and we answer with the same data. Two nodes that ask with the same data at the same moment take each other's
- * question for the answer: both are answered once, and nothing goes round for ever.
+ * question, and we answer with the same data. An answer that comes too late must not be taken for a question, or it goes round
+ * for ever: so an echo that timed out stays, as a ghost that swallows its answer, until the link ends or room is needed.
  */
 #ifndef COHORTI_CORE_ECHO_H
 #define COHORTI_CORE_ECHO_H
@@ -27,7 +28,8 @@ struct cohorti_echo {
 struct cohorti_echoes {
     const cohort_allocator *alloc;
     struct cohorti_list waiting; /* oldest first */
-    uint32_t count, max;
+    struct cohorti_list ghosts;  /* oldest first; at most max */
+    uint32_t count, ghost_count, max;
 };
 
 void cohorti_echoes_init(struct cohorti_echoes *e, const cohort_allocator *alloc, uint32_t max);
@@ -38,8 +40,12 @@ COHORT_NODISCARD int cohorti_echoes_add(struct cohorti_echoes *e, uint64_t now_n
 void cohorti_echoes_drop(struct cohorti_echoes *e, struct cohorti_echo *echo);
 
 /* Each takes one out of the set, or gives NULL; the caller completes it and frees it with cohorti_echo_free(). */
-struct cohorti_echo *cohorti_echoes_match(struct cohorti_echoes *e, const void *data, size_t len);
+
+/** The one this data answers. A ghost is freed here: *late says that the answer came too late for anybody. */
+struct cohorti_echo *cohorti_echoes_match(struct cohorti_echoes *e, const void *data, size_t len, bool *late);
+/** One that is due. Its ghost stays when there is memory for it. */
 struct cohorti_echo *cohorti_echoes_expire(struct cohorti_echoes *e, uint64_t now_ns);
+/** Any, when the link has ended; ghosts are freed. */
 struct cohorti_echo *cohorti_echoes_pop(struct cohorti_echoes *e);
 void cohorti_echo_free(const cohort_allocator *alloc, struct cohorti_echo *echo);
 

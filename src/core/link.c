@@ -171,6 +171,16 @@ static int announce_subject(struct cohorti_link *link, const cohort_frame *frame
     return COHORT_OK;
 }
 
+static bool on_ping(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    if (link->state != COHORTI_LINK_OPEN) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before WELCOME", frame->type);
+    }
+    bool question = cohorti_type_code(frame->type) == COHORTI_CONTROL_PING;
+    event->type = question ? COHORTI_LINK_EVENT_PING : COHORTI_LINK_EVENT_PONG;
+    return true;
+}
+
 /* True when there is an event; false when the frame was taken silently. */
 static bool on_control(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
 {
@@ -188,6 +198,9 @@ static bool on_control(struct cohorti_link *link, const cohort_frame *frame, str
         int status = link->state == COHORTI_LINK_OPEN ? announce_subject(link, frame) : COHORT_EPROTOCOL;
         return status == COHORT_OK ? false : fail_with_type(link, event, status, "cannot take this SUBJECT", frame->type);
     }
+    case COHORTI_CONTROL_PING:
+    case COHORTI_CONTROL_PONG:
+        return on_ping(link, frame, event);
     default:
         if ((frame->type & COHORTI_CONTROL_OPTIONAL) != 0) {
             return false;

@@ -31,7 +31,9 @@ enum cohorti_link_event_type {
     COHORTI_LINK_EVENT_WELCOME, /* waits for open() or close() */
     COHORTI_LINK_EVENT_REFUSE,  /* the peer refused us: refuse; CLOSED */
     COHORTI_LINK_EVENT_LEAVE,   /* the peer says goodbye; CLOSED */
-    COHORTI_LINK_EVENT_ECHO,    /* data */
+    COHORTI_LINK_EVENT_ECHO,    /* data: an answer to ours, or a question (echo.h) */
+    COHORTI_LINK_EVENT_PING,    /* data: a question */
+    COHORTI_LINK_EVENT_PONG,    /* data: an answer */
     COHORTI_LINK_EVENT_RAW,     /* type, data */
     COHORTI_LINK_EVENT_MESSAGE, /* subject, data */
     COHORTI_LINK_EVENT_FAILED,  /* code, and link->detail says what was met; CLOSED */

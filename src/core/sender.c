@@ -182,7 +182,7 @@ int cohorti_sender_message(struct cohorti_sender *s, const char *subject, const 
     return send_named(s, subject, data, len);
 }
 
-int cohorti_sender_echo(struct cohorti_sender *s, const void *data, size_t len)
+static int put_echo(struct cohorti_sender *s, uint32_t type, const void *data, size_t len)
 {
     if (!s->open) {
         return COHORT_EINACTIVE;
@@ -190,7 +190,22 @@ int cohorti_sender_echo(struct cohorti_sender *s, const void *data, size_t len)
     if (len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES) {
         return COHORT_ESIZE;
     }
-    return put_frame(s, COHORT_TYPE_ECHO, data, len);
+    return put_frame(s, type, data, len);
+}
+
+int cohorti_sender_ping(struct cohorti_sender *s, const void *data, size_t len)
+{
+    return put_echo(s, s->legacy ? COHORT_TYPE_ECHO : cohorti_type_control(COHORTI_CONTROL_PING), data, len);
+}
+
+int cohorti_sender_pong(struct cohorti_sender *s, const void *data, size_t len)
+{
+    return put_echo(s, cohorti_type_control(COHORTI_CONTROL_PONG), data, len);
+}
+
+int cohorti_sender_echo(struct cohorti_sender *s, const void *data, size_t len)
+{
+    return put_echo(s, COHORT_TYPE_ECHO, data, len);
 }
 
 void cohorti_sender_written(struct cohorti_sender *s, size_t len)

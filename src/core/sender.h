@@ -43,7 +43,10 @@ void cohorti_sender_open(struct cohorti_sender *s, bool legacy);
 
 /** A message on a valid subject name or "#<type>". Codes as cohort_send() documents them. */
 COHORT_NODISCARD int cohorti_sender_message(struct cohorti_sender *s, const char *subject, const void *data, size_t len);
-/** An ECHO frame; COHORT_ESIZE over what a legacy node can take, whoever the peer is. */
+/** Ask for an echo: PING, to a legacy peer ECHO. COHORT_ESIZE over what a legacy node can take, whoever the peer is. */
+COHORT_NODISCARD int cohorti_sender_ping(struct cohorti_sender *s, const void *data, size_t len);
+/** Answer one: a PING by PONG, an ECHO by ECHO. */
+COHORT_NODISCARD int cohorti_sender_pong(struct cohorti_sender *s, const void *data, size_t len);
 COHORT_NODISCARD int cohorti_sender_echo(struct cohorti_sender *s, const void *data, size_t len);
 
 /** `len` bytes of out were written. */

@@ -50,18 +50,30 @@ static void deliver(struct conn *conn, const struct cohorti_link_event *event)
     cohorti_registry_put(&node->registry, handlers);
 }
 
+static void answer_echo(struct conn *conn, const struct cohorti_link_event *event)
+{
+    bool ping = event->type == COHORTI_LINK_EVENT_PING;
+    int status = ping ? cohorti_sender_pong(&conn->sender, event->data, event->data_len)
+                      : cohorti_sender_echo(&conn->sender, event->data, event->data_len);
+    if (status == COHORT_OK) {
+        cohorti_conn_kick(conn);
+    } else {
+        atomic_fetch_add(&conn->owner->counters.echoes_dropped, 1);
+    }
+}
+
 static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
 {
     struct cohort_node *node = conn->owner;
     uint64_t now_ns = cohorti_now(node);
+    struct cohorti_echo *ours = NULL;
+    bool late = false;
     cohorti_conn_lock(conn);
-    struct cohorti_echo *ours = cohorti_echoes_match(&conn->echoes, event->data, event->data_len);
-    if (ours == NULL) {
-        if (cohorti_sender_echo(&conn->sender, event->data, event->data_len) == COHORT_OK) {
-            cohorti_conn_kick(conn);
-        } else {
-            atomic_fetch_add(&node->counters.echoes_dropped, 1);
-        }
+    if (event->type != COHORTI_LINK_EVENT_PING) {
+        ours = cohorti_echoes_match(&conn->echoes, event->data, event->data_len, &late);
+    }
+    if (ours == NULL && !late && event->type != COHORTI_LINK_EVENT_PONG) {
+        answer_echo(conn, event);
     }
     cohorti_conn_unlock(conn);
     if (ours != NULL) {
@@ -76,6 +88,8 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
 {
     switch (event->type) {
     case COHORTI_LINK_EVENT_ECHO:
+    case COHORTI_LINK_EVENT_PING:
+    case COHORTI_LINK_EVENT_PONG:
         on_echo(conn, event);
         break;
     case COHORTI_LINK_EVENT_RAW:

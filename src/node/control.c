@@ -84,6 +84,8 @@ void cohorti_control_conn_event(struct conn *conn, const struct cohorti_link_eve
         cohorti_conn_end(conn, COHORT_ELEFT);
         break;
     case COHORTI_LINK_EVENT_ECHO:
+    case COHORTI_LINK_EVENT_PING:
+    case COHORTI_LINK_EVENT_PONG:
     case COHORTI_LINK_EVENT_RAW:
     case COHORTI_LINK_EVENT_MESSAGE:
         break; /* only on an open link */

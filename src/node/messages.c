@@ -152,7 +152,7 @@ static int echo_on(struct cohort_node *node, struct conn *conn, const void *data
     }
     memcpy(&echo->fn, &fn, sizeof fn);
     echo->arg = arg;
-    status = cohorti_sender_echo(&conn->sender, data, data_len);
+    status = cohorti_sender_ping(&conn->sender, data, data_len);
     if (status != COHORT_OK) {
         cohorti_echoes_drop(&conn->echoes, echo);
         return status;

@@ -35,6 +35,8 @@ enum cohorti_control_code {
     COHORTI_CONTROL_REFUSE = 2,
     COHORTI_CONTROL_LEAVE = 3,
     COHORTI_CONTROL_SUBJECT = 4,
+    COHORTI_CONTROL_PING = 5, /* any data; answered by PONG with the same */
+    COHORTI_CONTROL_PONG = 6,
 };
 
 #define COHORTI_SUBJECT_NUMBER_MAX UINT32_C(0x07ffffff)
