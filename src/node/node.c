@@ -345,8 +345,13 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     return node->close_forced ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
+/* No loop runs. Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */
 static void free_stopped(struct cohort_node *node)
 {
+    cohorti_worker_abandon(&node->control);
+    for (uint32_t i = 0; i < node->workers_ready; i++) {
+        cohorti_worker_abandon(&node->workers[i]);
+    }
     free_workers(node);
     cohorti_worker_deinit(&node->control);
     cohorti_cluster_deinit(&node->cluster);
@@ -355,10 +360,6 @@ static void free_stopped(struct cohort_node *node)
 
 void cohorti_node_abandon(struct cohort_node *node)
 {
-    cohorti_worker_abandon(&node->control);
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        cohorti_worker_abandon(&node->workers[i]);
-    }
     while (!cohorti_list_empty(&node->conn_list)) {
         cohorti_conn_abandon(COHORTI_CONTAINER(node->conn_list.next, struct conn, of_node));
     }
