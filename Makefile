@@ -23,7 +23,7 @@ demo: build ## start a small cluster on this machine and show it at work; then o
 	@scripts/demo-2014
 
 test: ## run all tests; each part has a time budget (PARTS="unit net" for some of them)
-	@scripts/setup build test
+	@scripts/setup build test fuzz
 	@scripts/test $(PARTS)
 
 bench: ## run the benchmarks against the peers to beat; BENCH="--quick --rows REGEX" for less
@@ -47,7 +47,7 @@ lint: build ## check the format, then run clang-tidy
 	@scripts/format --check
 	@scripts/lint
 
-fuzz: ## run each fuzz target for FUZZ_SECONDS
+fuzz: ## run each fuzz target for FUZZ_SECONDS (60), from the recorded inputs on
 	@scripts/setup build fuzz
 	@scripts/configure build-fuzz
 	@ninja -C build-fuzz -j $(JOBS)

@@ -1,0 +1,97 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Write the first inputs of each fuzz target, made from the recorded vectors, into DIR/<target>/.
+
+    tests/fuzz/seeds.py DIR
+
+The corpus was grown from these; they are needed again only when an input format changes (docs/testing.md).
+"""
+import os
+import struct
+import sys
+
+TESTS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+VECTORS = os.path.join(TESTS, "vectors")
+
+
+def frame(kind, data=b""):
+    return struct.pack(">QII", 0xFEEDCAFECAFEFEED, kind, len(data) + 16) + data
+
+
+def with_choices(stream, *choices):
+    return stream + bytes(choices) + bytes([len(choices)])
+
+
+def recorded():
+    for base, _, names in sorted(os.walk(VECTORS)):
+        for name in sorted(names):
+            path = os.path.join(base, name)
+            with open(path, "rb") as f:
+                data = f.read()
+            if name.endswith(".bin"):
+                yield data
+            elif name.endswith(".hex"):
+                lines = [line for line in data.decode().splitlines() if not line.startswith("#")]
+                yield bytes.fromhex("".join("".join(lines).split()))
+
+
+def control(code, data=b""):
+    return frame(0xC0000000 | code, data)
+
+
+HELLO = frame(1, b"fuzz:127.0.0.1:9876:cohort/1-1;inc=1;cluster=x;attempt=1")
+WELCOME = control(1, struct.pack(">H", 1))
+SUBJECT = control(4, struct.pack(">I", 0) + b"news")
+REFUSE = control(2, struct.pack(">IQ", 51, 9) + b"why not")
+TALK = HELLO + WELCOME + SUBJECT + frame(0x80000000, b"text") + frame(2, b"echo") + frame(7, b"raw") + control(3)
+
+
+def seeds():
+    vectors = list(recorded())
+    streams = vectors + [TALK, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO]
+    for stream in streams:
+        yield "frame", with_choices(stream)
+        yield "frame", with_choices(stream, 0, 0, *([7] * 40))
+        yield "link", with_choices(stream)
+        yield "link", with_choices(stream, 2, 0, *([1] * 90))
+        yield "link", with_choices(stream, 0, 2, 100, 3, 30)
+    for vector in vectors:
+        if vector[8:12] == b"\0\0\0\1":
+            yield "hello", vector[16:int.from_bytes(vector[12:16], "big")]
+        elif vector[8] >= 0xC0:
+            for which in range(3):
+                yield "control", bytes([which]) + vector[16:]
+    yield "hello", b"a:1.2.3.4:1:cohort/1-65535;inc=18446744073709551615;addr=fe80::1%eth0;caps=ffffffffffffffff;x=y"
+    yield "definition", b'{"nodes":[{"id":"a","ip":"127.0.1.1","tcpPort":9876},{"id":"b","ip":"::1"}],"cluster":"x"}'
+    yield "definition", b'{"nodes":[{"id":"a","ip":"127.0.1.1"},{"id":"a","ip":"127.0.1.1","tcpPort":70000}]}'
+    for legacy in (0, 1):
+        yield "sender", bytes([60 + legacy, 0, 2, 8, 1, 5, 65, 8, 1, 251, 66, 6, 9, 67, 9, 40, 0, 1, 9, 9, 4, 255, 8, 20, 3, 3, 1])
+    start = bytes([13, 255])
+    config = bytes([0, 0xFF, 10, 20, 30, 1, 0, 0])
+    add = bytes([11, 0, 0])  # "a"
+    tick = bytes([9, 0])
+    dialled = start + add + tick + bytes([1, 0]) + bytes([2, 0, 2, 0, 1, 1]) + bytes([4, 0])
+    accepted = bytes([0]) + bytes([2, 0, 2, 1, 2, 1]) + bytes([4, 0])
+    legacy = bytes([0]) + bytes([2, 0, 0, 2])
+    yield "cluster", config + dialled + tick + bytes([7, 0, 0])
+    yield "cluster", config + start + accepted + bytes([0, 2, 1, 2, 1, 3, 1, 4, 1, 7, 0, 0, 7, 0, 1])
+    yield "cluster", config + start + legacy + legacy + legacy + bytes([12, 2, 13, 0])
+    for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/stats", b"GET /v1/stats/b",
+                 b"GET /v1/events?snapshot=1", b"GET /v1/messages?subject=*", b"GET /v1/messages?subject=%237",
+                 b"POST /v1/send?to=b&subject=news", b"POST /v1/broadcast?subject=%23-5", b"POST /v1/echo?to=b&size=32752&timeout_ms=5",
+                 b"HEAD /v1/nothing", b"PUT /v1/send"):
+        yield "http", with_choices(line + b"\nb\xc3\xb6dy\xff\"\\", 0)
+        yield "http", with_choices(line + b"\nbody " * 90, 0, 50, 0, 0, 2, 0, 3, 0, 4, 7, 7, 0, 2, 0, 0)
+
+
+def main(directory):
+    for number, (target, data) in enumerate(seeds()):
+        os.makedirs(os.path.join(directory, target), exist_ok=True)
+        with open(os.path.join(directory, target, "seed-%03d" % number), "wb") as f:
+            f.write(data)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    main(sys.argv[1])
