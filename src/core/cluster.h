@@ -62,7 +62,8 @@ struct cohorti_cluster {
     uint64_t link_next;
     struct cohorti_list strangers; /* accepted links that have not greeted, oldest first */
     uint32_t stranger_count;
-    uint32_t raises; /* how often we took a higher incarnation because a peer knew one */
+    uint32_t raises; /* how often of late we took a higher incarnation because a peer knew one */
+    uint64_t raised_ns;
 };
 
 /** config is copied; the allocator is borrowed. COHORT_ENOMEM: nothing to undo. */

@@ -13,7 +13,6 @@ enum cohorti_cluster_timer {
 struct cohorti_member {
     cohort_member public; /* id, address, state, incarnation: what the world sees */
     bool configured;      /* by definition or add(): its address is ours to set, not its HELLO's */
-    bool met;             /* a link to it was open in our life */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
     struct cohorti_dialler dialler;
     struct cohorti_timer dial_timer;

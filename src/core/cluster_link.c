@@ -17,6 +17,7 @@
 
 #define INCARNATION_RAISE_MAX (UINT64_C(366) * 86400 * 1000000) /* a year: no peer can push us further ahead */
 #define INCARNATION_RAISES_MAX 3
+#define INCARNATION_RAISE_REFILL_NS (UINT64_C(600) * 1000 * COHORTI_NS_PER_MS)
 
 /* ---- the table of links -------------------------------------------------------------------------------------------- */
 
@@ -337,7 +338,6 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     struct cohorti_member *m = link->member;
     link->state = COHORTI_CLUSTER_LINK_OPEN;
     link->was_open = true;
-    m->met = true;
     cohorti_timer_cancel(&c->timers, &link->timer);
     cohorti_timer_cancel(&c->timers, &m->dial_timer);
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_OPEN, link->number);
@@ -485,9 +485,24 @@ void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_
 
 /* ---- the end of a link --------------------------------------------------------------------------------------------- */
 
-/* A peer knows a higher incarnation of our id. If it never had a link to us, our clock was probably set back between two
- * starts: take a higher one. If it had, another process runs with our id, and raising would only make the two take turns. */
-static void raise_incarnation(struct cohorti_cluster *c, const struct cohorti_cluster_link *link, uint64_t known)
+/* A peer knows a higher incarnation of our id: our clock was set back between two starts, or the last words of our previous
+ * process were read late. Take a higher one. It may also be that another process runs with our id, and then the two would take turns
+ * for ever: so only a few times, and rarely after that. (Not "never once a link stood": late words come to standing links too.) */
+static bool may_raise(struct cohorti_cluster *c, uint64_t now_ns)
+{
+    while (c->raises > 0 && now_ns - c->raised_ns >= INCARNATION_RAISE_REFILL_NS) {
+        c->raises--;
+        c->raised_ns += INCARNATION_RAISE_REFILL_NS;
+    }
+    if (c->raises >= INCARNATION_RAISES_MAX) {
+        return false;
+    }
+    c->raised_ns = c->raises == 0 ? now_ns : c->raised_ns;
+    c->raises++;
+    return true;
+}
+
+static void raise_incarnation(struct cohorti_cluster *c, uint64_t now_ns, const struct cohorti_cluster_link *link, uint64_t known)
 {
     uint64_t ours = c->self->public.incarnation;
     if (known < ours) {
@@ -499,15 +514,14 @@ static void raise_incarnation(struct cohorti_cluster *c, const struct cohorti_cl
     cohorti_copy_string(note->u.note.id, sizeof note->u.note.id, link->member == NULL ? "" : link->member->public.id);
     struct cohorti_text text;
     cohorti_text_init(&text, note->u.note.text, sizeof note->u.note.text);
-    if (!plausible || c->raises >= INCARNATION_RAISES_MAX || link->member == NULL || link->member->met) {
+    if (!plausible || !may_raise(c, now_ns)) {
         cohorti_text_add(&text, "does another process run with our id? it knows incarnation ");
         cohorti_text_add_u64(&text, known);
         return;
     }
-    c->raises++;
     c->self->public.incarnation = known + 1;
     cohorti_member_update(c, c->self);
-    cohorti_text_add(&text, "our clock was behind: incarnation raised to ");
+    cohorti_text_add(&text, "a higher incarnation of ours is known: raised to ");
     cohorti_text_add_u64(&text, known + 1);
 }
 
@@ -523,7 +537,7 @@ void cohorti_cluster_refused(struct cohorti_cluster *c, uint64_t now_ns, uint64_
         link->refused = true;
     }
     if (refused->reason == COHORT_ESTALE) {
-        raise_incarnation(c, link, refused->value);
+        raise_incarnation(c, now_ns, link, refused->value);
     }
     cohorti_cluster_link_close(c, link, COHORT_EREMOTE);
 }

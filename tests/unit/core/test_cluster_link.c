@@ -179,7 +179,7 @@ static void the_same_incarnation_is_raised_too(void **state)
     rig_close(&r);
 }
 
-/* Nobody can push us further ahead than a year, nor more than three times, nor when it had a link to us. */
+/* Nobody can push us further ahead than a year, nor more than three times in a row. */
 static void raising_has_bounds(void **state)
 {
     struct rig r;
@@ -202,7 +202,32 @@ static void raising_has_bounds(void **state)
     rig_close(&r);
 }
 
-static void no_raise_once_the_peer_had_a_link_to_us(void **state)
+static void refused_as_stale(struct rig *r, uint64_t link, uint64_t known)
+{
+    rig_closed(r, link - 1, COHORT_EREMOTE);
+    rig_pass(r, 2 * SECOND); /* past the back-off, short of the connect timeout */
+    rig_connected(r, link);
+    rig_effects(r, (char[8192]){0}, 8192);
+    rig_refused(r, link, COHORT_ESTALE, known);
+}
+
+/* Two processes with one id would take turns for ever. */
+static void raising_again_takes_ten_minutes(void **state)
+{
+    struct rig r;
+    dialled_for_the_first_time_and_told_it_is_stale(&r, RIG_INCARNATION + 10);
+    for (uint64_t link = 2; link <= 5; link++) {
+        refused_as_stale(&r, link, RIG_INCARNATION + 10 * link);
+    }
+    assert_int_equal(r.c.self->public.incarnation, RIG_INCARNATION + 31);
+    rig_pass(&r, 600 * SECOND); /* link 5 is not gone yet: nothing is dialled */
+    refused_as_stale(&r, 6, RIG_INCARNATION + 100);
+    assert_int_equal(r.c.self->public.incarnation, RIG_INCARNATION + 101);
+    rig_close(&r);
+}
+
+/* The last words of our previous process may be read after the new one has a link. */
+static void a_peer_that_had_a_link_to_us_makes_us_raise_too(void **state)
 {
     struct rig r;
     rig_start(&r);
@@ -211,8 +236,7 @@ static void no_raise_once_the_peer_had_a_link_to_us(void **state)
     rig_connected(&r, 2);
     rig_effects(&r, (char[8192]){0}, 8192);
     rig_refused(&r, 2, COHORT_ESTALE, RIG_INCARNATION + 1);
-    rig_expect(&r, "NOTE a ESTALE; CLOSE 2 EREMOTE");
-    assert_int_equal(r.c.self->public.incarnation, RIG_INCARNATION);
+    rig_expect(&r, "NOTE a ESTALE; UPDATE m 127.0.0.9:9876 inc=1002; CLOSE 2 EREMOTE");
     rig_close(&r);
 }
 
@@ -461,7 +485,8 @@ int main(void)
         cmocka_unit_test(a_clock_set_back_raises_our_incarnation),
         cmocka_unit_test(the_same_incarnation_is_raised_too),
         cmocka_unit_test(raising_has_bounds),
-        cmocka_unit_test(no_raise_once_the_peer_had_a_link_to_us),
+        cmocka_unit_test(raising_again_takes_ten_minutes),
+        cmocka_unit_test(a_peer_that_had_a_link_to_us_makes_us_raise_too),
         cmocka_unit_test(a_refusal_that_is_out_of_date_is_no_second_process),
         cmocka_unit_test(opening_follows_the_order_of_the_contract),
         cmocka_unit_test(a_redial_supersedes_without_deactivating),
