@@ -36,19 +36,27 @@ static void rig_close(struct rig *r)
     unit_memory_assert_empty(&r->memory);
 }
 
+static struct cohorti_echo *match(struct rig *r, const void *data, size_t len)
+{
+    bool late = true;
+    struct cohorti_echo *echo = cohorti_echoes_match(&r->e, data, len, &late);
+    assert_false(late);
+    return echo;
+}
+
 static void an_answer_matches_by_its_whole_data(void **state)
 {
     struct rig r;
     rig_open(&r, 4);
     (void)add(&r, 1, 100, "ab");
-    assert_null(cohorti_echoes_match(&r.e, "a", 1));
-    assert_null(cohorti_echoes_match(&r.e, "abc", 3));
-    assert_null(cohorti_echoes_match(&r.e, "ax", 2));
-    assert_null(cohorti_echoes_match(&r.e, NULL, 0));
-    struct cohorti_echo *echo = cohorti_echoes_match(&r.e, "ab", 2);
+    assert_null(match(&r, "a", 1));
+    assert_null(match(&r, "abc", 3));
+    assert_null(match(&r, "ax", 2));
+    assert_null(match(&r, NULL, 0));
+    struct cohorti_echo *echo = match(&r, "ab", 2);
     assert_non_null(echo);
     assert_int_equal(echo->sent_ns, 1);
-    assert_null(cohorti_echoes_match(&r.e, "ab", 2)); /* once */
+    assert_null(match(&r, "ab", 2)); /* once */
     cohorti_echo_free(&r.memory.alloc, echo);
     rig_close(&r);
 }
@@ -59,7 +67,7 @@ static void empty_data_matches_empty_data(void **state)
     struct cohorti_echo *echo = NULL;
     rig_open(&r, 4);
     assert_int_equal(cohorti_echoes_add(&r.e, 1, 2, NULL, 0, &echo), COHORT_OK);
-    assert_ptr_equal(cohorti_echoes_match(&r.e, NULL, 0), echo);
+    assert_ptr_equal(match(&r, NULL, 0), echo);
     cohorti_echo_free(&r.memory.alloc, echo);
     rig_close(&r);
 }
@@ -70,8 +78,8 @@ static void of_equal_ones_the_oldest_is_answered_first(void **state)
     rig_open(&r, 4);
     struct cohorti_echo *first = add(&r, 1, 100, "same");
     struct cohorti_echo *second = add(&r, 2, 50, "same");
-    assert_ptr_equal(cohorti_echoes_match(&r.e, "same", 4), first);
-    assert_ptr_equal(cohorti_echoes_match(&r.e, "same", 4), second);
+    assert_ptr_equal(match(&r, "same", 4), first);
+    assert_ptr_equal(match(&r, "same", 4), second);
     cohorti_echo_free(&r.memory.alloc, first);
     cohorti_echo_free(&r.memory.alloc, second);
     rig_close(&r);
@@ -108,6 +116,47 @@ static void they_expire_at_their_deadline(void **state)
     rig_close(&r);
 }
 
+static void expire(struct rig *r, uint64_t now_ns)
+{
+    struct cohorti_echo *echo = cohorti_echoes_expire(&r->e, now_ns);
+    assert_non_null(echo);
+    cohorti_echo_free(&r->memory.alloc, echo);
+}
+
+/* Answered as if it were a question, it would go round for ever. */
+static void an_answer_that_comes_too_late_is_swallowed_once(void **state)
+{
+    struct rig r;
+    bool late = false;
+    rig_open(&r, 4);
+    (void)add(&r, 1, 100, "x");
+    expire(&r, 100);
+    struct cohorti_echo *again = add(&r, 101, 200, "x"); /* the late answer is not the answer to this one */
+    assert_null(cohorti_echoes_match(&r.e, "x", 1, &late));
+    assert_true(late);
+    assert_ptr_equal(match(&r, "x", 1), again);
+    cohorti_echo_free(&r.memory.alloc, again);
+    assert_null(match(&r, "x", 1));
+    rig_close(&r);
+}
+
+static void so_many_late_ones_are_remembered_and_no_more(void **state)
+{
+    struct rig r;
+    bool late = false;
+    rig_open(&r, 2);
+    for (const char *data = "abc"; *data != '\0'; data++) {
+        struct cohorti_echo *echo = NULL;
+        assert_int_equal(cohorti_echoes_add(&r.e, 1, 2, data, 1, &echo), COHORT_OK);
+        expire(&r, 2);
+    }
+    assert_int_equal(r.e.ghost_count, 2);
+    assert_null(match(&r, "a", 1)); /* forgotten */
+    assert_null(cohorti_echoes_match(&r.e, "c", 1, &late));
+    assert_true(late);
+    rig_close(&r);
+}
+
 static void without_memory_nothing_is_added(void **state)
 {
     struct rig r;
@@ -127,6 +176,8 @@ int main(void)
         cmocka_unit_test(of_equal_ones_the_oldest_is_answered_first),
         cmocka_unit_test(the_limit_holds_and_dropping_makes_room),
         cmocka_unit_test(they_expire_at_their_deadline),
+        cmocka_unit_test(an_answer_that_comes_too_late_is_swallowed_once),
+        cmocka_unit_test(so_many_late_ones_are_remembered_and_no_more),
         cmocka_unit_test(without_memory_nothing_is_added),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,8 @@
 #define WELCOME UINT32_C(0xc0000001)
 #define REFUSE UINT32_C(0xc0000002)
 #define LEAVE UINT32_C(0xc0000003)
+#define PING UINT32_C(0xc0000005)
+#define PONG UINT32_C(0xc0000006)
 #define SUBJECT UINT32_C(0xc0000004)
 #define MESSAGE UINT32_C(0x80000000)
 
@@ -122,6 +124,12 @@ static void say_event(struct rig *r, const struct cohorti_link_event *e)
         break;
     case COHORTI_LINK_EVENT_ECHO:
         say(r, "ECHO %zu", e->data_len);
+        break;
+    case COHORTI_LINK_EVENT_PING:
+        say(r, "PING %zu", e->data_len);
+        break;
+    case COHORTI_LINK_EVENT_PONG:
+        say(r, "PONG %zu", e->data_len);
         break;
     case COHORTI_LINK_EVENT_RAW:
         say(r, "RAW %d %zu", (int)e->raw_type, e->data_len);
@@ -333,6 +341,8 @@ static void nothing_but_control_comes_before_welcome(void **state)
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {7, "raw", 0}, WELCOMED);
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {2, "echo", 0});
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {MESSAGE, "m", 0});
+    EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {PING, "m", 0});
+    EXPECT("HELLO a; WELCOME 1; PING 1; PONG 0", GREET, WELCOMED, {PING, "m", 0}, {PONG, "", 0});
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {SUBJECT, "\0\0\0\0s", 5});
     EXPECT("HELLO a; LEAVE ELEFT", GREET, {LEAVE, "", 0}, WELCOMED);
     EXPECT("HELLO a; WELCOME 1", GREET, {0xe0001234, "optional", 0}, WELCOMED);

@@ -125,6 +125,24 @@ static void raw_frames_and_echoes(void **state)
     assert_int_equal(cohorti_sender_echo(&r.s, "ping", 4), COHORT_OK);
     EXPECT_BYTES(&r, MARKER "\0\0\0\2\0\0\0\x14"
                             "ping");
+    assert_int_equal(cohorti_sender_ping(&r.s, "ping", 4), COHORT_OK);
+    EXPECT_BYTES(&r, MARKER "\xc0\0\0\5\0\0\0\x14"
+                            "ping");
+    assert_int_equal(cohorti_sender_pong(&r.s, "ping", 4), COHORT_OK);
+    EXPECT_BYTES(&r, MARKER "\xc0\0\0\6\0\0\0\x14"
+                            "ping");
+    rig_close(&r);
+}
+
+/* A 2014 node knows no PING: it is asked with ECHO. */
+static void a_legacy_peer_is_asked_with_echo(void **state)
+{
+    struct rig r;
+    rig_open(&r, &roomy);
+    cohorti_sender_open(&r.s, true);
+    assert_int_equal(cohorti_sender_ping(&r.s, "ping", 4), COHORT_OK);
+    EXPECT_BYTES(&r, MARKER "\0\0\0\2\0\0\0\x14"
+                            "ping");
     rig_close(&r);
 }
 
@@ -368,6 +386,7 @@ int main(void)
         cmocka_unit_test(a_legacy_hello_is_that_of_2014),
         cmocka_unit_test(a_subject_is_announced_once_and_numbered),
         cmocka_unit_test(raw_frames_and_echoes),
+        cmocka_unit_test(a_legacy_peer_is_asked_with_echo),
         cmocka_unit_test(nothing_but_the_handshake_before_open),
         cmocka_unit_test(types_of_the_protocol_are_refused),
         cmocka_unit_test(sizes),
