@@ -369,8 +369,8 @@ static void refuse_ends_the_link_in_any_state(void **state)
 
 static void unknown_control_frames(void **state)
 {
-    EXPECT("HELLO a; WELCOME 1; RAW 7 1", GREET, WELCOMED, {0xe000ffff, "skip", 0}, {0xe0000005, "", 0}, {7, "x", 0});
-    EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc0000005, "", 0}, {7, "x", 0});
+    EXPECT("HELLO a; WELCOME 1; RAW 7 1", GREET, WELCOMED, {0xe000ffff, "skip", 0}, {0xe000000f, "", 0}, {7, "x", 0});
+    EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc000000f, "", 0}, {7, "x", 0});
     EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc0000000, "", 0});
     EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc1000004, "\0\0\0\0s", 5}); /* a bit that must be zero */
 }
