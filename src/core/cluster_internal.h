@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of the cluster share: cluster.c (life, timers), cluster_member.c (members), cluster_link.c (links). */
+ * What the files of the cluster share: cluster.c (life, timers), cluster_member.c (members), cluster_dial.c
+ * and cluster_link.c (links). */
 #ifndef COHORTI_CORE_CLUSTER_INTERNAL_H
 #define COHORTI_CORE_CLUSTER_INTERNAL_H
 
@@ -22,6 +23,7 @@ struct cohorti_member {
 enum cohorti_cluster_link_state {
     COHORTI_CLUSTER_LINK_DIALLING,
     COHORTI_CLUSTER_LINK_GREETING,
+    COHORTI_CLUSTER_LINK_HELD, /* greeted; not admitted while a dial of ours is under way that both ends prefer */
     COHORTI_CLUSTER_LINK_ADMITTED,
     COHORTI_CLUSTER_LINK_READY, /* welcomed both ways; waits for the OPEN link it replaces to be gone */
     COHORTI_CLUSTER_LINK_OPEN,
@@ -61,8 +63,18 @@ struct cohorti_cluster_link *cohorti_cluster_link_find(const struct cohorti_clus
 /* Room for its effects is made; NULL without memory. Bound to nobody. */
 struct cohorti_cluster_link *cohorti_cluster_link_new(struct cohorti_cluster *c, enum cohorti_cluster_link_state state);
 void cohorti_cluster_link_free(struct cohorti_cluster *c, struct cohorti_cluster_link *link);
+/* To its member, once. */
+void cohorti_cluster_link_bind(struct cohorti_cluster_link *link, struct cohorti_member *m);
 /* Ask the shell to close it; harmless when that was asked before. */
 void cohorti_cluster_link_close(struct cohorti_cluster *c, struct cohorti_cluster_link *link, int code);
+/* Greeted, wanted, and not at its end. */
+static inline bool cohorti_cluster_link_is_candidate(const struct cohorti_cluster_link *link)
+{
+    return link->state == COHORTI_CLUSTER_LINK_HELD || link->state == COHORTI_CLUSTER_LINK_ADMITTED ||
+           link->state == COHORTI_CLUSTER_LINK_READY || link->state == COHORTI_CLUSTER_LINK_OPEN;
+}
+
+/* cluster_dial.c */
 /* Dial now, or set the timer for it, or neither because a link stands or comes. */
 void cohorti_cluster_schedule(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
 void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Links: dialled or accepted, greeted, admitted or refused, opened, replaced, gone.
+ * Links: greeted, admitted or refused, opened, replaced, gone. How they begin is in cluster_dial.c.
  *
  * The checks on a HELLO stand in one list, check_hello(): the first that fails is the reason the peer is told.
  * A legacy peer is treated gently: it is told nothing it cannot read, duplicates of it are kept, and while a link of it stands
@@ -56,7 +56,7 @@ static void leave_strangers(struct cohorti_cluster *c, struct cohorti_cluster_li
     }
 }
 
-static void bind(struct cohorti_cluster_link *link, struct cohorti_member *m)
+void cohorti_cluster_link_bind(struct cohorti_cluster_link *link, struct cohorti_member *m)
 {
     if (link->member == NULL) {
         link->member = m;
@@ -108,91 +108,6 @@ static void refuse(struct cohorti_cluster *c, struct cohorti_cluster_link *link,
     effect->u.refuse.value = value;
     effect->u.refuse.legacy = link->legacy;
     cohorti_copy_string(effect->u.refuse.text, sizeof effect->u.refuse.text, text);
-}
-
-/* ---- dialling ------------------------------------------------------------------------------------------------------ */
-
-/* A link that is there or on its way. */
-static bool has_link(const struct cohorti_member *m)
-{
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
-        if (COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member)->state != COHORTI_CLUSTER_LINK_CLOSING) {
-            return true;
-        }
-    }
-    return false;
-}
-
-void cohorti_cluster_schedule(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m)
-{
-    if (!c->started || c->stopping || m == c->self || has_link(m)) {
-        cohorti_timer_cancel(&c->timers, &m->dial_timer);
-        return;
-    }
-    m->dial_timer.kind = COHORTI_TIMER_DIAL;
-    cohorti_timer_set(&c->timers, &m->dial_timer, m->dialler.next_ns > now_ns ? m->dialler.next_ns : now_ns);
-}
-
-void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m)
-{
-    struct cohorti_cluster_link *link = cohorti_cluster_link_new(c, COHORTI_CLUSTER_LINK_DIALLING);
-    if (link == NULL) {
-        cohorti_dialler_failed(&m->dialler, &c->config.dial, c->started_ns, now_ns, &c->prng);
-        cohorti_cluster_schedule(c, now_ns, m);
-        return;
-    }
-    link->dialled = true;
-    m->attempt_max += m->attempt_max < UINT32_MAX;
-    link->attempt = m->attempt_max;
-    bind(link, m);
-    cohorti_timer_set(&c->timers, &link->timer, now_ns + c->config.dial.connect_timeout_ms * COHORTI_NS_PER_MS);
-    struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_DIAL, link->number);
-    cohorti_copy_string(effect->u.dial.host, sizeof effect->u.dial.host, m->public.ip);
-    effect->u.dial.port = m->public.tcp_port;
-}
-
-static void begin_greeting(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_cluster_link *link)
-{
-    link->state = COHORTI_CLUSTER_LINK_GREETING;
-    cohorti_timer_set(&c->timers, &link->timer, now_ns + c->config.limits.handshake_timeout_ms * COHORTI_NS_PER_MS);
-    cohorti_effects_push(&c->effects, COHORTI_EFFECT_GREET, link->number)->u.greet.attempt = link->attempt;
-}
-
-int cohorti_cluster_accepted(struct cohorti_cluster *c, uint64_t now_ns, uint64_t *number)
-{
-    if (c->stopping) {
-        return COHORT_ECLOSED;
-    }
-    struct cohorti_cluster_link *link = cohorti_cluster_link_new(c, COHORTI_CLUSTER_LINK_GREETING);
-    if (link == NULL) {
-        return COHORT_ENOMEM;
-    }
-    if (c->stranger_count >= c->config.limits.handshakes_max && !cohorti_list_empty(&c->strangers)) {
-        struct cohorti_list *oldest = c->strangers.next;
-        cohorti_cluster_link_close(c, COHORTI_CONTAINER(oldest, struct cohorti_cluster_link, of_strangers), COHORT_ELIMIT);
-    }
-    cohorti_list_append(&c->strangers, &link->of_strangers);
-    c->stranger_count++;
-    begin_greeting(c, now_ns, link);
-    *number = link->number;
-    return COHORT_OK;
-}
-
-void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number)
-{
-    struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
-    if (link != NULL && link->state == COHORTI_CLUSTER_LINK_DIALLING) {
-        begin_greeting(c, now_ns, link);
-    }
-}
-
-void cohorti_cluster_received(struct cohorti_cluster *c, uint64_t number)
-{
-    struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
-    if (link != NULL && link->dialled && link->member != NULL) {
-        cohorti_dialler_received(&link->member->dialler);
-    }
 }
 
 /* ---- the peer's HELLO ---------------------------------------------------------------------------------------------- */
@@ -270,12 +185,6 @@ static int check_incarnation(const struct cohorti_cluster *c, const struct cohor
     return hello->incarnation < m->public.incarnation ? COHORT_ESTALE : COHORT_OK;
 }
 
-static bool is_candidate(const struct cohorti_cluster_link *link)
-{
-    return link->state == COHORTI_CLUSTER_LINK_ADMITTED || link->state == COHORTI_CLUSTER_LINK_READY ||
-           link->state == COHORTI_CLUSTER_LINK_OPEN;
-}
-
 static struct cohorti_link_claim claim(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
 {
     return (struct cohorti_link_claim){.attempt = link->attempt,
@@ -288,7 +197,7 @@ static void end_old_incarnation(struct cohorti_cluster *c, struct cohorti_member
     COHORTI_LIST_FOREACH(it, &m->links)
     {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        if (link != except && is_candidate(link)) {
+        if (link != except && cohorti_cluster_link_is_candidate(link)) {
             cohorti_cluster_link_close(c, link, COHORT_ERESTARTED);
         }
     }
@@ -301,9 +210,28 @@ static bool better_exists(const struct cohorti_cluster *c, const struct cohorti_
     COHORTI_LIST_FOREACH(it, &link->member->links)
     {
         const struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        if (other != link && is_candidate(other)) {
+        if (other != link && cohorti_cluster_link_is_candidate(other)) {
             struct cohorti_link_claim theirs = claim(c, other);
             if (!cohorti_link_claim_better(&ours, &theirs)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Two dials cross, and ours is the one to stay: if both were admitted, the worse might open first, and what was sent on it would
+ * be lost with it. So the worse waits until ours is welcomed, which ends it, or has come to nothing. */
+static bool better_under_way(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
+{
+    struct cohorti_link_claim ours = claim(c, link);
+    COHORTI_LIST_FOREACH(it, &link->member->links)
+    {
+        const struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        bool greeting = other->state == COHORTI_CLUSTER_LINK_GREETING;
+        if (other != link && (greeting || cohorti_cluster_link_is_candidate(other))) {
+            struct cohorti_link_claim theirs = claim(c, other);
+            if (cohorti_link_claim_better(&theirs, &ours)) {
                 return true;
             }
         }
@@ -410,14 +338,18 @@ void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t 
         refuse(c, link, status, status == COHORT_ESTALE ? m->public.incarnation : 0, text);
         return;
     }
-    bind(link, m);
+    cohorti_cluster_link_bind(link, m);
     link->incarnation = hello->incarnation;
     learn(c, m, link, hello);
     if (!link->legacy && better_exists(c, link)) {
         refuse(c, link, COHORT_EDUPLICATE, 0, "");
         return;
     }
-    admit(c, now_ns, link);
+    if (!link->legacy && better_under_way(c, link)) {
+        link->state = COHORTI_CLUSTER_LINK_HELD;
+    } else {
+        admit(c, now_ns, link);
+    }
     cohorti_cluster_schedule(c, now_ns, m); /* a link is on its way: no dial meanwhile */
 }
 
@@ -457,7 +389,7 @@ static void end_worse(struct cohorti_cluster *c, const struct cohorti_cluster_li
     COHORTI_LIST_FOREACH(it, &link->member->links)
     {
         struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        if (other == link || !is_candidate(other)) {
+        if (other == link || !cohorti_cluster_link_is_candidate(other)) {
             continue;
         }
         struct cohorti_link_claim theirs = claim(c, other);
@@ -555,6 +487,17 @@ static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct coho
     }
 }
 
+static void admit_held(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m)
+{
+    COHORTI_LIST_FOREACH(it, &m->links)
+    {
+        struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (link->state == COHORTI_CLUSTER_LINK_HELD && !better_under_way(c, link)) {
+            admit(c, now_ns, link);
+        }
+    }
+}
+
 void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number, int code)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
@@ -573,6 +516,7 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         }
     }
     if (m != NULL) {
+        admit_held(c, now_ns, m);
         tell_dialler(c, now_ns, m, link);
         cohorti_cluster_schedule(c, now_ns, m);
     }

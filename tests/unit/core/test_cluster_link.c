@@ -407,6 +407,61 @@ static void crossing_dials_keep_the_link_of_the_lower_id(void **state)
     }
 }
 
+/* Admitted too early, the worse of two crossing links could open first, and what was sent on it would end with it. */
+static void a_link_is_held_while_our_better_dial_is_under_way(void **state)
+{
+    for (int comes_to_nothing = 0; comes_to_nothing < 2; comes_to_nothing++) {
+        struct rig r;
+        rig_start(&r);
+        rig_add(&r, "z");
+        rig_pass(&r, 0);
+        rig_connected(&r, 1);
+        uint64_t held = rig_accept(&r);
+        rig_effects(&r, (char[8192]){0}, 8192);
+        rig_greeted(&r, held, "z", 5, 1);
+        rig_expect(&r, "UPDATE z 127.0.0.2:9000 inc=5");
+        if (comes_to_nothing) {
+            rig_closed(&r, 1, COHORT_ERESET);
+            rig_expect(&r, "ADMIT 2 v1");
+        } else {
+            rig_greeted(&r, 1, "z", 5, 0);
+            rig_expect(&r, "ADMIT 1 v1");
+            rig_welcomed(&r, 1);
+            rig_expect(&r, "REFUSE 2 EDUPLICATE; OPEN 1 z; ACTIVATED z; RECEIVE 1");
+        }
+        rig_close(&r);
+    }
+}
+
+static void a_held_link_has_its_deadline(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    rig_add(&r, "z");
+    rig_pass(&r, 0);
+    rig_connected(&r, 1);
+    rig_greeted(&r, rig_accept(&r), "z", 5, 1);
+    rig_effects(&r, (char[8192]){0}, 8192);
+    rig_pass(&r, 5 * SECOND);
+    rig_expect(&r, "CLOSE 1 EHANDSHAKE; CLOSE 2 EHANDSHAKE");
+    rig_close(&r);
+}
+
+static void a_dial_that_connects_after_the_peers_link_was_taken_is_given_up(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    rig_add(&r, "z");
+    rig_pass(&r, 0);
+    rig_greeted(&r, rig_accept(&r), "z", 5, 1);
+    rig_effects(&r, (char[8192]){0}, 8192);
+    rig_connected(&r, 1);
+    rig_expect(&r, "CLOSE 1 EDUPLICATE");
+    rig_welcomed(&r, 2);
+    rig_expect(&r, "OPEN 2 z; ACTIVATED z; RECEIVE 2");
+    rig_close(&r);
+}
+
 static void a_dial_under_way_is_given_up_when_another_link_opens(void **state)
 {
     struct rig r;
@@ -496,6 +551,9 @@ int main(void)
         cmocka_unit_test(a_worse_link_serves_until_the_better_one_does),
         cmocka_unit_test(the_loss_is_told_when_the_successor_comes_to_nothing),
         cmocka_unit_test(crossing_dials_keep_the_link_of_the_lower_id),
+        cmocka_unit_test(a_link_is_held_while_our_better_dial_is_under_way),
+        cmocka_unit_test(a_held_link_has_its_deadline),
+        cmocka_unit_test(a_dial_that_connects_after_the_peers_link_was_taken_is_given_up),
         cmocka_unit_test(a_dial_under_way_is_given_up_when_another_link_opens),
         cmocka_unit_test(attempts_are_a_clock_of_the_pair),
         cmocka_unit_test(refused_as_a_duplicate_is_no_failure),
