@@ -161,13 +161,15 @@ static int check_membership(const struct cohorti_cluster *c, const struct cohort
     return COHORT_OK;
 }
 
-static uint32_t count_open(const struct cohorti_member *m, bool legacy)
+/* Links welcomed both ways: READY ones too, which only wait for an old link to go. */
+static uint32_t count_standing(const struct cohorti_member *m, bool legacy)
 {
     uint32_t count = 0;
     COHORTI_LIST_FOREACH(it, &m->links)
     {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        count += link->state == COHORTI_CLUSTER_LINK_OPEN && link->legacy == legacy;
+        bool stands = link->state == COHORTI_CLUSTER_LINK_OPEN || link->state == COHORTI_CLUSTER_LINK_READY;
+        count += stands && link->legacy == legacy;
     }
     return count;
 }
@@ -179,8 +181,8 @@ static int check_incarnation(const struct cohorti_cluster *c, const struct cohor
         return COHORT_OK;
     }
     if (!hello->extended) {
-        bool too_many = count_open(m, true) >= c->config.limits.legacy_links_max;
-        return too_many || count_open(m, false) > 0 ? COHORT_EDUPLICATE : COHORT_OK;
+        bool too_many = count_standing(m, true) >= c->config.limits.legacy_links_max;
+        return too_many || count_standing(m, false) > 0 ? COHORT_EDUPLICATE : COHORT_OK;
     }
     return hello->incarnation < m->public.incarnation ? COHORT_ESTALE : COHORT_OK;
 }

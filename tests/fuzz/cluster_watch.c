@@ -212,6 +212,12 @@ static void check_self(const struct cohorti_member *m)
     FUZZ_CHECK(!cohorti_timer_is_set(&m->dial_timer));
 }
 
+static bool is_candidate(const struct cohorti_cluster_link *link)
+{
+    return link->state == COHORTI_CLUSTER_LINK_ADMITTED || link->state == COHORTI_CLUSTER_LINK_READY ||
+           link->state == COHORTI_CLUSTER_LINK_OPEN;
+}
+
 /* How many links of a member are in which state. */
 struct census {
     uint32_t all, live, open, open_legacy, ready, was_open, was_open_cohort, successors;
@@ -223,6 +229,7 @@ static struct census take_census(struct watch *w, const struct cohorti_member *m
     COHORTI_LIST_FOREACH (it, &m->links) {
         const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         FUZZ_CHECK(link->member == m);
+        FUZZ_CHECK(!is_candidate(link) || link->legacy || link->incarnation == m->public.incarnation);
         check_link(w, link, settled);
         n.all++;
         n.live += link->state != COHORTI_CLUSTER_LINK_CLOSING;
