@@ -14,5 +14,6 @@ int command_ping(int argc, char **argv);
 int command_listen(int argc, char **argv);
 int command_watch(int argc, char **argv);
 int command_demo(int argc, char **argv);
+int command_sim(int argc, char **argv);
 
 #endif

@@ -24,6 +24,7 @@ static const struct {
     {"watch", "print changes of membership as they happen", command_watch},
     {"stats", "counters of the node, or of the link to a member", command_stats},
     {"demo", "start a small cluster on this machine and show it at work", command_demo},
+    {"sim", "play simulated clusters and check them", command_sim},
 };
 
 enum {

@@ -88,6 +88,46 @@ COHORT_API uint32_t cohort_sim_reset(cohort_sim *sim, const char *a_ip, const ch
 /** Established connections with an end at process level on host a, whose other end is on host b. */
 COHORT_API uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip);
 
+/* ---- scenarios: runs that check themselves (docs/simulation.md) ------------------------------------------------------ */
+
+typedef struct cohort_sim_report {
+    bool passed;
+    char failure[512];      /* the first check that failed; "" when passed */
+    uint64_t seed;          /* of the run, of the swarm's failed run, or of its last */
+    uint64_t runs;          /* different seeds played; a swarm plays each twice */
+    uint64_t hash;          /* of the run, or of the swarm's failed one */
+    uint64_t events, messages;
+    uint64_t node_ns;       /* virtual nanoseconds times nodes */
+    uint64_t converged_ns;  /* after all faults ended until every pair was ACTIVE; the longest of a swarm */
+} cohort_sim_report;
+
+/** Name of the i-th scenario that comes with the library; NULL past the end. */
+COHORT_API const char *cohort_sim_scenario_name(size_t i);
+
+/**
+ * Play one scenario and check it: safety while it lasts, then all faults are healed, then liveness.
+ *
+ * scenario   a name that comes with the library, "random" for the one the seed gives, or else the text of one.
+ * nodes      0: what the scenario says, else 3. A text that says "nodes" wins.
+ * trace      may be NULL.
+ *
+ *   COHORT_OK       it was played; report->passed says how it ended.
+ *   COHORT_ESYNTAX  the text is wrong; error (may be NULL) names line and word.
+ *   COHORT_EINVAL   more than 1000 nodes.
+ *   COHORT_ENOMEM.
+ */
+COHORT_API COHORT_NODISCARD int cohort_sim_play(const char *scenario, uint32_t nodes, uint64_t seed,
+                                                void (*trace)(void *ctx, uint64_t now_ns, const char *line), void *trace_ctx,
+                                                cohort_sim_report *report, cohort_error *error);
+
+/**
+ * Play the random scenarios of `count` seeds, each twice: the hashes must agree. Stops at the first failure and shortens it.
+ *
+ * shortest   NULL, or room for the text of the shortest scenario that still fails under that seed.
+ */
+COHORT_API COHORT_NODISCARD int cohort_sim_swarm(uint64_t first_seed, uint64_t count, cohort_sim_report *report, char *shortest,
+                                                 size_t shortest_cap);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Scenarios that come with the program, and random ones. */
+#include "base/prng.h"
+#include "sim/scenario.h"
+
+#include <string.h>
+
+static const struct {
+    const char *name, *text;
+} scenarios[] = {
+    {"calm", "at 2000 send 0 1 100\nat 2000 send 1 0 100\n"},
+    {"crash", "at 1000 send 0 1 50\nat 2000 kill 1\nat 4000 start 1\nat 8000 send 0 1 50\n"},
+    {"power", "at 2000 off 1\nat 5000 send 0 1 10\nat 20000 start 1\n"},
+    {"partition", "at 1000 group 0 1\nat 1000 group 1 2\nat 1000 group 2 2\nat 50000 heal\n"},
+    {"one-way", "at 1000 cut 0 1\nat 2000 send 0 1 20\nat 2000 send 1 0 20\nat 45000 uncut 0 1\n"},
+    {"resets", "at 1000 reset 0 1\nat 1001 send 0 1 10\nat 1100 reset 0 1\nat 1101 send 1 0 10\nat 1102 reset 0 2\nat 1300 reset 1 2\n"},
+    {"pause", "at 1000 pause 1 9000\nat 1500 send 0 1 1000\nat 3000 send 2 1 1000\n"},
+    {"clock", "at 1000 jump 1 -100000\nat 1500 kill 1\nat 2000 start 1\n"},
+    {"churn",
+     "at 500 close 0\nat 900 start 0\nat 1000 kill 1\nat 1001 start 1\nat 1500 close 2\nat 1600 start 2\nat 1700 kill 0\nat 1705 start 0\n"},
+    {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
+};
+
+const char *scenario_text(const char *name)
+{
+    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
+        if (strcmp(scenarios[i].name, name) == 0) {
+            return scenarios[i].text;
+        }
+    }
+    return NULL;
+}
+
+const char *scenario_name(size_t i)
+{
+    return i < sizeof scenarios / sizeof scenarios[0] ? scenarios[i].name : NULL;
+}
+
+/* ---- random -------------------------------------------------------------------------------------------------------- */
+
+static uint64_t pick(struct cohorti_prng *p, uint64_t low, uint64_t high)
+{
+    return low + cohorti_prng_below(p, high - low + 1);
+}
+
+static void random_conditions(struct scenario *s, struct cohorti_prng *p)
+{
+    s->listed = pick(p, 0, 2) != 0;
+    s->seed_dial = pick(p, 0, 9) == 0;
+    s->loops = (uint32_t)pick(p, 0, 3);
+    s->latency_min_us = pick(p, 1, 200);
+    s->latency_max_us = s->latency_min_us + (pick(p, 0, 3) == 0 ? pick(p, 0, 200000) : pick(p, 0, 2000));
+    s->loss_ppm = pick(p, 0, 2) == 0 ? (uint32_t)pick(p, 0, 100000) : 0;
+    s->segment_bytes = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 1, 64) : (uint32_t)pick(p, 500, 9000);
+    s->window_bytes = (uint32_t)pick(p, 4096, 131072);
+    s->message_bytes_max = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 16, 60000) : (uint32_t)pick(p, 16, 500);
+}
+
+/* Weights: how often each fault is drawn. A run draws from a random subset, so that some runs know one fault only. */
+static const uint8_t weights[ACTION_COUNT] = {
+    [ACTION_START] = 6, [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2, [ACTION_OFF] = 2,   [ACTION_PAUSE] = 3,  [ACTION_JUMP] = 1,
+    [ACTION_CUT] = 3,   [ACTION_UNCUT] = 3, [ACTION_GROUP] = 2, [ACTION_HEAL] = 1,  [ACTION_RESET] = 5,  [ACTION_ADD] = 2,
+    [ACTION_REMOVE] = 1, [ACTION_SEND] = 10, [ACTION_ECHO] = 3, [ACTION_ALLOC] = 2,
+};
+
+static enum action_verb random_verb(struct cohorti_prng *p, uint32_t enabled)
+{
+    for (;;) {
+        uint32_t verb = (uint32_t)pick(p, 0, ACTION_COUNT - 1);
+        if ((enabled >> verb & 1) != 0 && pick(p, 0, 9) < weights[verb]) {
+            return (enum action_verb)verb;
+        }
+    }
+}
+
+static int64_t random_value(struct cohorti_prng *p, enum action_verb verb)
+{
+    switch (verb) {
+    case ACTION_PAUSE:
+        return (int64_t)(pick(p, 0, 3) == 0 ? pick(p, 1, 12000) : pick(p, 1, 800));
+    case ACTION_JUMP:
+        return (int64_t)pick(p, 0, 200000) - 100000;
+    case ACTION_GROUP:
+        return (int64_t)pick(p, 0, 2);
+    case ACTION_SEND:
+        return (int64_t)pick(p, 1, 40);
+    case ACTION_ALLOC:
+        return (int64_t)pick(p, 1, 60);
+    default:
+        return 0;
+    }
+}
+
+int scenario_random(struct scenario *s, uint64_t seed)
+{
+    struct cohorti_prng p;
+    cohorti_prng_init(&p, seed);
+    scenario_init(s, "random", (uint32_t)(pick(&p, 0, 4) == 0 ? pick(&p, 6, 12) : pick(&p, 2, 5)));
+    random_conditions(s, &p);
+    uint32_t enabled = (uint32_t)cohorti_prng_next(&p) | 1U << ACTION_SEND | 1U << ACTION_START | 1U << ACTION_UNCUT;
+    uint64_t duration_ms = pick(&p, 0, 2) == 0 ? pick(&p, 1000, 60000) : pick(&p, 200, 8000);
+    uint64_t count = pick(&p, 3, 60);
+    for (uint64_t i = 0; i < count; i++) {
+        enum action_verb verb = random_verb(&p, enabled);
+        uint32_t a = (uint32_t)pick(&p, 0, s->nodes - 1);
+        uint32_t b = (a + (uint32_t)pick(&p, 1, s->nodes - 1)) % s->nodes;
+        int status = scenario_add(s, pick(&p, 0, duration_ms), verb, a, b, random_value(&p, verb));
+        if (status != COHORT_OK) {
+            scenario_deinit(s);
+            return status;
+        }
+    }
+    scenario_sort(s);
+    return COHORT_OK;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The checks of every run. They look through the public API only, as an application would, and at the network's own count of
+ * connections.
+ */
+#include "sim/run_internal.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Memory of one process, beyond what N peers may need: queues are bounded, so it is. */
+#define MEMORY_BASE_BYTES (UINT64_C(6) * 1024 * 1024)
+#define MEMORY_PEER_BYTES (UINT64_C(2) * 1024 * 1024)
+
+void run_fail(struct run *run, const char *format, ...)
+{
+    if (!run->result->passed) {
+        return; /* the first is the cause */
+    }
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    run->result->passed = false;
+    snprintf(run->result->failure, sizeof run->result->failure, "at %.6f s: %s", (double)cohort_sim_now_ns(run->sim) / 1e9, text);
+    cohort_sim_note(run->sim, run->result->failure);
+}
+
+struct player *check_player(struct run *run, const char *id)
+{
+    unsigned index = 0;
+    return sscanf(id, "n%u", &index) == 1 && index < run->scenario->nodes ? &run->players[index] : NULL;
+}
+
+/* ---- events -------------------------------------------------------------------------------------------------------- */
+
+static void note_event(struct player *p, const cohort_event *event)
+{
+    char line[256];
+    snprintf(line, sizeof line, "%s#%u: %s %s (%s)", p->id, p->process, event->member.id, cohort_event_name(event->type),
+             cohort_error_name(event->reason));
+    cohort_sim_note(p->run->sim, line);
+}
+
+void check_event(cohort_node *node, const cohort_event *event, void *arg)
+{
+    struct player *p = arg;
+    struct player *other = check_player(p->run, event->member.id);
+    note_event(p, event);
+    if (other == NULL || other == p) {
+        run_fail(p->run, "%s was told of %s", p->id, event->member.id);
+        return;
+    }
+    struct view *v = &p->views[other->index];
+    const char *name = cohort_event_name(event->type);
+    bool adds = event->type == COHORT_MEMBER_ADDED;
+    bool activates = event->type == COHORT_MEMBER_ACTIVATED;
+    if (adds ? v->member : !v->member) {
+        run_fail(p->run, "%s: %s of %s, which %s a member", p->id, name, other->id, v->member ? "is" : "is not");
+    }
+    if (activates ? v->active : event->type == COHORT_MEMBER_DEACTIVATED ? !v->active : v->active) {
+        run_fail(p->run, "%s: %s of %s, which is %s", p->id, name, other->id, v->active ? "ACTIVE" : "INACTIVE");
+    }
+    v->member = event->type != COHORT_MEMBER_REMOVED;
+    v->active = activates;
+    v->link_is_new = activates;
+    if (v->member && cohort_node_state(node, other->id) != (v->active ? COHORT_ACTIVE : COHORT_INACTIVE)) {
+        run_fail(p->run, "%s: at %s of %s the state says otherwise", p->id, name, other->id);
+    }
+}
+
+/* ---- messages ------------------------------------------------------------------------------------------------------ */
+
+/* A message is (sender, its process, number): numbers rise within a process of the sender, processes rise. */
+void check_message(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct player *p = arg;
+    struct player *from = check_player(p->run, message->from);
+    uint32_t header[2];
+    uint64_t number = 0;
+    if (from == NULL || message->data_len < sizeof header + sizeof number) {
+        run_fail(p->run, "%s: a message nobody sent, from %s", p->id, message->from);
+        return;
+    }
+    memcpy(header, message->data, sizeof header);
+    memcpy(&number, (const char *)message->data + sizeof header, sizeof number);
+    struct view *v = &p->views[from->index];
+    if (header[0] != from->index) {
+        run_fail(p->run, "%s: a message of n%u came as one of %s", p->id, header[0], from->id);
+    }
+    if (!v->active) {
+        run_fail(p->run, "%s: a message from %s, which is INACTIVE", p->id, from->id);
+    }
+    bool newer = header[1] > v->process || (header[1] == v->process && number > v->received);
+    if (!newer) {
+        run_fail(p->run, "%s: message %" PRIu64 " of %s#%u after %" PRIu64 " of #%u", p->id, number, from->id, header[1], v->received, v->process);
+    }
+    v->process = header[1];
+    v->received = number;
+    p->run->result->messages++;
+    p->run->final_received += p->run->settled;
+}
+
+void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg)
+{
+    struct player *p = arg;
+    if (p->echoes_out == 0) {
+        run_fail(p->run, "%s: an echo completed twice", p->id);
+        return;
+    }
+    p->echoes_out--;
+}
+
+/* ---- memory -------------------------------------------------------------------------------------------------------- */
+
+static bool fails(struct player *p)
+{
+    return p->fail_in > 0 && --p->fail_in == 0;
+}
+
+static void count(struct player *p, uint64_t size)
+{
+    p->blocks++;
+    p->bytes += size;
+    p->bytes_peak = p->bytes > p->bytes_peak ? p->bytes : p->bytes_peak;
+    if (p->bytes > MEMORY_BASE_BYTES + MEMORY_PEER_BYTES * p->run->scenario->nodes) {
+        run_fail(p->run, "%s holds %" PRIu64 " bytes", p->id, p->bytes);
+    }
+}
+
+static void *counted_allocate(void *ctx, size_t size)
+{
+    struct player *p = ctx;
+    uint64_t *block = fails(p) ? NULL : malloc(size + 16);
+    if (block == NULL) {
+        return NULL;
+    }
+    block[0] = size;
+    count(p, size);
+    return block + 2;
+}
+
+static void counted_release(void *ctx, void *ptr)
+{
+    struct player *p = ctx;
+    uint64_t *block = (uint64_t *)ptr - 2;
+    p->blocks--;
+    p->bytes -= block[0];
+    free(block);
+}
+
+static void *counted_reallocate(void *ctx, void *ptr, size_t size)
+{
+    struct player *p = ctx;
+    if (ptr == NULL) {
+        return counted_allocate(ctx, size);
+    }
+    uint64_t *old = (uint64_t *)ptr - 2;
+    uint64_t old_size = old[0];
+    uint64_t *block = fails(p) ? NULL : realloc(old, size + 16);
+    if (block == NULL) {
+        return NULL;
+    }
+    block[0] = size;
+    p->blocks--;
+    p->bytes -= old_size;
+    count(p, size);
+    return block + 2;
+}
+
+void check_allocator(struct player *p)
+{
+    p->allocator =
+        (cohort_allocator){.allocate = counted_allocate, .reallocate = counted_reallocate, .release = counted_release, .ctx = p};
+}
+
+void check_process_ended(struct player *p)
+{
+    if (p->blocks != 0) {
+        run_fail(p->run, "%s#%u left %" PRIu64 " blocks of memory, %" PRIu64 " bytes", p->id, p->process, p->blocks, p->bytes);
+    }
+    p->fail_in = 0;
+    memset(p->views, 0, p->run->scenario->nodes * sizeof *p->views);
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
+
+bool check_converged(void *arg)
+{
+    struct run *run = arg;
+    uint32_t nodes = run->scenario->nodes;
+    for (uint32_t i = 0; i < nodes; i++) {
+        for (uint32_t j = 0; j < nodes; j++) {
+            if (i != j && (run->players[i].node == NULL || !run->players[i].views[j].active)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Nothing is on its way: what is there stays. */
+void check_quiet(struct run *run)
+{
+    uint32_t nodes = run->scenario->nodes;
+    for (uint32_t i = 0; i < nodes; i++) {
+        struct player *p = &run->players[i];
+        cohort_node_stats stats;
+        cohort_node_stats_get(p->node, &stats);
+        if (stats.links_open != nodes - 1 || stats.handshakes_pending != 0) {
+            run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open, stats.handshakes_pending,
+                     nodes - 1);
+        }
+        for (uint32_t j = 0; j < nodes && nodes <= 32; j++) {
+            uint32_t connections = i == j ? 1 : cohort_sim_connections(run->sim, p->ip, run->players[j].ip);
+            if (connections != 1) {
+                run_fail(run, "%s holds %u connections to %s", p->id, connections, run->players[j].id);
+            }
+        }
+    }
+}

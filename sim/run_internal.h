@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Shared by run.c (playing) and check.c (checking). */
+#ifndef COHORTI_SIM_RUN_INTERNAL_H
+#define COHORTI_SIM_RUN_INTERNAL_H
+
+#include "sim/run.h"
+
+#define MS UINT64_C(1000000)
+
+/* What one process knows of another node, as its listener and handlers were told. */
+struct view {
+    bool member, active;
+    bool removed;      /* this process removed it */
+    bool link_is_new;  /* nothing received since ACTIVATED */
+    uint32_t process;  /* of the sender, of the last message */
+    uint64_t received; /* number of the last message */
+    uint64_t sent;
+};
+
+struct player {
+    struct run *run;
+    uint32_t index;
+    char id[16];
+    char ip[32];
+    cohort_node *node; /* NULL while no process runs */
+    uint32_t process;  /* counts starts */
+    bool off;
+    struct view *views;
+    cohort_allocator allocator;
+    uint64_t blocks, bytes, bytes_peak;
+    int64_t fail_in; /* allocations until one fails; 0: none */
+    uint32_t echoes_out;
+};
+
+struct run {
+    const struct scenario *scenario;
+    cohort_sim *sim;
+    struct player *players;
+    cohort_definition definition;
+    struct run_result *result;
+    bool settled; /* the final messages are counted */
+    uint64_t final_received;
+};
+
+/* check.c */
+void run_fail(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void check_event(cohort_node *node, const cohort_event *event, void *arg);
+void check_message(cohort_node *node, const cohort_message *message, void *arg);
+void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
+bool check_converged(void *arg); /* every pair ACTIVE at both ends */
+void check_quiet(struct run *run);
+void check_process_ended(struct player *p);
+void check_allocator(struct player *p); /* fill in the counting allocator */
+struct player *check_player(struct run *run, const char *id);
+
+#endif
