@@ -150,6 +150,11 @@ static void on_event(struct watch *w, const cohort_event *event)
     case COHORT_MEMBER_REMOVED:
         FUZZ_CHECK(m->present && !m->active && event->member.state == COHORT_INACTIVE);
         m->present = false;
+        for (size_t i = 0; i < w->link_count; i++) { /* its links are nobody's from here on: a member added later is another one */
+            if (strcmp(w->links[i].id, m->id) == 0) {
+                w->links[i].id[0] = '\0';
+            }
+        }
         break;
     case COHORT_MEMBER_ACTIVATED:
         FUZZ_CHECK(m->present && !m->active && event->member.state == COHORT_ACTIVE);

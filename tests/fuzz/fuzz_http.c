@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BODY_BYTES_MAX 600
+#define BODY_BYTES_MAX 300
 #define STREAM_BYTES_MAX 65536
 
 struct span {
@@ -203,7 +203,7 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
 {
     uint8_t how = fuzz_choice(in);
     fake.connection.expect = (how & 1) != 0 ? "100-continue" : NULL;
-    fake.connection.content_length = (how & 2) != 0 ? "99999999999999999999" : (how & 4) != 0 ? "600" : NULL;
+    fake.connection.content_length = (how & 2) != 0 ? "99999999999999999999" : (how & 4) != 0 ? "300" : NULL;
     const struct hub_limits limits = {.streams_max = (how & 8) != 0 ? 0 : 1, .backlog_bytes_max = 1024};
     struct hub *hub = hub_new(&limits);
     struct echo_desk *echoes = echo_desk_new((how & 16) != 0 ? 0 : 1);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SUBJECTS_MAX 6
+#define SUBJECTS_MAX 10 /* the table starts with 8 */
 #define MESSAGE_BYTES_MAX 40000
 
 /* What was seen of one run. */
@@ -51,8 +51,9 @@ static void digest_event(struct run *run, const struct cohorti_link_event *event
 
 static void check_memory(const struct run *run)
 {
+    FUZZ_CHECK(run->link.subject_count <= SUBJECTS_MAX);
     size_t frame = MESSAGE_BYTES_MAX + COHORT_FRAME_HEADER_BYTES;
-    size_t names = SUBJECTS_MAX * (COHORT_SUBJECT_BYTES_MAX + 1) + 2 * 8 * sizeof(char *);
+    size_t names = SUBJECTS_MAX * (COHORT_SUBJECT_BYTES_MAX + 1) + (8 + 16) * sizeof(char *);
     FUZZ_CHECK(run->memory.bytes_peak <= frame + names + 2 * run->piece_bytes_max);
 }
 

@@ -18,7 +18,7 @@
 
 #define EXPECTED_MAX 512
 #define MESSAGE_BYTES_MAX 40000
-#define SUBJECTS_MAX 5
+#define SUBJECTS_MAX 10
 
 struct expected {
     enum cohorti_link_event_type type;

@@ -48,7 +48,8 @@ TALK = HELLO + WELCOME + SUBJECT + frame(0x80000000, b"text") + frame(2, b"echo"
 
 def seeds():
     vectors = list(recorded())
-    streams = vectors + [TALK, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO]
+    many = b"".join(control(4, struct.pack(">I", n) + b"s%d" % n) for n in range(12))
+    streams = vectors + [TALK, HELLO + WELCOME + many, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO]
     for stream in streams:
         yield "frame", with_choices(stream)
         yield "frame", with_choices(stream, 0, 0, *([7] * 40))
