@@ -59,6 +59,9 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
     const char *name = cohort_event_name(event->type);
     bool adds = event->type == COHORT_MEMBER_ADDED;
     bool activates = event->type == COHORT_MEMBER_ACTIVATED;
+    if (v->removed && event->type != COHORT_MEMBER_REMOVED && event->type != COHORT_MEMBER_DEACTIVATED) {
+        run_fail(p->run, "%s: %s came back, which was removed", p->id, other->id);
+    }
     if (adds ? v->member : !v->member) {
         run_fail(p->run, "%s: %s of %s, which %s a member", p->id, name, other->id, v->member ? "is" : "is not");
     }

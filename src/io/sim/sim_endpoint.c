@@ -195,6 +195,9 @@ void sim_endpoint_transmit(struct sim_endpoint *e)
 static void time_out(struct sim_endpoint *e)
 {
     sim_trace(e->world, SIM_TRACE_TIMEOUT, e->id, e->peer_id, 0);
+    if (e->state == SIM_ESTABLISHED && e->acked == end_of_stream(e)) { /* keep-alive gives up with a RST, a retransmission does not */
+        send_from(e, (struct packet){.kind = PACKET_RESET});
+    }
     sim_endpoint_free(e, COHORT_EUNREACHABLE);
 }
 

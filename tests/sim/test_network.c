@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The simulated machine through the public API, as an application would use it: own handlers in a simulated cluster, and each
+ * fault does what it says.
+ */
+#include <cohort/sim.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SECOND_NS UINT64_C(1000000000)
+
+struct pair {
+    cohort_sim *sim;
+    cohort_node *node[2];
+    unsigned received[2];
+    int last_reason[2];
+};
+
+static const char *const ips[] = {"10.0.0.1", "10.0.0.2"};
+static const char *const ids[] = {"a", "b"};
+
+static void on_message(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct pair *p = arg;
+    int me = strcmp(message->from, "a") == 0;
+    p->received[me]++;
+    if (message->data_len == 4 && memcmp(message->data, "ping", 4) == 0) {
+        assert_int_equal(cohort_send(node, message->from, "s", "pong", 4), COHORT_OK);
+    }
+}
+
+static void on_event(cohort_node *node, const cohort_event *event, void *arg)
+{
+    struct pair *p = arg;
+    p->last_reason[node == p->node[1]] = event->reason;
+}
+
+static void start(struct pair *p, int i)
+{
+    cohort_config config;
+    cohort_handle_id id;
+    COHORT_CONFIG_INIT(&config);
+    config.id = ids[i];
+    config.ip = ips[i];
+    config.loop_count = (uint32_t)i;
+    config.log.level = COHORT_LOG_OFF;
+    assert_int_equal(cohort_sim_node_open(p->sim, &config, &p->node[i], NULL), COHORT_OK);
+    assert_int_equal(cohort_node_add(p->node[i], ids[!i], ips[!i], 9876), COHORT_OK);
+    assert_int_equal(cohort_handle(p->node[i], "s", on_message, p, NULL, &id), COHORT_OK);
+    assert_int_equal(cohort_listen(p->node[i], on_event, p, NULL, &id), COHORT_OK);
+    assert_int_equal(cohort_node_start(p->node[i], NULL), COHORT_OK);
+}
+
+static bool both_active(void *arg)
+{
+    struct pair *p = arg;
+    return cohort_node_state(p->node[0], "b") == COHORT_ACTIVE && cohort_node_state(p->node[1], "a") == COHORT_ACTIVE;
+}
+
+static bool none_active(void *arg)
+{
+    struct pair *p = arg;
+    return cohort_node_state(p->node[0], "b") == COHORT_INACTIVE && cohort_node_state(p->node[1], "a") == COHORT_INACTIVE;
+}
+
+static void set_up(struct pair *p, uint64_t seed)
+{
+    cohort_sim_config config;
+    COHORT_SIM_CONFIG_INIT(&config);
+    config.seed = seed;
+    memset(p, 0, sizeof *p);
+    assert_int_equal(cohort_sim_open(&config, &p->sim), COHORT_OK);
+    start(p, 0);
+    start(p, 1);
+    assert_true(cohort_sim_run_until(p->sim, both_active, p, 5 * SECOND_NS));
+    cohort_sim_run(p->sim, SECOND_NS);
+    assert_int_equal(cohort_sim_connections(p->sim, ips[0], ips[1]), 1);
+}
+
+static void tear_down(struct pair *p)
+{
+    (void)cohort_node_close(p->node[0], 1000);
+    (void)cohort_node_close(p->node[1], 1000);
+    cohort_sim_close(p->sim);
+}
+
+static void handlers_answer_each_other(void **state)
+{
+    struct pair p;
+    set_up(&p, 1);
+    assert_int_equal(cohort_send(p.node[0], "b", "s", "ping", 4), COHORT_OK);
+    cohort_sim_run(p.sim, SECOND_NS / 100);
+    assert_int_equal(p.received[1], 1);
+    assert_int_equal(p.received[0], 1);
+    tear_down(&p);
+}
+
+static void a_reset_is_seen_by_both_and_mended(void **state)
+{
+    struct pair p;
+    set_up(&p, 2);
+    assert_int_equal(cohort_sim_reset(p.sim, ips[0], ips[1]), 1);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_int_equal(p.last_reason[0], COHORT_ERESET);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, SECOND_NS));
+    tear_down(&p);
+}
+
+/* The kernel of a paused process answers; a dead host does not: TCP gives up after 30 s. */
+static void a_pause_is_not_a_dead_host(void **state)
+{
+    struct pair p;
+    set_up(&p, 3);
+    cohort_sim_pause(p.sim, ips[1], 60 * SECOND_NS);
+    cohort_sim_run(p.sim, 59 * SECOND_NS);
+    assert_int_equal(cohort_node_state(p.node[0], "b"), COHORT_ACTIVE);
+    cohort_sim_run(p.sim, 5 * SECOND_NS);
+    cohort_sim_power_off(p.sim, ips[1], p.node[1]);
+    uint64_t off_ns = cohort_sim_now_ns(p.sim);
+    while (cohort_node_state(p.node[0], "b") == COHORT_ACTIVE) {
+        cohort_sim_run(p.sim, SECOND_NS / 10);
+        assert_true(cohort_sim_now_ns(p.sim) - off_ns < 45 * SECOND_NS);
+    }
+    assert_int_equal(p.last_reason[0], COHORT_EUNREACHABLE);
+    assert_true(cohort_sim_now_ns(p.sim) - off_ns > 20 * SECOND_NS);
+    cohort_sim_boot(p.sim, ips[1]);
+    start(&p, 1);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 15 * SECOND_NS));
+    tear_down(&p);
+}
+
+static void a_killed_process_is_noticed_at_once(void **state)
+{
+    struct pair p;
+    set_up(&p, 4);
+    cohort_sim_kill(p.sim, p.node[1]);
+    cohort_sim_run(p.sim, SECOND_NS / 100);
+    assert_int_equal(cohort_node_state(p.node[0], "b"), COHORT_INACTIVE);
+    start(&p, 1);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, SECOND_NS));
+    tear_down(&p);
+}
+
+static void a_cut_in_one_direction_ends_the_link_at_both_ends(void **state)
+{
+    struct pair p;
+    set_up(&p, 5);
+    assert_int_equal(cohort_sim_cut(p.sim, ips[0], ips[1], true), COHORT_OK);
+    cohort_sim_run(p.sim, 45 * SECOND_NS);
+    assert_true(none_active(&p));
+    cohort_sim_heal(p.sim);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 40 * SECOND_NS));
+    tear_down(&p);
+}
+
+static void a_listener_port_can_be_taken_only_once(void **state)
+{
+    struct pair p;
+    cohort_config config;
+    cohort_node *second = NULL;
+    set_up(&p, 6);
+    COHORT_CONFIG_INIT(&config);
+    config.id = "c";
+    config.ip = ips[0];
+    assert_int_equal(cohort_sim_node_open(p.sim, &config, &second, NULL), COHORT_OK);
+    assert_int_equal(cohort_node_start(second, NULL), COHORT_EADDRINUSE);
+    assert_int_equal(cohort_node_close(second, 0), COHORT_OK);
+    tear_down(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(handlers_answer_each_other),
+        cmocka_unit_test(a_reset_is_seen_by_both_and_mended),
+        cmocka_unit_test(a_pause_is_not_a_dead_host),
+        cmocka_unit_test(a_killed_process_is_noticed_at_once),
+        cmocka_unit_test(a_cut_in_one_direction_ends_the_link_at_both_ends),
+        cmocka_unit_test(a_listener_port_can_be_taken_only_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
