@@ -164,17 +164,18 @@ static void loop_wake(struct cohorti_loop *loop)
     uv_async_send(&loop->wake);
 }
 
-/* libuv counts in milliseconds: round up, so that a timer is never early. */
+/* libuv counts in whole milliseconds of its own idea of now, rounded down. So it is the deadline that is rounded up, not the
+ * distance to it: a timer is never early. */
 static void loop_timer(struct cohorti_loop *loop, uint64_t deadline_ns)
 {
     if (deadline_ns == UINT64_MAX) {
         uv_timer_stop(&loop->timer);
         return;
     }
-    uint64_t now = uv_hrtime();
-    uint64_t delay_ms = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
+    uint64_t deadline_ms = deadline_ns / 1000000 + (deadline_ns % 1000000 != 0);
     uv_update_time(&loop->uv);
-    uv_timer_start(&loop->timer, on_timer, delay_ms, 0);
+    uint64_t now_ms = uv_now(&loop->uv);
+    uv_timer_start(&loop->timer, on_timer, deadline_ms > now_ms ? deadline_ms - now_ms : 0, 0);
 }
 
 static bool loop_is_current(const struct cohorti_loop *loop)

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * io/uv against the contract of io.h: loops, wake-ups, timers, waiting; listening, accepting, connecting, being refused;
+ * sockets that change loops.
+ */
+#include "io/io.h"
+
+#include "support.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MS UINT64_C(1000000)
+#define BOUND_NS (30000 * MS)
+
+struct rig;
+
+struct loop {
+    struct rig *rig;
+    struct cohorti_loop *loop;
+    _Atomic unsigned wakes, timers;
+    _Atomic uint64_t timer_ns;
+    void (*job)(struct loop *l); /* run on the loop by run_on() */
+    struct cohorti_waiter done;
+};
+
+struct rig {
+    struct unit_memory memory;
+    struct cohorti_io *io;
+    const struct cohorti_io_ops *ops;
+    struct loop loops[2];
+    struct cohorti_socket *listener, *accepted, *dialled;
+    uint16_t port;
+    _Atomic bool readable;
+    _Atomic uint64_t received;
+    int status;
+};
+
+static const char *host(void)
+{
+    static char text[16];
+    (void)snprintf(text, sizeof text, "127.%d.%d.9", 64 + (getpid() >> 8) % 128, getpid() % 256);
+    return text;
+}
+
+static void on_wake(void *ctx)
+{
+    struct loop *l = ctx;
+    atomic_fetch_add(&l->wakes, 1);
+    if (l->job != NULL) {
+        void (*job)(struct loop *) = l->job;
+        l->job = NULL;
+        job(l);
+        cohorti_waiter_signal(&l->done);
+    }
+}
+
+static void on_timer(void *ctx)
+{
+    struct loop *l = ctx;
+    atomic_store(&l->timer_ns, l->rig->ops->now_ns(l->rig->io));
+    atomic_fetch_add(&l->timers, 1);
+}
+
+static const struct cohorti_loop_handler handler = {.on_wake = on_wake, .on_timer = on_timer};
+
+static void rig_open(struct rig *r)
+{
+    memset(r, 0, sizeof *r);
+    unit_memory_init(&r->memory);
+    assert_int_equal(cohorti_io_uv_new(&r->memory.alloc, &r->io), COHORT_OK);
+    r->ops = r->io->ops;
+    r->port = 9876;
+    for (int i = 0; i < 2; i++) {
+        r->loops[i].rig = r;
+        assert_int_equal(r->ops->loop_new(r->io, "test", &handler, &r->loops[i], &r->loops[i].loop), COHORT_OK);
+    }
+}
+
+static void rig_close(struct rig *r)
+{
+    for (int i = 0; i < 2; i++) {
+        r->ops->loop_stop(r->loops[i].loop);
+        r->ops->loop_free(r->loops[i].loop);
+    }
+    cohorti_io_uv_free(r->io);
+    unit_memory_assert_empty(&r->memory);
+}
+
+static void start_loops(struct rig *r)
+{
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(r->ops->loop_start(r->loops[i].loop), COHORT_OK);
+    }
+}
+
+/* One loop at a time works on the rig, handed over through the waiter, so the counting allocator needs no lock. */
+static void run_on(struct loop *l, void (*job)(struct loop *l))
+{
+    cohorti_waiter_init(&l->done);
+    l->job = job;
+    l->rig->ops->loop_wake(l->loop);
+    assert_int_equal(l->rig->ops->wait(l->rig->io, &l->done, BOUND_NS), COHORT_OK);
+    cohorti_waiter_deinit(&l->done);
+}
+
+#define WAIT_FOR(r, condition)                                  \
+    do {                                                        \
+        uint64_t until_ = (r)->ops->now_ns((r)->io) + BOUND_NS; \
+        while (!(condition)) {                                  \
+            assert_true((r)->ops->now_ns((r)->io) < until_);    \
+            sched_yield();                                      \
+        }                                                       \
+    } while (0)
+
+/* ---- the machine --------------------------------------------------------------------------------------------------- */
+
+static void clock_entropy_and_names(void **state)
+{
+    struct rig r;
+    uint8_t a[64] = {0}, b[64] = {0};
+    rig_open(&r);
+    uint64_t first = r.ops->now_ns(r.io);
+    assert_true(r.ops->now_ns(r.io) >= first);
+    assert_true(r.ops->wall_us(r.io) > UINT64_C(1700000000000000));
+    assert_int_equal(r.ops->entropy(r.io, a, sizeof a), COHORT_OK);
+    assert_int_equal(r.ops->entropy(r.io, b, sizeof b), COHORT_OK);
+    assert_memory_not_equal(a, b, sizeof a);
+    rig_close(&r);
+}
+
+static void waiting_ends_in_time_and_not_before(void **state)
+{
+    struct rig r;
+    struct cohorti_waiter w;
+    rig_open(&r);
+    cohorti_waiter_init(&w);
+    uint64_t start = r.ops->now_ns(r.io);
+    assert_int_equal(r.ops->wait(r.io, &w, 30 * MS), COHORT_ETIMEDOUT);
+    assert_true(r.ops->now_ns(r.io) - start >= 30 * MS);
+    assert_false(cohorti_waiter_done(&w));
+    cohorti_waiter_signal(&w);
+    assert_true(cohorti_waiter_done(&w));
+    assert_int_equal(r.ops->wait(r.io, &w, UINT64_MAX), COHORT_OK);
+    assert_int_equal(r.ops->wait(r.io, &w, 0), COHORT_OK);
+    cohorti_waiter_deinit(&w);
+    rig_close(&r);
+}
+
+static void a_loop_never_started_is_freed(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    r.ops->loop_wake(r.loops[0].loop);
+    rig_close(&r);
+    assert_int_equal(atomic_load(&r.loops[0].wakes), 0);
+}
+
+static void check_current(struct loop *l)
+{
+    l->rig->status = l->rig->ops->loop_is_current(l->loop) && !l->rig->ops->loop_is_current(l->rig->loops[1].loop);
+}
+
+static void wake_ups_reach_the_loop_on_its_thread(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    start_loops(&r);
+    run_on(&r.loops[0], check_current);
+    assert_int_equal(r.status, true);
+    assert_false(r.ops->loop_is_current(r.loops[0].loop));
+    for (unsigned i = 0; i < 1000; i++) {
+        unsigned before = atomic_load(&r.loops[1].wakes);
+        r.ops->loop_wake(r.loops[1].loop);
+        WAIT_FOR(&r, atomic_load(&r.loops[1].wakes) > before);
+    }
+    rig_close(&r);
+}
+
+static uint64_t wanted_ns;
+
+static void set_timer(struct loop *l)
+{
+    wanted_ns = l->rig->ops->now_ns(l->rig->io) + 3 * MS + 1;
+    l->rig->ops->loop_timer(l->loop, wanted_ns);
+}
+
+static void set_timer_in_the_past(struct loop *l)
+{
+    l->rig->ops->loop_timer(l->loop, 1);
+}
+
+static void set_and_unset_timer(struct loop *l)
+{
+    l->rig->ops->loop_timer(l->loop, l->rig->ops->now_ns(l->rig->io) + MS);
+    l->rig->ops->loop_timer(l->loop, UINT64_MAX);
+}
+
+static void timers_are_never_early_and_fire_once(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    start_loops(&r);
+    for (unsigned i = 1; i <= 50; i++) {
+        run_on(&r.loops[0], set_timer);
+        WAIT_FOR(&r, atomic_load(&r.loops[0].timers) == i);
+        assert_true(atomic_load(&r.loops[0].timer_ns) >= wanted_ns);
+    }
+    run_on(&r.loops[0], set_timer_in_the_past);
+    WAIT_FOR(&r, atomic_load(&r.loops[0].timers) == 51);
+    run_on(&r.loops[0], set_and_unset_timer);
+    run_on(&r.loops[0], set_timer);
+    WAIT_FOR(&r, atomic_load(&r.loops[0].timers) >= 52);
+    rig_close(&r);
+    assert_int_equal(atomic_load(&r.loops[0].timers), 52);
+}
+
+/* ---- sockets ------------------------------------------------------------------------------------------------------- */
+
+static void on_ready(void *ctx, unsigned events)
+{
+    struct rig *r = ctx;
+    atomic_store(&r->readable, true);
+    (void)events;
+}
+
+static void on_accept(void *ctx, unsigned events)
+{
+    struct rig *r = ctx;
+    r->ops->watch(r->listener, 0);
+    atomic_store(&r->readable, true);
+    (void)events;
+}
+
+static void open_listener(struct loop *l)
+{
+    struct rig *r = l->rig;
+    cohort_error error;
+    r->status = r->ops->listen(l->loop, host(), r->port, on_accept, r, &r->listener, &error);
+}
+
+static void close_listener(struct loop *l)
+{
+    l->rig->ops->close(l->rig->listener);
+}
+
+static void accept_one(struct loop *l)
+{
+    struct rig *r = l->rig;
+    r->status = r->ops->accept(r->listener, &r->accepted);
+    r->ops->watch(r->listener, COHORTI_IO_READ);
+}
+
+static void read_all(void *ctx, unsigned events)
+{
+    struct rig *r = ctx;
+    uint8_t bytes[64];
+    size_t n = 0;
+    int status = r->ops->recv(r->accepted, bytes, sizeof bytes, &n);
+    if (status == COHORT_OK) {
+        atomic_fetch_add(&r->received, n);
+    } else if (status != COHORT_EAGAIN) {
+        r->status = status;
+        r->ops->watch(r->accepted, 0);
+        atomic_store(&r->readable, true);
+    }
+    (void)events;
+}
+
+static void attach_accepted(struct loop *l)
+{
+    struct rig *r = l->rig;
+    r->status = r->ops->attach(r->accepted, l->loop, read_all, r);
+    r->ops->watch(r->accepted, COHORTI_IO_READ);
+}
+
+static void detach_accepted(struct loop *l)
+{
+    l->rig->ops->detach(l->rig->accepted);
+}
+
+static void close_accepted(struct loop *l)
+{
+    l->rig->ops->close(l->rig->accepted);
+}
+
+static void dial(struct rig *r)
+{
+    assert_int_equal(r->ops->connect(r->io, host(), r->port, &r->dialled), COHORT_OK);
+    int status;
+    while ((status = r->ops->connect_result(r->dialled)) == COHORT_EAGAIN) {
+        sched_yield();
+    }
+    assert_int_equal(status, COHORT_OK);
+}
+
+static void open_pair(struct rig *r)
+{
+    struct cohorti_socket *none = NULL;
+    rig_open(r);
+    start_loops(r);
+    run_on(&r->loops[0], open_listener);
+    assert_int_equal(r->status, COHORT_OK);
+    assert_int_equal(r->ops->accept(r->listener, &none), COHORT_EAGAIN);
+    dial(r);
+    WAIT_FOR(r, atomic_load(&r->readable));
+    atomic_store(&r->readable, false);
+    run_on(&r->loops[0], accept_one);
+    assert_int_equal(r->status, COHORT_OK);
+}
+
+static void send_bytes(struct rig *r, size_t len)
+{
+    static const uint8_t bytes[64];
+    size_t n = 0;
+    assert_int_equal(r->ops->send(r->dialled, bytes, len, &n), COHORT_OK);
+    assert_int_equal(n, len);
+}
+
+static void a_socket_moves_between_loops_and_loses_nothing(void **state)
+{
+    struct rig r;
+    char name[64];
+    open_pair(&r);
+    r.ops->peer_name(r.dialled, name, sizeof name);
+    assert_non_null(strstr(name, host()));
+    assert_non_null(strstr(name, ":9876"));
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < 50; i++) { /* also back to the loop it came from */
+        send_bytes(&r, 10);
+        run_on(&r.loops[(i / 2) % 2], attach_accepted);
+        assert_int_equal(r.status, COHORT_OK);
+        send_bytes(&r, 7);
+        sent += 17;
+        WAIT_FOR(&r, atomic_load(&r.received) == sent);
+        run_on(&r.loops[(i / 2) % 2], detach_accepted);
+    }
+    r.ops->close(r.accepted);
+    r.ops->close(r.dialled);
+    run_on(&r.loops[0], close_listener);
+    rig_close(&r);
+}
+
+static void the_end_of_the_stream_and_a_reset_are_told(void **state)
+{
+    struct rig r;
+    size_t n = 0;
+    uint8_t byte;
+    open_pair(&r);
+    run_on(&r.loops[1], attach_accepted);
+    send_bytes(&r, 5);
+    r.ops->shutdown(r.dialled);
+    WAIT_FOR(&r, atomic_load(&r.readable));
+    assert_int_equal(r.status, COHORT_EPEERCLOSED);
+    assert_int_equal(atomic_load(&r.received), 5);
+    assert_int_equal(r.ops->recv(r.dialled, &byte, 1, &n), COHORT_EAGAIN);
+    assert_int_equal(r.ops->send(r.accepted, "x", 1, &n), COHORT_OK); /* left unread by the one that closes: a reset */
+    r.ops->close(r.dialled);
+    int status;
+    WAIT_FOR(&r, (status = r.ops->send(r.accepted, "x", 1, &n)) != COHORT_OK);
+    assert_int_equal(status, COHORT_ERESET);
+    run_on(&r.loops[1], close_accepted);
+    run_on(&r.loops[0], close_listener);
+    rig_close(&r);
+}
+
+static void a_full_socket_says_again(void **state)
+{
+    static const uint8_t bytes[65536];
+    struct rig r;
+    size_t n = 0;
+    int status;
+    open_pair(&r);
+    while ((status = r.ops->send(r.dialled, bytes, sizeof bytes, &n)) == COHORT_OK) {
+    }
+    assert_int_equal(status, COHORT_EAGAIN);
+    r.ops->close(r.dialled);
+    r.ops->close(r.accepted);
+    run_on(&r.loops[0], close_listener);
+    rig_close(&r);
+}
+
+static void a_port_nobody_listens_on_refuses(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    int status = r.ops->connect(r.io, host(), 9877, &r.dialled);
+    if (status == COHORT_OK) {
+        while ((status = r.ops->connect_result(r.dialled)) == COHORT_EAGAIN) {
+            sched_yield();
+        }
+        r.ops->close(r.dialled);
+    }
+    assert_int_equal(status, COHORT_EREFUSED);
+    static const char *const bad[] = {"", "host", "127.0.0.256", "127.0.0.1/32", "::g", "fe80::1%nowhere"};
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        assert_int_equal(r.ops->connect(r.io, bad[i], 1, &r.dialled), COHORT_EADDR);
+    }
+    rig_close(&r);
+}
+
+static void listening_fails_with_a_name(void **state)
+{
+    struct rig r;
+    cohort_error error;
+    struct cohorti_socket *other = NULL;
+    rig_open(&r); /* no loop runs: this thread may */
+    open_listener(&r.loops[0]);
+    assert_int_equal(r.status, COHORT_OK);
+    assert_int_equal(r.ops->listen(r.loops[1].loop, host(), r.port, on_accept, &r, &other, &error), COHORT_EADDRINUSE);
+    assert_int_equal(error.code, COHORT_EADDRINUSE);
+    assert_non_null(strstr(error.text, host()));
+    assert_int_equal(r.ops->listen(r.loops[1].loop, "192.0.2.1", r.port, on_accept, &r, &other, &error), COHORT_EADDR);
+    assert_int_equal(r.ops->listen(r.loops[1].loop, "nowhere", r.port, on_accept, &r, &other, &error), COHORT_EADDR);
+    for (size_t n = 1; n <= 2; n++) {
+        r.memory.fail_at = r.memory.calls + n;
+        assert_int_equal(r.ops->listen(r.loops[1].loop, host(), 9878, on_accept, &r, &other, &error), COHORT_ENOMEM);
+    }
+    r.ops->close(r.listener);
+    rig_close(&r);
+}
+
+static void without_memory_nothing_is_left(void **state)
+{
+    struct rig r;
+    struct cohorti_loop *loop = NULL;
+    struct cohorti_io *io = NULL;
+    rig_open(&r);
+    r.memory.fail_at = r.memory.calls + 1;
+    assert_int_equal(r.ops->loop_new(r.io, "test", &handler, &r, &loop), COHORT_ENOMEM);
+    r.memory.fail_at = r.memory.calls + 1;
+    assert_int_equal(cohorti_io_uv_new(&r.memory.alloc, &io), COHORT_ENOMEM);
+    open_listener(&r.loops[0]);
+    r.memory.fail_at = r.memory.calls + 1;
+    assert_int_equal(r.ops->connect(r.io, host(), r.port, &r.dialled), COHORT_ENOMEM);
+    dial(&r);
+    r.memory.fail_at = r.memory.calls + 1;
+    assert_int_equal(r.ops->attach(r.dialled, r.loops[0].loop, on_ready, &r), COHORT_ENOMEM);
+    r.memory.fail_at = r.memory.calls + 1;
+    int status;
+    while ((status = r.ops->accept(r.listener, &r.accepted)) == COHORT_ERESET || status == COHORT_EAGAIN) {
+    }
+    assert_int_equal(status, COHORT_ENOMEM);
+    r.ops->close(r.dialled);
+    r.ops->close(r.listener);
+    rig_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clock_entropy_and_names),
+        cmocka_unit_test(waiting_ends_in_time_and_not_before),
+        cmocka_unit_test(a_loop_never_started_is_freed),
+        cmocka_unit_test(wake_ups_reach_the_loop_on_its_thread),
+        cmocka_unit_test(timers_are_never_early_and_fire_once),
+        cmocka_unit_test(a_socket_moves_between_loops_and_loses_nothing),
+        cmocka_unit_test(the_end_of_the_stream_and_a_reset_are_told),
+        cmocka_unit_test(a_full_socket_says_again),
+        cmocka_unit_test(a_port_nobody_listens_on_refuses),
+        cmocka_unit_test(listening_fails_with_a_name),
+        cmocka_unit_test(without_memory_nothing_is_left),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
