@@ -102,6 +102,7 @@ COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, co
  *   COHORT_EADDR       the ip is not one of this machine.
  *   COHORT_EIO         another operating system error; named in error->text.
  *   COHORT_ESTATE      started before.
+ *   COHORT_ECALLBACK   called inside a callback of this node.
  */
 COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_error *error);
 

@@ -18,6 +18,9 @@ const char *cohort_version(void)
     return COHORTI_VERSION;
 }
 
+/* Calls before the loops run hold life_lock, and listeners are called under it; those that call back must not take it again. */
+static _Thread_local const struct cohort_node *life_owner;
+
 /* ---- open ---------------------------------------------------------------------------------------------------------- */
 
 static void free_workers(struct cohort_node *node)
@@ -26,6 +29,7 @@ static void free_workers(struct cohort_node *node)
         cohorti_worker_deinit(&node->workers[i]);
     }
     cohorti_release(&node->alloc, node->workers);
+    node->workers = NULL;
     node->workers_ready = 0;
 }
 
@@ -263,11 +267,17 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     cohort_error ignored;
     error = error == NULL ? &ignored : error;
     error->text[0] = '\0';
+    if (life_owner == node) {
+        return explain(error, COHORT_ECALLBACK);
+    }
     cohorti_mutex_lock(&node->life_lock);
-    int status = atomic_load(&node->phase) == NODE_OPEN ? start_loops(node) : COHORT_ESTATE;
-    if (status == COHORT_OK) {
-        atomic_store(&node->phase, NODE_STARTED);
-        status = cohorti_node_call(node, start_cluster, error);
+    int status = COHORT_ESTATE;
+    if (atomic_load(&node->phase) == NODE_OPEN) {
+        status = start_loops(node);
+        if (status == COHORT_OK) {
+            atomic_store(&node->phase, NODE_STARTED);
+            status = cohorti_node_call(node, start_cluster, error);
+        }
         if (status != COHORT_OK) {
             atomic_store(&node->phase, NODE_CLOSING);
             stop_loops(node);
@@ -313,7 +323,7 @@ int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *no
 
 bool cohorti_node_in_callback(const struct cohort_node *node)
 {
-    bool inside = node->io->ops->loop_is_current(node->control.loop);
+    bool inside = life_owner == node || node->io->ops->loop_is_current(node->control.loop);
     for (uint32_t i = 0; i < node->worker_count; i++) {
         inside = inside || node->io->ops->loop_is_current(node->workers[i].loop);
     }
@@ -453,12 +463,18 @@ static int call_remove(struct cohort_node *node, void *arg)
 static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), struct member_args *args)
 {
     int status = COHORT_ECLOSED;
+    if (life_owner == node) {
+        return fn(node, args); /* inside a callback before start: the call under way carries out the effects */
+    }
     if (atomic_load(&node->phase) == NODE_OPEN) {
         cohorti_mutex_lock(&node->life_lock); /* not held once the loops run: a callback may be here while start() waits */
         bool still_open = atomic_load(&node->phase) == NODE_OPEN;
         if (still_open) {
+            const struct cohort_node *outer = life_owner;
+            life_owner = node;
             status = fn(node, args);
             cohorti_control_effects(node);
+            life_owner = outer;
         }
         cohorti_mutex_unlock(&node->life_lock);
         if (still_open) {
