@@ -12,8 +12,6 @@
 
 #include <string.h>
 
-#define DRAIN_NS (UINT64_C(500) * 1000000) /* how long a refused or leaving peer has to read our last words */
-
 static void run_attach(struct mail *mail);
 static void run_close(struct mail *mail);
 static void run_flush(struct mail *mail);
@@ -249,13 +247,14 @@ void cohorti_conn_drain(struct conn *conn, int code)
     if (conn->phase == CONN_ENDED) {
         return;
     }
+    /* A member gets what is queued for it, however long that takes: the deadline of closing the node ends it. */
+    conn->drain_until_ns = conn->phase == CONN_OPEN ? COHORTI_NEVER : cohorti_now(conn->owner) + COHORTI_DRAIN_NS;
     conn->phase = CONN_DRAINING;
     conn->end_code = code;
     if (conn->worker == &conn->owner->control) {
         conn->drains_on_control = true;
         conn->owner->draining_count++;
     }
-    conn->drain_until_ns = cohorti_now(conn->owner) + DRAIN_NS;
     cohorti_link_close(&conn->link);
     cohorti_conn_lock(conn);
     conn->sender.open = false;

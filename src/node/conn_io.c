@@ -244,6 +244,9 @@ void cohorti_conn_flush(struct conn *conn)
     conn->watching_write = waiting;
     if (!waiting && conn->phase == CONN_DRAINING) {
         conn->owner->io->ops->shutdown(conn->socket);
+        if (conn->drain_until_ns == COHORTI_NEVER) {
+            conn->drain_until_ns = cohorti_now(conn->owner) + COHORTI_DRAIN_NS;
+        }
     }
     cohorti_conn_watch(conn);
     uint64_t echo_deadline_ns = cohorti_echoes_deadline(&conn->echoes);
@@ -257,10 +260,10 @@ void cohorti_conn_flush(struct conn *conn)
 
 void cohorti_conn_kick(struct conn *conn)
 {
-    if (!conn->attached || conn->flush_posted || conn->watching_write) {
+    bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
+    if (!conn->attached || conn->flush_posted || (conn->watching_write && !needs_loop)) {
         return; /* who attaches, the flush under way, or the loop when the socket has room, will write */
     }
-    bool needs_loop = conn->echoes.count > 0; /* for its timer */
     if (!conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_locked(conn) == COHORT_OK && !needs_loop) {
         return;
     }

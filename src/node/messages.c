@@ -115,7 +115,7 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
 {
     size_t count = 0, done = 0;
-    int first_error = check_subject(node, subject, data_len);
+    int first_error = data == NULL && data_len > 0 ? COHORT_EINVAL : check_subject(node, subject, data_len);
     struct peer **all = first_error == COHORT_OK ? cohorti_peer_all(node, &count) : NULL;
     if (first_error == COHORT_OK && all == NULL) {
         first_error = COHORT_ENOMEM;

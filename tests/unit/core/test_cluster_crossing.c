@@ -387,19 +387,6 @@ static void stop_side(struct world *w, int side)
     }
 }
 
-/* A HELLO of the old process that is read after the new one was met, with a lower incarnation, looks like a second process
- * with its id: the pair would not get together again. Rare enough: it takes a clock set back and a delayed packet. */
-static void lose_last_words(struct world *w, int reader)
-{
-    for (size_t i = w->first_live; i < w->wire_count; i++) {
-        struct end *e = &w->wires[i].end[reader];
-        if (e->count > e->head) {
-            e->inbox[e->head] = e->inbox[e->count - 1]; /* END */
-            e->count = e->head + 1;
-        }
-    }
-}
-
 static void restart(struct world *w, int side)
 {
     struct side *s = &w->side[side];
@@ -407,9 +394,6 @@ static void restart(struct world *w, int side)
     s->highest = last > s->highest ? last : s->highest;
     bool clock_set_back = below(w, 4) == 0;
     stop_side(w, side);
-    if (clock_set_back) {
-        lose_last_words(w, !side);
-    }
     s->config.incarnation = clock_set_back ? s->highest - 1 - below(w, 50) : s->highest + 1 + below(w, 50);
     s->config.seed = cohorti_prng_next(&w->prng);
     if (w->trace) {
