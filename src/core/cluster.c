@@ -35,6 +35,7 @@ int cohorti_cluster_init(struct cohorti_cluster *c, const cohort_allocator *allo
     cohorti_effects_init(&c->effects, alloc);
     cohorti_map_init(&c->links, alloc);
     cohorti_list_init(&c->strangers);
+    cohorti_list_init(&c->orphans);
     if (config->limits.removed_max > 0) {
         c->removed = cohorti_alloc_zero(alloc, config->limits.removed_max * sizeof c->removed[0]);
     }

@@ -63,6 +63,7 @@ struct cohorti_cluster {
     uint64_t link_next;
     struct cohorti_list strangers; /* accepted links that have not greeted, oldest first */
     uint32_t stranger_count;
+    struct cohorti_list orphans; /* links of removed members, closing */
     uint32_t raises; /* how often of late we took a higher incarnation because a peer knew one */
     uint64_t raised_ns;
 };

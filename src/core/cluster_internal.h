@@ -42,7 +42,8 @@ struct cohorti_cluster_link {
     uint32_t attempt;
     uint64_t incarnation;          /* of the peer, as it greeted here */
     struct cohorti_member *member; /* NULL for a stranger, and once the member is removed */
-    struct cohorti_list of_member; /* member->links */
+    char orphan_of[COHORT_ID_BYTES_MAX + 1]; /* then: its id */
+    struct cohorti_list of_member; /* member->links, then cluster->orphans */
     struct cohorti_list of_strangers;
     struct cohorti_timer timer; /* connect timeout, then handshake deadline */
 };

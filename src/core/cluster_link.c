@@ -371,12 +371,23 @@ static struct cohorti_cluster_link *find_in_state(const struct cohorti_member *m
 
 /* Links of this member that were open and are not gone: while one is left, messages of it may still be on their way to
  * handlers, and a new link must not overtake them. */
-static bool old_link_lingers(const struct cohorti_member *m)
+static bool lingers(const struct cohorti_cluster_link *link)
+{
+    return link->was_open && !link->legacy;
+}
+
+static bool old_link_lingers(const struct cohorti_cluster *c, const struct cohorti_member *m)
 {
     COHORTI_LIST_FOREACH(it, &m->links)
     {
-        struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
-        if (link->was_open && !link->legacy) {
+        if (lingers(COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member))) {
+            return true;
+        }
+    }
+    COHORTI_LIST_FOREACH(it, &c->orphans)
+    {
+        const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (lingers(link) && strcmp(link->orphan_of, m->public.id) == 0) {
             return true;
         }
     }
@@ -412,7 +423,7 @@ void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_
     }
     end_worse(c, link);
     link->state = COHORTI_CLUSTER_LINK_READY;
-    if (!old_link_lingers(link->member)) {
+    if (!old_link_lingers(c, link->member)) {
         open_link(c, link);
     }
 }
@@ -442,7 +453,7 @@ static void raise_incarnation(struct cohorti_cluster *c, uint64_t now_ns, const 
     if (known < ours) {
         return; /* said of a HELLO from before we raised: crossing links are refused both */
     }
-    bool plausible = known - ours < INCARNATION_RAISE_MAX;
+    bool plausible = known - ours < INCARNATION_RAISE_MAX && known < COHORTI_INCARNATION_MAX;
     struct cohorti_effect *note = cohorti_effects_push(&c->effects, COHORTI_EFFECT_NOTE, 0);
     note->code = COHORT_ESTALE;
     cohorti_copy_string(note->u.note.id, sizeof note->u.note.id, link->member == NULL ? "" : link->member->public.id);
@@ -507,11 +518,12 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         return;
     }
     begin_closing(c, link);
-    struct cohorti_member *m = link->member;
+    bool orphan = link->orphan_of[0] != '\0'; /* its member was removed, and perhaps added again */
+    struct cohorti_member *m = orphan ? cohorti_member_find(c, link->orphan_of) : link->member;
     cohorti_list_remove(&link->of_member);
     if (m != NULL && find_in_state(m, COHORTI_CLUSTER_LINK_OPEN) == NULL) {
         struct cohorti_cluster_link *ready = find_in_state(m, COHORTI_CLUSTER_LINK_READY);
-        if (ready != NULL && !old_link_lingers(m)) {
+        if (ready != NULL && !old_link_lingers(c, m)) {
             open_link(c, ready);
         } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL) { /* no successor on its way */
             cohorti_member_deactivate(c, m, code);
@@ -519,7 +531,9 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
     }
     if (m != NULL) {
         admit_held(c, now_ns, m);
-        tell_dialler(c, now_ns, m, link);
+        if (!orphan) {
+            tell_dialler(c, now_ns, m, link);
+        }
         cohorti_cluster_schedule(c, now_ns, m);
     }
     cohorti_cluster_link_free(c, link);

@@ -227,6 +227,8 @@ int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id)
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(node, struct cohorti_cluster_link, of_member);
         cohorti_cluster_link_close(c, link, COHORT_EREMOVED);
         link->member = NULL;
+        cohorti_copy_string(link->orphan_of, sizeof link->orphan_of, id);
+        cohorti_list_append(&c->orphans, node);
     }
     cohorti_timer_cancel(&c->timers, &m->dial_timer);
     cohorti_member_deactivate(c, m, COHORT_EREMOVED);

@@ -167,7 +167,7 @@ int cohorti_hello_encode(const struct cohorti_hello *hello, uint8_t *out, size_t
 
 static bool take_inc(struct cohorti_hello *out, struct span value)
 {
-    return cohorti_parse_u64(value.at, value.len, UINT64_MAX, &out->incarnation);
+    return cohorti_parse_u64(value.at, value.len, COHORTI_INCARNATION_MAX, &out->incarnation);
 }
 
 static bool take_cluster(struct cohorti_hello *out, struct span value)

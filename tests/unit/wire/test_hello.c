@@ -115,7 +115,7 @@ static void golden_files(void **state)
                                  .extended = true,
                                  .version_min = 1,
                                  .version_max = 1,
-                                 .incarnation = UINT64_MAX,
+                                 .incarnation = COHORTI_INCARNATION_MAX,
                                  .attempt = UINT32_MAX,
                                  .caps = UINT64_MAX};
     golden_both_ways("cohort/hello-extended.hex", true, &full);
@@ -198,7 +198,7 @@ static void malformed(void **state)
         {"a:1.2.3.4:1:cohort/1-1;inc", "\"inc\" is not a valid"},
         {"a:1.2.3.4:1:cohort/1-1;inc=", "\"inc=\" is not a valid"},
         {"a:1.2.3.4:1:cohort/1-1;inc=-1", "\"inc=-1\" is not a valid"},
-        {"a:1.2.3.4:1:cohort/1-1;inc=18446744073709551616", "\"inc=18446744073709551616\" is not a valid"},
+        {"a:1.2.3.4:1:cohort/1-1;inc=9007199254740992", "\"inc=9007199254740992\" is not a valid"},
         {"a:1.2.3.4:1:cohort/1-1;inc=1;inc=1", "\"inc=1\" comes a second time"},
         {"a:1.2.3.4:1:cohort/1-1;inc=1;caps=;caps=1", "\"caps=\" is not a valid"},
         {"a:1.2.3.4:1:cohort/1-1;inc=1;caps=1;x;caps=1", "\"caps=1\" comes a second time"},
@@ -251,7 +251,7 @@ static void largest_hello_fits(void **state)
                               .extended = true,
                               .version_min = 65535,
                               .version_max = 65535,
-                              .incarnation = UINT64_MAX,
+                              .incarnation = COHORTI_INCARNATION_MAX,
                               .attempt = UINT32_MAX,
                               .caps = UINT64_MAX};
     struct cohorti_hello back;
