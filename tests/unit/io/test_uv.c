@@ -29,6 +29,8 @@ struct loop {
 
 struct rig {
     struct unit_memory memory;
+    struct cohorti_mutex memory_lock;
+    cohort_allocator alloc; /* memory, from several loops */
     struct cohorti_io *io;
     const struct cohorti_io_ops *ops;
     struct loop loops[2];
@@ -44,6 +46,32 @@ static const char *host(void)
     static char text[16];
     (void)snprintf(text, sizeof text, "127.%d.%d.9", 64 + (getpid() >> 8) % 128, getpid() % 256);
     return text;
+}
+
+static void *locked_allocate(void *ctx, size_t size)
+{
+    struct rig *r = ctx;
+    cohorti_mutex_lock(&r->memory_lock);
+    void *block = r->memory.alloc.allocate(r->memory.alloc.ctx, size);
+    cohorti_mutex_unlock(&r->memory_lock);
+    return block;
+}
+
+static void *locked_reallocate(void *ctx, void *ptr, size_t size)
+{
+    struct rig *r = ctx;
+    cohorti_mutex_lock(&r->memory_lock);
+    void *block = r->memory.alloc.reallocate(r->memory.alloc.ctx, ptr, size);
+    cohorti_mutex_unlock(&r->memory_lock);
+    return block;
+}
+
+static void locked_release(void *ctx, void *ptr)
+{
+    struct rig *r = ctx;
+    cohorti_mutex_lock(&r->memory_lock);
+    r->memory.alloc.release(r->memory.alloc.ctx, ptr);
+    cohorti_mutex_unlock(&r->memory_lock);
 }
 
 static void on_wake(void *ctx)
@@ -71,7 +99,9 @@ static void rig_open(struct rig *r)
 {
     memset(r, 0, sizeof *r);
     unit_memory_init(&r->memory);
-    assert_int_equal(cohorti_io_uv_new(&r->memory.alloc, &r->io), COHORT_OK);
+    cohorti_mutex_init(&r->memory_lock);
+    r->alloc = (cohort_allocator){locked_allocate, locked_reallocate, locked_release, r};
+    assert_int_equal(cohorti_io_uv_new(&r->alloc, &r->io), COHORT_OK);
     r->ops = r->io->ops;
     r->port = 9876;
     for (int i = 0; i < 2; i++) {
@@ -87,6 +117,7 @@ static void rig_close(struct rig *r)
         r->ops->loop_free(r->loops[i].loop);
     }
     cohorti_io_uv_free(r->io);
+    cohorti_mutex_deinit(&r->memory_lock);
     unit_memory_assert_empty(&r->memory);
 }
 
@@ -97,7 +128,7 @@ static void start_loops(struct rig *r)
     }
 }
 
-/* One loop at a time works on the rig, handed over through the waiter, so the counting allocator needs no lock. */
+/* One loop at a time works on the rig, handed over through the waiter. */
 static void run_on(struct loop *l, void (*job)(struct loop *l))
 {
     cohorti_waiter_init(&l->done);
@@ -432,7 +463,7 @@ static void without_memory_nothing_is_left(void **state)
     r.memory.fail_at = r.memory.calls + 1;
     assert_int_equal(r.ops->loop_new(r.io, "test", &handler, &r, &loop), COHORT_ENOMEM);
     r.memory.fail_at = r.memory.calls + 1;
-    assert_int_equal(cohorti_io_uv_new(&r.memory.alloc, &io), COHORT_ENOMEM);
+    assert_int_equal(cohorti_io_uv_new(&r.alloc, &io), COHORT_ENOMEM);
     open_listener(&r.loops[0]);
     r.memory.fail_at = r.memory.calls + 1;
     assert_int_equal(r.ops->connect(r.io, host(), r.port, &r.dialled), COHORT_ENOMEM);
