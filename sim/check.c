@@ -46,6 +46,19 @@ static void note_event(struct player *p, const cohort_event *event)
     cohort_sim_note(p->run->sim, line);
 }
 
+/* A process that hears ACTIVATED can send at once. If the link has ended meanwhile, DEACTIVATED follows in the same breath. */
+static void try_the_door(struct player *p, cohort_node *node, struct player *other, struct view *v, bool activates)
+{
+    uint64_t now_ns = cohort_sim_now_ns(p->run->sim);
+    if (v->closed_door_ns != 0 && now_ns - v->closed_door_ns > 10 * MS) {
+        run_fail(p->run, "%s: %s was ACTIVATED and could not be sent to", p->id, other->id);
+    }
+    v->closed_door_ns = 0;
+    if (activates && cohort_send(node, other->id, "door", NULL, 0) == COHORT_EINACTIVE) {
+        v->closed_door_ns = now_ns;
+    }
+}
+
 void check_event(cohort_node *node, const cohort_event *event, void *arg)
 {
     struct player *p = arg;
@@ -68,6 +81,7 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
     if (activates ? v->active : event->type == COHORT_MEMBER_DEACTIVATED ? !v->active : v->active) {
         run_fail(p->run, "%s: %s of %s, which is %s", p->id, name, other->id, v->active ? "ACTIVE" : "INACTIVE");
     }
+    try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
     v->active = activates;
     v->link_is_new = activates;
@@ -206,6 +220,30 @@ bool check_converged(void *arg)
     return true;
 }
 
+static bool can_reach(const struct run *run, const struct player *a, const struct player *b)
+{
+    const struct view *from_a = &a->views[b->index];
+    const struct view *from_b = &b->views[a->index];
+    bool same_side = a->group == 0 || b->group == 0 || a->group == b->group;
+    return b->node != NULL && same_side && !a->cut[b->index] && !b->cut[a->index] && !from_a->removed && !from_b->removed;
+}
+
+bool check_faults_seen(void *arg)
+{
+    struct run *run = arg;
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        const struct player *a = &run->players[i];
+        for (uint32_t j = 0; j < run->scenario->nodes && a->node != NULL; j++) {
+            bool reaches = i != j && can_reach(run, a, &run->players[j]);
+            if (i != j && a->views[j].active != reaches) {
+                snprintf(run->misjudged, sizeof run->misjudged, "n%u takes n%u for %s", i, j, reaches ? "INACTIVE" : "ACTIVE");
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 /* Nothing is on its way: what is there stays. */
 void check_quiet(struct run *run)
 {
@@ -217,6 +255,11 @@ void check_quiet(struct run *run)
         if (stats.links_open != nodes - 1 || stats.handshakes_pending != 0) {
             run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open, stats.handshakes_pending,
                      nodes - 1);
+        }
+        for (uint32_t j = 0; j < nodes; j++) {
+            if (p->views[j].closed_door_ns != 0) {
+                run_fail(run, "%s: n%u was ACTIVATED and could not be sent to", p->id, j);
+            }
         }
         for (uint32_t j = 0; j < nodes && nodes <= 32; j++) {
             uint32_t connections = i == j ? 1 : cohort_sim_connections(run->sim, p->ip, run->players[j].ip);

@@ -279,6 +279,13 @@ uint32_t cohort_sim_reset(cohort_sim *sim, const char *a_ip, const char *b_ip)
     return a == NULL || b == NULL ? 0 : sim_reset_between(&sim->world, a, b);
 }
 
+uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_ip)
+{
+    struct sim_host *a = sim_host_get(&sim->world, a_ip);
+    struct sim_host *b = sim_host_get(&sim->world, b_ip);
+    return a == NULL || b == NULL ? 0 : sim_half_open(&sim->world, a, b);
+}
+
 uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip)
 {
     const struct sim_host *a = sim_host_find(&sim->world, a_ip);

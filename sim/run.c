@@ -68,7 +68,6 @@ static void start(struct run *run, struct player *p)
         return;
     }
     cohort_sim_boot(run->sim, p->ip);
-    p->off = false;
     p->process++;
     p->echoes_out = 0;
     int status = open_process(run, p);
@@ -90,7 +89,6 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
     p->node = NULL;
     if (how == ACTION_OFF) {
         cohort_sim_power_off(run->sim, p->ip, node);
-        p->off = true;
     } else if (node != NULL && how == ACTION_KILL) {
         cohort_sim_kill(run->sim, node);
     } else if (node != NULL) {
@@ -164,6 +162,17 @@ static void act_on_live(struct run *run, const struct action *action, struct pla
     }
 }
 
+static void heal_network(struct run *run)
+{
+    cohort_sim_heal(run->sim);
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        run->players[i].group = 0;
+        for (uint32_t j = 0; j < run->scenario->nodes; j++) {
+            run->players[i].cut[j] = false;
+        }
+    }
+}
+
 static void act(struct run *run, const struct action *action)
 {
     struct player *a = &run->players[action->a];
@@ -186,15 +195,20 @@ static void act(struct run *run, const struct action *action)
         if (cohort_sim_cut(run->sim, a->ip, b->ip, action->verb == ACTION_CUT) != COHORT_OK) {
             run_fail(run, "the simulator has no memory");
         }
+        a->cut[b->index] = action->verb == ACTION_CUT;
         break;
     case ACTION_GROUP:
         cohort_sim_group(run->sim, a->ip, (uint32_t)action->v);
+        a->group = (uint32_t)action->v;
         break;
     case ACTION_HEAL:
-        cohort_sim_heal(run->sim);
+        heal_network(run);
         break;
     case ACTION_RESET:
         (void)cohort_sim_reset(run->sim, a->ip, b->ip);
+        break;
+    case ACTION_DROP:
+        (void)cohort_sim_half_open(run->sim, a->ip, b->ip);
         break;
     default:
         if (a->node != NULL && !(action->verb == ACTION_SEND && a == b)) {
@@ -206,14 +220,24 @@ static void act(struct run *run, const struct action *action)
 
 /* ---- the course of a run -------------------------------------------------------------------------------------------- */
 
+/* No new faults; those that last, last. Everybody must come to see them as they are. */
+static void endure(struct run *run)
+{
+    uint64_t limit_ns = run->scenario->converge_ms > 0 ? run->scenario->converge_ms * MS : CONVERGE_NS + AFTERMATH_NS;
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        cohort_sim_pause(run->sim, run->players[i].ip, 0);
+        run->players[i].fail_in = 0;
+    }
+    if (!cohort_sim_run_until(run->sim, check_faults_seen, run, limit_ns)) {
+        run_fail(run, "%s", run->misjudged);
+    }
+}
+
 static void heal(struct run *run)
 {
-    cohort_sim_heal(run->sim);
+    heal_network(run);
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
-        struct player *p = &run->players[i];
-        cohort_sim_pause(run->sim, p->ip, 0);
-        p->fail_in = 0;
-        start(run, p);
+        start(run, &run->players[i]);
     }
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         for (uint32_t j = 0; j < run->scenario->nodes; j++) {
@@ -291,7 +315,8 @@ static int prepare(struct run *run)
         run->definition.nodes[i].tcp_port = PORT;
         check_allocator(p);
         p->views = calloc(nodes, sizeof *p->views);
-        if (p->views == NULL) {
+        p->cut = calloc(nodes, sizeof *p->cut);
+        if (p->views == NULL || p->cut == NULL) {
             return COHORT_ENOMEM;
         }
     }
@@ -312,6 +337,9 @@ static void play(struct run *run)
             cohort_sim_run(run->sim, due_ns - now_ns);
         }
         act(run, &s->actions[i]);
+    }
+    if (run->result->passed) {
+        endure(run);
     }
     heal(run);
     if (run->result->passed) {
@@ -351,6 +379,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     }
     for (uint32_t i = 0; run.players != NULL && i < s->nodes; i++) {
         free(run.players[i].views);
+        free(run.players[i].cut);
     }
     free(run.players);
     free(run.definition.nodes);

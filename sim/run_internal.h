@@ -15,6 +15,7 @@ struct view {
     uint32_t process;  /* of the sender, of the last message */
     uint64_t received; /* number of the last message */
     uint64_t sent;
+    uint64_t closed_door_ns; /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };
 
 struct player {
@@ -24,7 +25,8 @@ struct player {
     char ip[32];
     cohort_node *node; /* NULL while no process runs */
     uint32_t process;  /* counts starts */
-    bool off;
+    uint32_t group; /* of the host, as the cuts below: they outlive the process */
+    bool *cut;      /* what goes to that node is lost */
     struct view *views;
     cohort_allocator allocator;
     uint64_t blocks, bytes, bytes_peak;
@@ -38,6 +40,7 @@ struct run {
     struct player *players;
     cohort_definition definition;
     struct run_result *result;
+    char misjudged[128]; /* by check_faults_seen() */
     bool settled; /* the final messages are counted */
     uint64_t final_received;
 };
@@ -48,6 +51,7 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg);
 void check_message(cohort_node *node, const cohort_message *message, void *arg);
 void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
 bool check_converged(void *arg); /* every pair ACTIVE at both ends */
+bool check_faults_seen(void *arg); /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);
 void check_allocator(struct player *p); /* fill in the counting allocator */

@@ -14,7 +14,7 @@ static const struct {
     [ACTION_START] = {"start", "a"}, [ACTION_KILL] = {"kill", "a"},   [ACTION_CLOSE] = {"close", "a"},    [ACTION_OFF] = {"off", "a"},
     [ACTION_PAUSE] = {"pause", "av"}, [ACTION_JUMP] = {"jump", "av"}, [ACTION_CUT] = {"cut", "ab"},       [ACTION_UNCUT] = {"uncut", "ab"},
     [ACTION_GROUP] = {"group", "av"}, [ACTION_HEAL] = {"heal", ""},   [ACTION_RESET] = {"reset", "ab"},   [ACTION_ADD] = {"add", "ab"},
-    [ACTION_REMOVE] = {"remove", "ab"}, [ACTION_SEND] = {"send", "abv"}, [ACTION_ECHO] = {"echo", "ab"}, [ACTION_ALLOC] = {"alloc", "av"},
+    [ACTION_REMOVE] = {"remove", "ab"}, [ACTION_DROP] = {"drop", "ab"}, [ACTION_SEND] = {"send", "abv"}, [ACTION_ECHO] = {"echo", "ab"}, [ACTION_ALLOC] = {"alloc", "av"},
 };
 
 void scenario_init(struct scenario *s, const char *name, uint32_t nodes)
@@ -91,6 +91,9 @@ void scenario_print(const struct scenario *s, void *file)
             s->loops);
     fprintf(out, "latency_us %" PRIu64 " %" PRIu64 "\nloss_ppm %u\nsegment_bytes %u\nwindow_bytes %u\nmessage_bytes %u\n", s->latency_min_us,
             s->latency_max_us, s->loss_ppm, s->segment_bytes, s->window_bytes, s->message_bytes_max);
+    if (s->converge_ms > 0) {
+        fprintf(out, "converge_ms %u\n", s->converge_ms);
+    }
     for (uint32_t i = 0; i < s->action_count; i++) {
         const struct action *action = &s->actions[i];
         fprintf(out, "at %" PRIu64 " %s", action->at_ms, verbs[action->verb].word);
@@ -115,6 +118,7 @@ static bool parse_option(struct scenario *s, const char *text)
            sscanf(text, "latency_us %" SCNu64 " %" SCNu64, &s->latency_min_us, &s->latency_max_us) == 2 ||
            sscanf(text, "loss_ppm %u", &s->loss_ppm) == 1 || sscanf(text, "segment_bytes %u", &s->segment_bytes) == 1 ||
            sscanf(text, "window_bytes %u", &s->window_bytes) == 1 || sscanf(text, "message_bytes %u", &s->message_bytes_max) == 1 ||
+           sscanf(text, "converge_ms %u", &s->converge_ms) == 1 ||
            (sscanf(text, "admission %31s", word) == 1 && (s->listed = strcmp(word, "listed") == 0, true)) ||
            (sscanf(text, "dial %31s", word) == 1 && (s->seed_dial = strcmp(word, "seed") == 0, true));
 }

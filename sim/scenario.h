@@ -23,6 +23,7 @@ enum action_verb {
     ACTION_GROUP,  /* a into group v */
     ACTION_HEAL,   /* all cuts and groups */
     ACTION_RESET,  /* connections between a and b */
+    ACTION_DROP,   /* those of a to b are gone at a; b is not told */
     ACTION_ADD,    /* a adds b */
     ACTION_REMOVE, /* a removes b */
     ACTION_SEND,   /* a to b, v messages */
@@ -48,6 +49,7 @@ struct scenario {
     uint32_t loss_ppm;
     uint32_t segment_bytes;
     uint32_t window_bytes;
+    uint32_t converge_ms;       /* 0, or how soon after the last action every pair must be ACTIVE */
     uint32_t message_bytes_max; /* of the messages sent: 16..this */
     struct action *actions;     /* in order of time */
     uint32_t action_count, action_cap;

@@ -85,6 +85,9 @@ COHORT_API void cohort_sim_heal(cohort_sim *sim);
 /** Reset every connection between two hosts: both ends see it. Returns how many. */
 COHORT_API uint32_t cohort_sim_reset(cohort_sim *sim, const char *a_ip, const char *b_ip);
 
+/** The connections of host a to host b are gone at a's end (which sees a reset); b is not told: half-open. Returns how many. */
+COHORT_API uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_ip);
+
 /** Established connections with an end at process level on host a, whose other end is on host b. */
 COHORT_API uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip);
 

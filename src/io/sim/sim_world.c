@@ -220,3 +220,15 @@ uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const 
     }
     return count;
 }
+
+uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b)
+{
+    uint32_t count = 0;
+    struct sim_endpoint *e;
+    sim_trace(w, SIM_TRACE_FAULT, a->number, b->number, 9);
+    while ((e = first_of(w, a, b)) != NULL) {
+        count++;
+        sim_endpoint_free(e, COHORT_ERESET);
+    }
+    return count;
+}

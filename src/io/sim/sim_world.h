@@ -222,6 +222,8 @@ void sim_endpoint_free(struct sim_endpoint *e, int error);
 void sim_endpoint_window(struct sim_endpoint *e); /* the application read: tell the peer there is room */
 /** End every connection between two hosts; both ends see a reset. */
 uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
+/** End them at a only. */
+uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 void sim_packet_discard(struct sim_world *w, struct sim_event *event);
 uint32_t sim_endpoint_count(const struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 
