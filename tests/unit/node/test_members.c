@@ -33,6 +33,8 @@ static void members_are_asked_for(void **state)
 static void errors_of_add_and_remove(void **state)
 {
     static struct rig_node n;
+    cohort_member m;
+    size_t count = 0;
     rig_begin(&n);
     cohort_config config = rig_config(&n, 0);
     config.limits.members_max = 2;
@@ -51,6 +53,10 @@ static void errors_of_add_and_remove(void **state)
         assert_int_equal(cohort_node_add(n.node, "b", address(6), PORT), COHORT_ELIMIT);
         assert_int_equal(cohort_node_remove(n.node, "a"), COHORT_OK);
         assert_int_equal(cohort_node_state(n.node, "a"), COHORT_INACTIVE);
+        assert_int_equal(cohort_node_member(n.node, "a", &m), COHORT_ENOPEER);
+        assert_int_equal(cohort_send(n.node, "a", "s", "x", 1), COHORT_ENOPEER);
+        cohort_node_members(n.node, NULL, 0, &count);
+        assert_int_equal(count, 1);
         if (!started) {
             rig_start(&n);
         }
