@@ -2,7 +2,7 @@
 """Agents as real processes on loopback addresses of their own, and what tests ask of them.
 
 A test case derives from NetTest. Whatever it starts is stopped after it, with checks: an agent ends with status 0 on SIGTERM,
-and no sanitizer has complained. There are no sleeps for synchronisation: wait_until() polls a condition, with a bound.
+and no sanitizer has complained, and it has no descriptor but those it started with and one for each link. There are no sleeps for synchronisation: wait_until() polls a condition, with a bound.
 
 COHORT_BIN   the cohort binary
 VECTOR_DIR   tests/vectors/legacy
@@ -22,6 +22,9 @@ import tempfile
 import time
 import unittest
 import urllib.parse
+import weakref
+
+import gauge
 
 BIN = os.environ.get("COHORT_BIN", "")
 VECTOR_DIR = os.environ.get("VECTOR_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vectors", "legacy")
@@ -100,8 +103,22 @@ class Closed(AssertionError):
 class RawPeer:
     """A TCP client that says what it is told to, byte for byte."""
 
+    all = weakref.WeakSet()  # closed at the end of a test, before descriptors are counted
+
     def __init__(self, address_, source=None):
-        self.sock = socket.create_connection(address_, timeout=BOUND_S, source_address=(source, 0) if source else None)
+        self._take(socket.create_connection(address_, timeout=BOUND_S, source_address=(source, 0) if source else None))
+
+    @classmethod
+    def of(cls, sock):
+        """On a connection accepted."""
+        raw = cls.__new__(cls)
+        raw._take(sock)
+        return raw
+
+    def _take(self, sock):
+        RawPeer.all.add(self)
+        self.sock = sock
+        self.sock.settimeout(BOUND_S)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
@@ -212,6 +229,7 @@ class Agent:
     def __init__(self, test, node_id=None, ip=None, port=None, cluster=None, args=(), env=None):
         self.test = test
         self.args = list(args)
+        self.cluster = cluster  # path of its definition
         if cluster:
             self.args += ["--cluster", cluster]
         if node_id:
@@ -230,6 +248,11 @@ class Agent:
         self.process = None
         self.logs = []
         self.expect_clean = True
+        self.descriptors = None  # those it has by itself, by kind
+
+    @property
+    def pid(self):
+        return self.process.popen.pid
 
     @property
     def address(self):
@@ -258,7 +281,23 @@ class Agent:
     def _answers(self):
         if not self.process.running():
             raise RuntimeError("agent %s ended with status %s: %s" % (self.id, self.process.popen.returncode, self.process.err))
-        return os.path.exists(self.control) and self.cli("members", "--json").status == 0
+        if not os.path.exists(self.control) or self.cli("members", "--json").status != 0:
+            return False
+        self.descriptors = gauge.Descriptors(self.pid).rest
+        return True
+
+    def check_descriptors(self):
+        """It has no descriptor but those it started with, one for each link and one for each stream."""
+        http = self.http()
+        try:
+            stats = http.ask("GET", "/v1/stats")[1]
+        finally:
+            http.close()
+        now = gauge.Descriptors(self.pid)
+        found = (now.connections, now.clients, dict(now.rest))
+        allowed = (stats["links_open"] + stats["handshakes_pending"], stats["streams_open"], dict(self.descriptors))
+        assert found == allowed, "agent %s: TCP, Unix and other descriptors %s, expected %s" % (self.id, found, allowed)
+        return True
 
     def send_signal(self, number):
         self.process.popen.send_signal(number)
@@ -301,6 +340,13 @@ class Agent:
         """Counters of the link to a member, as the names of cohort_link_stats."""
         stats = json.loads(self.ok("stats", node_id, "--json"))
         return {snake(k): v for k, v in stats.items()}
+
+    def stats(self):
+        """Counters of the node; those of "errors" by name."""
+        return json.loads(self.ok("stats", "--json"))
+
+    def errors(self, name):
+        return self.stats()["errors"].get(name, 0)
 
     def listen(self, subject, count=None):
         """Start `cohort listen`, and wait until it is subscribed."""
@@ -404,6 +450,7 @@ class NetTest(unittest.TestCase):
             process.kill()
             if SANITIZER.search(process.err):
                 errors.append("sanitizer report of %s" % process.name)
+        errors += self._descriptor_errors()
         for agent in self.agents:
             if agent.process and agent.process.running():
                 agent.send_signal(signal.SIGTERM)
@@ -427,6 +474,18 @@ class NetTest(unittest.TestCase):
                 print("---- %s\n%s%s" % (" ".join(process.argv), tail(process.out), tail(process.err)), file=sys.stderr)
         if errors:
             self.fail("\n".join(errors))
+
+    def _descriptor_errors(self):
+        for raw in list(RawPeer.all):
+            raw.close()
+        errors = []
+        for agent in self.agents:
+            if agent.process and agent.process.running() and agent.descriptors is not None and agent.expect_clean:
+                try:
+                    wait_until(agent.check_descriptors, what="no descriptor is left over")
+                except (AssertionError, OSError, ValueError) as e:
+                    errors.append(str(e))
+        return errors
 
     # -- making things
 
