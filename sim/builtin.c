@@ -13,13 +13,14 @@ static const struct {
     {"power", "at 2000 off 1\nat 5000 send 0 1 10\nat 20000 start 1\n"},
     {"partition", "at 1000 group 0 1\nat 1000 group 1 2\nat 1000 group 2 2\nat 50000 heal\n"},
     {"one-way", "at 1000 cut 0 1\nat 2000 send 0 1 20\nat 2000 send 1 0 20\nat 45000 uncut 0 1\n"},
-    {"resets", "at 1000 reset 0 1\nat 1001 send 0 1 10\nat 1100 reset 0 1\nat 1101 send 1 0 10\nat 1102 reset 0 2\nat 1300 reset 1 2\n"},
+    {"resets",
+     "at 1000 reset 0 1\nat 1001 send 0 1 10\nat 1100 reset 0 1\nat 1101 send 1 0 10\nat 1102 reset 0 2\nat 1300 reset 1 2\n"},
     {"half-open", "converge_ms 1000\nat 2000 drop 1 0\nat 4000 drop 0 1\nat 6000 drop 2 0\nat 6001 drop 0 1\nat 6500 drop 2 1\n"},
     {"reboot", "converge_ms 1000\nat 2000 off 1\nat 2500 start 1\nat 4000 off 0\nat 4500 start 0\n"},
     {"pause", "at 1000 pause 1 9000\nat 1500 send 0 1 1000\nat 3000 send 2 1 1000\n"},
     {"clock", "at 1000 jump 1 -100000\nat 1500 kill 1\nat 2000 start 1\n"},
-    {"churn",
-     "at 500 close 0\nat 900 start 0\nat 1000 kill 1\nat 1001 start 1\nat 1500 close 2\nat 1600 start 2\nat 1700 kill 0\nat 1705 start 0\n"},
+    {"churn", "at 500 close 0\nat 900 start 0\nat 1000 kill 1\nat 1001 start 1\nat 1500 close 2\nat 1600 start 2\nat 1700 kill "
+              "0\nat 1705 start 0\n"},
     {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
 };
 
@@ -60,9 +61,9 @@ static void random_conditions(struct scenario *s, struct cohorti_prng *p)
 
 /* Weights: how often each fault is drawn. A run draws from a random subset, so that some runs know one fault only. */
 static const uint8_t weights[ACTION_COUNT] = {
-    [ACTION_START] = 6, [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2, [ACTION_OFF] = 2,   [ACTION_PAUSE] = 3,  [ACTION_JUMP] = 1,
-    [ACTION_CUT] = 3,   [ACTION_UNCUT] = 3, [ACTION_GROUP] = 2, [ACTION_HEAL] = 1,  [ACTION_RESET] = 5,  [ACTION_ADD] = 2,
-    [ACTION_REMOVE] = 1, [ACTION_DROP] = 4, [ACTION_SEND] = 10, [ACTION_ECHO] = 3, [ACTION_ALLOC] = 2,
+    [ACTION_START] = 6,  [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2, [ACTION_OFF] = 2,  [ACTION_PAUSE] = 3, [ACTION_JUMP] = 1,
+    [ACTION_CUT] = 3,    [ACTION_UNCUT] = 3, [ACTION_GROUP] = 2, [ACTION_HEAL] = 1, [ACTION_RESET] = 5, [ACTION_ADD] = 2,
+    [ACTION_REMOVE] = 1, [ACTION_DROP] = 4,  [ACTION_SEND] = 10, [ACTION_ECHO] = 3, [ACTION_ALLOC] = 2,
 };
 
 static enum action_verb random_verb(struct cohorti_prng *p, uint32_t enabled)

@@ -113,10 +113,15 @@ void check_message(cohort_node *node, const cohort_message *message, void *arg)
         run_fail(p->run, "%s: a message from %s, which is INACTIVE", p->id, from->id);
     }
     bool newer = header[1] > v->process || (header[1] == v->process && number > v->received);
+    if (header[1] != v->process && v->process != 0 && !v->link_is_new) {
+        run_fail(p->run, "%s: %s#%u speaks, and nobody said that #%u had gone", p->id, from->id, header[1], v->process);
+    }
     if (!newer) {
-        run_fail(p->run, "%s: message %" PRIu64 " of %s#%u after %" PRIu64 " of #%u", p->id, number, from->id, header[1], v->received, v->process);
+        run_fail(p->run, "%s: message %" PRIu64 " of %s#%u after %" PRIu64 " of #%u", p->id, number, from->id, header[1],
+                 v->received, v->process);
     }
     v->process = header[1];
+    v->link_is_new = false;
     v->received = number;
     p->run->result->messages++;
     p->run->final_received += p->run->settled;
@@ -253,8 +258,8 @@ void check_quiet(struct run *run)
         cohort_node_stats stats;
         cohort_node_stats_get(p->node, &stats);
         if (stats.links_open != nodes - 1 || stats.handshakes_pending != 0) {
-            run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open, stats.handshakes_pending,
-                     nodes - 1);
+            run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open,
+                     stats.handshakes_pending, nodes - 1);
         }
         for (uint32_t j = 0; j < nodes; j++) {
             if (p->views[j].closed_door_ns != 0) {

@@ -72,8 +72,7 @@ int cohort_sim_open(const cohort_sim_config *config, cohort_sim **out)
 /* A node that its owner closed leaves its machine behind without loops: it goes now. */
 static void reap(struct cohort_sim *sim)
 {
-    COHORTI_LIST_FOREACH_SAFE(it, &sim->processes)
-    {
+    COHORTI_LIST_FOREACH_SAFE (it, &sim->processes) {
         struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
         if (cohorti_list_empty(&p->machine->loops)) {
             cohorti_list_remove(&p->of_sim);
@@ -89,8 +88,7 @@ void cohort_sim_close(cohort_sim *sim)
         return;
     }
     reap(sim);
-    COHORTI_LIST_FOREACH_SAFE(it, &sim->calls)
-    {
+    COHORTI_LIST_FOREACH_SAFE (it, &sim->calls) {
         struct timer_call *call = COHORTI_CONTAINER(it, struct timer_call, of_sim);
         cohorti_timer_cancel(&sim->world.events, &call->event.timer);
         cohorti_release(&cohorti_malloc, call);
@@ -196,8 +194,7 @@ uint64_t cohort_sim_random(cohort_sim *sim, uint64_t bound)
 
 void cohort_sim_kill(cohort_sim *sim, cohort_node *node)
 {
-    COHORTI_LIST_FOREACH(it, &sim->processes)
-    {
+    COHORTI_LIST_FOREACH (it, &sim->processes) {
         struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
         if (p->node == node) {
             sim_machine_kill(p->machine);

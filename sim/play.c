@@ -35,9 +35,9 @@ int cohort_sim_play(const char *scenario, uint32_t nodes, uint64_t seed, void (*
         return COHORT_EINVAL;
     }
     const char *text = scenario_text(scenario);
-    int status = strcmp(scenario, "random") == 0
-                     ? scenario_random(&s, seed)
-                     : scenario_parse(&s, text == NULL ? "scenario" : scenario, text == NULL ? scenario : text, error == NULL ? &ignored : error);
+    int status = strcmp(scenario, "random") == 0 ? scenario_random(&s, seed)
+                                                 : scenario_parse(&s, text == NULL ? "scenario" : scenario,
+                                                                  text == NULL ? scenario : text, error == NULL ? &ignored : error);
     if (status != COHORT_OK) {
         return status;
     }

@@ -220,6 +220,34 @@ static void act(struct run *run, const struct action *action)
 
 /* ---- the course of a run -------------------------------------------------------------------------------------------- */
 
+static bool all_received(void *arg)
+{
+    const struct run *run = arg;
+    return run->final_received >= run->final_sent;
+}
+
+/* Everybody sends to everybody it takes for ACTIVE, and all of it must come. */
+static void everybody_speaks(struct run *run, uint64_t within_ns)
+{
+    uint32_t nodes = run->scenario->nodes;
+    run->settled = true;
+    run->final_sent = 0;
+    run->final_received = 0;
+    for (uint32_t i = 0; i < nodes; i++) {
+        for (uint32_t j = 0; j < nodes; j++) {
+            struct player *p = &run->players[i];
+            if (i != j && p->node != NULL && p->views[j].active) {
+                send_messages(run, p, &run->players[j], 1);
+                run->final_sent++;
+            }
+        }
+    }
+    if (!cohort_sim_run_until(run->sim, all_received, run, within_ns)) {
+        run_fail(run, "of %u last messages %u were received", (unsigned)run->final_sent, (unsigned)run->final_received);
+    }
+    run->settled = false;
+}
+
 /* No new faults; those that last, last. Everybody must come to see them as they are. */
 static void endure(struct run *run)
 {
@@ -228,8 +256,14 @@ static void endure(struct run *run)
         cohort_sim_pause(run->sim, run->players[i].ip, 0);
         run->players[i].fail_in = 0;
     }
+    if (run->scenario->converge_ms > 0) {
+        cohort_sim_run(run->sim, limit_ns); /* all of it: what stands at once may not have noticed yet */
+        limit_ns = 0;
+    }
     if (!cohort_sim_run_until(run->sim, check_faults_seen, run, limit_ns)) {
         run_fail(run, "%s", run->misjudged);
+    } else if (run->scenario->converge_ms > 0) {
+        everybody_speaks(run, limit_ns + 1000 * MS);
     }
 }
 
@@ -259,16 +293,8 @@ static void name_broken_pair(struct run *run)
     }
 }
 
-static bool all_received(void *arg)
-{
-    const struct run *run = arg;
-    uint64_t nodes = run->scenario->nodes;
-    return run->final_received >= nodes * (nodes - 1);
-}
-
 static void finish(struct run *run)
 {
-    uint32_t nodes = run->scenario->nodes;
     uint64_t healed_ns = cohort_sim_now_ns(run->sim);
     if (!cohort_sim_run_until(run->sim, check_converged, run, CONVERGE_NS)) {
         name_broken_pair(run);
@@ -282,17 +308,7 @@ static void finish(struct run *run)
     }
     cohort_sim_run(run->sim, QUIET_NS);
     check_quiet(run);
-    run->settled = true;
-    for (uint32_t i = 0; i < nodes; i++) {
-        for (uint32_t j = 0; j < nodes; j++) {
-            if (i != j) {
-                send_messages(run, &run->players[i], &run->players[j], 1);
-            }
-        }
-    }
-    if (!cohort_sim_run_until(run->sim, all_received, run, QUIET_NS)) {
-        run_fail(run, "of %u final messages %u were received", nodes * (nodes - 1), (unsigned)run->final_received);
-    }
+    everybody_speaks(run, QUIET_NS);
 }
 
 static int prepare(struct run *run)
@@ -351,8 +367,8 @@ static void play(struct run *run)
     run->result->virtual_ns = cohort_sim_now_ns(run->sim) - begin_ns;
 }
 
-int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ctx, uint64_t now_ns, const char *line), void *trace_ctx,
-                 struct run_result *out)
+int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ctx, uint64_t now_ns, const char *line),
+                 void *trace_ctx, struct run_result *out)
 {
     struct run run = {.scenario = s, .result = out};
     memset(out, 0, sizeof *out);

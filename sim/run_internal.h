@@ -25,8 +25,8 @@ struct player {
     char ip[32];
     cohort_node *node; /* NULL while no process runs */
     uint32_t process;  /* counts starts */
-    uint32_t group; /* of the host, as the cuts below: they outlive the process */
-    bool *cut;      /* what goes to that node is lost */
+    uint32_t group;    /* of the host, as the cuts below: they outlive the process */
+    bool *cut;         /* what goes to that node is lost */
     struct view *views;
     cohort_allocator allocator;
     uint64_t blocks, bytes, bytes_peak;
@@ -41,8 +41,8 @@ struct run {
     cohort_definition definition;
     struct run_result *result;
     char misjudged[128]; /* by check_faults_seen() */
-    bool settled; /* the final messages are counted */
-    uint64_t final_received;
+    bool settled;        /* the last messages are counted */
+    uint64_t final_sent, final_received;
 };
 
 /* check.c */
@@ -50,7 +50,7 @@ void run_fail(struct run *run, const char *format, ...) __attribute__((format(pr
 void check_event(cohort_node *node, const cohort_event *event, void *arg);
 void check_message(cohort_node *node, const cohort_message *message, void *arg);
 void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
-bool check_converged(void *arg); /* every pair ACTIVE at both ends */
+bool check_converged(void *arg);   /* every pair ACTIVE at both ends */
 bool check_faults_seen(void *arg); /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);

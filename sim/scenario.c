@@ -11,10 +11,12 @@
 static const struct {
     const char *word, *operands;
 } verbs[ACTION_COUNT] = {
-    [ACTION_START] = {"start", "a"}, [ACTION_KILL] = {"kill", "a"},   [ACTION_CLOSE] = {"close", "a"},    [ACTION_OFF] = {"off", "a"},
-    [ACTION_PAUSE] = {"pause", "av"}, [ACTION_JUMP] = {"jump", "av"}, [ACTION_CUT] = {"cut", "ab"},       [ACTION_UNCUT] = {"uncut", "ab"},
-    [ACTION_GROUP] = {"group", "av"}, [ACTION_HEAL] = {"heal", ""},   [ACTION_RESET] = {"reset", "ab"},   [ACTION_ADD] = {"add", "ab"},
-    [ACTION_REMOVE] = {"remove", "ab"}, [ACTION_DROP] = {"drop", "ab"}, [ACTION_SEND] = {"send", "abv"}, [ACTION_ECHO] = {"echo", "ab"}, [ACTION_ALLOC] = {"alloc", "av"},
+    [ACTION_START] = {"start", "a"},    [ACTION_KILL] = {"kill", "a"},    [ACTION_CLOSE] = {"close", "a"},
+    [ACTION_OFF] = {"off", "a"},        [ACTION_PAUSE] = {"pause", "av"}, [ACTION_JUMP] = {"jump", "av"},
+    [ACTION_CUT] = {"cut", "ab"},       [ACTION_UNCUT] = {"uncut", "ab"}, [ACTION_GROUP] = {"group", "av"},
+    [ACTION_HEAL] = {"heal", ""},       [ACTION_RESET] = {"reset", "ab"}, [ACTION_ADD] = {"add", "ab"},
+    [ACTION_REMOVE] = {"remove", "ab"}, [ACTION_DROP] = {"drop", "ab"},   [ACTION_SEND] = {"send", "abv"},
+    [ACTION_ECHO] = {"echo", "ab"},     [ACTION_ALLOC] = {"alloc", "av"},
 };
 
 void scenario_init(struct scenario *s, const char *name, uint32_t nodes)
@@ -87,10 +89,10 @@ int scenario_copy(struct scenario *to, const struct scenario *from)
 void scenario_print(const struct scenario *s, void *file)
 {
     FILE *out = file;
-    fprintf(out, "nodes %u\nadmission %s\ndial %s\nloops %u\n", s->nodes, s->listed ? "listed" : "open", s->seed_dial ? "seed" : "backoff",
-            s->loops);
-    fprintf(out, "latency_us %" PRIu64 " %" PRIu64 "\nloss_ppm %u\nsegment_bytes %u\nwindow_bytes %u\nmessage_bytes %u\n", s->latency_min_us,
-            s->latency_max_us, s->loss_ppm, s->segment_bytes, s->window_bytes, s->message_bytes_max);
+    fprintf(out, "nodes %u\nadmission %s\ndial %s\nloops %u\n", s->nodes, s->listed ? "listed" : "open",
+            s->seed_dial ? "seed" : "backoff", s->loops);
+    fprintf(out, "latency_us %" PRIu64 " %" PRIu64 "\nloss_ppm %u\nsegment_bytes %u\nwindow_bytes %u\nmessage_bytes %u\n",
+            s->latency_min_us, s->latency_max_us, s->loss_ppm, s->segment_bytes, s->window_bytes, s->message_bytes_max);
     if (s->converge_ms > 0) {
         fprintf(out, "converge_ms %u\n", s->converge_ms);
     }
@@ -154,8 +156,9 @@ static int parse_action(struct scenario *s, const char *text)
 
 static bool valid(const struct scenario *s)
 {
-    return s->nodes >= 1 && s->nodes <= SCENARIO_NODES_MAX && s->loops <= 8 && s->latency_min_us <= s->latency_max_us && s->segment_bytes > 0 &&
-           s->window_bytes >= 4096 && s->message_bytes_max >= 16 && s->message_bytes_max <= 100000 && s->loss_ppm <= 500000;
+    return s->nodes >= 1 && s->nodes <= SCENARIO_NODES_MAX && s->loops <= 8 && s->latency_min_us <= s->latency_max_us &&
+           s->segment_bytes > 0 && s->window_bytes >= 4096 && s->message_bytes_max >= 16 && s->message_bytes_max <= 100000 &&
+           s->loss_ppm <= 500000;
 }
 
 int scenario_parse(struct scenario *s, const char *name, const char *text, cohort_error *error)
@@ -175,7 +178,8 @@ int scenario_parse(struct scenario *s, const char *name, const char *text, cohor
         int status = strncmp(line, "at ", 3) == 0 ? parse_action(s, line) : parse_option(s, line) ? COHORT_OK : COHORT_ESYNTAX;
         if (status != COHORT_OK || !valid(s)) {
             scenario_deinit(s);
-            return bad_line(error, name, number, status == COHORT_ENOMEM ? "out of memory" : "not an option or action, or out of range");
+            return bad_line(error, name, number,
+                            status == COHORT_ENOMEM ? "out of memory" : "not an option or action, or out of range");
         }
     }
     scenario_sort(s);

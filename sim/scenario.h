@@ -42,9 +42,9 @@ struct action {
 struct scenario {
     char name[64];
     uint32_t nodes;
-    bool listed;      /* definition and listed admission; else every node is told the first and admission is open */
-    bool seed_dial;   /* the 2014 custodian */
-    uint32_t loops;   /* per node: 0..this, by index */
+    bool listed;    /* definition and listed admission; else every node is told the first and admission is open */
+    bool seed_dial; /* the 2014 custodian */
+    uint32_t loops; /* per node: 0..this, by index */
     uint64_t latency_min_us, latency_max_us;
     uint32_t loss_ppm;
     uint32_t segment_bytes;

@@ -19,8 +19,8 @@ static int play(const struct scenario *s, uint64_t seed, struct run_result *out)
     }
     if (status == COHORT_OK && out->passed && again.hash != out->hash) {
         out->passed = false;
-        snprintf(out->failure, sizeof out->failure, "two runs of one seed differ: %016llx and %016llx", (unsigned long long)out->hash,
-                 (unsigned long long)again.hash);
+        snprintf(out->failure, sizeof out->failure, "two runs of one seed differ: %016llx and %016llx",
+                 (unsigned long long)out->hash, (unsigned long long)again.hash);
     }
     return status;
 }

@@ -44,16 +44,16 @@ typedef struct cohort_dial_policy {
 } cohort_dial_policy;
 
 typedef struct cohort_limits {
-    uint32_t members_max;             /* default 1024, the local node included */
-    uint32_t removed_max;             /* default 1024: removed ids remembered; beyond, the oldest is forgotten */
-    uint32_t handshakes_max;          /* default 256: accepted connections that have not greeted; beyond, the oldest is closed */
-    uint32_t handshake_timeout_ms;    /* default 5 000: from connected to open */
-    uint32_t legacy_links_max;        /* default 4: parallel links kept from one legacy peer */
-    uint32_t message_bytes_max;       /* default 1 MiB: data of one message, sent or received */
-    uint32_t peer_queue_bytes_max;    /* default 8 MiB: bytes waiting to be written to one peer */
-    uint32_t subjects_max;            /* default 4096: subject names in use on one link, each way */
-    uint32_t echoes_max;              /* default 64: echoes outstanding to one peer */
-    uint32_t handlers_max;            /* default 4096: message handlers and event listeners of one node */
+    uint32_t members_max;          /* default 1024, the local node included */
+    uint32_t removed_max;          /* default 1024: removed ids remembered; beyond, the oldest is forgotten */
+    uint32_t handshakes_max;       /* default 256: accepted connections that have not greeted; beyond, the oldest is closed */
+    uint32_t handshake_timeout_ms; /* default 5 000: from connected to open */
+    uint32_t legacy_links_max;     /* default 4: parallel links kept from one legacy peer */
+    uint32_t message_bytes_max;    /* default 1 MiB: data of one message, sent or received */
+    uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes waiting to be written to one peer */
+    uint32_t subjects_max;         /* default 4096: subject names in use on one link, each way */
+    uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
+    uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
 } cohort_limits;
 
 /**
@@ -63,11 +63,11 @@ typedef struct cohort_limits {
 typedef struct cohort_config {
     size_t size; /* sizeof(cohort_config) of the caller: set by cohort_config_init() */
 
-    const char *id;   /* NULL: the ip */
-    const char *ip;   /* NULL: that of the definition's node with this id, else COHORT_IP_DEFAULT. Listened on and told to peers. */
-    uint16_t tcp_port; /* 0: the definition's, else COHORT_PORT_DEFAULT */
+    const char *id; /* NULL: the ip */
+    const char *ip; /* NULL: that of the definition's node with this id, else COHORT_IP_DEFAULT. Listened on and told to peers. */
+    uint16_t tcp_port;                   /* 0: the definition's, else COHORT_PORT_DEFAULT */
     const cohort_definition *definition; /* NULL: none. Its node with our id, if any, is ourselves */
-    const char *cluster; /* NULL: the definition's. "": any cluster. Peers that name another one are refused */
+    const char *cluster;                 /* NULL: the definition's. "": any cluster. Peers that name another one are refused */
     cohort_admission admission;
     uint64_t incarnation; /* 0: microseconds since 1970 at start. Must be higher at every start of the same id; < 2^53 */
 
@@ -215,7 +215,7 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  * data      borrowed, copied before return. 0 .. limits.message_bytes_max bytes; to a legacy peer at most 32 752.
  *
  *   COHORT_ENOPEER    not a member.
- *   COHORT_EINACTIVE  a member, but no link stands. Retry after ACTIVATED.
+ *   COHORT_EINACTIVE  a member, but no link stands (or one is just replacing another). Retry later, or after ACTIVATED.
  *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes wait already. Nothing was queued; retry later.
  *   COHORT_ESIZE      larger than the limit. Permanent for this message.
  *   COHORT_ELEGACY    a named subject to a legacy peer: it knows raw types only.
@@ -226,11 +226,12 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  *
  * Thread: any. Does not block and runs no callback.
  */
-COHORT_API COHORT_NODISCARD int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len);
+COHORT_API COHORT_NODISCARD int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data,
+                                            size_t data_len);
 
 /** cohort_send() to each of `ids`. results[i], if results is not NULL, is what cohort_send() returned; the function returns the number of COHORT_OK. */
-COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data,
-                                   size_t data_len, int *results);
+COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject,
+                                   const void *data, size_t data_len, int *results);
 
 /**
  * cohort_send() to every ACTIVE member except the local node. For a named subject legacy members are left out.
@@ -239,7 +240,8 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
  *
  * Returns COHORT_OK when it was queued for all of them, otherwise the first error met; the others got it all the same.
  */
-COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent);
+COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                 size_t *sent);
 
 /** Answer to an echo. status COHORT_OK: `rtt_ns` is the round-trip time. Else COHORT_ETIMEDOUT, or why the link ended. */
 typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
@@ -253,8 +255,8 @@ typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, ui
  *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_EAGAIN, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
  *   COHORT_ELIMIT  limits.echoes_max are outstanding to this peer.
  */
-COHORT_API COHORT_NODISCARD int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len, uint32_t timeout_ms,
-                                            cohort_echo_fn fn, void *arg);
+COHORT_API COHORT_NODISCARD int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len,
+                                            uint32_t timeout_ms, cohort_echo_fn fn, void *arg);
 
 /* ---- counters ------------------------------------------------------------------------------------------------------ */
 
@@ -272,14 +274,14 @@ COHORT_API COHORT_NODISCARD int cohort_link_stats_get(cohort_node *node, const c
 
 /** Totals of the node since it started. */
 typedef struct cohort_node_stats {
-    uint64_t links_open;          /* now */
-    uint64_t handshakes_pending;  /* now */
+    uint64_t links_open;         /* now */
+    uint64_t handshakes_pending; /* now */
     uint64_t links_accepted, links_dialled, links_opened, links_closed;
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    uint64_t messages_unhandled;  /* no handler took them */
-    uint64_t bytes_dropped;       /* queued, never written: their link ended */
-    uint64_t echoes_dropped;      /* not answered: the queue to the peer was full */
-    uint64_t errors[64];          /* links ended, by reason: errors[-code] */
+    uint64_t messages_unhandled; /* no handler took them */
+    uint64_t bytes_dropped;      /* queued, never written: their link ended */
+    uint64_t echoes_dropped;     /* not answered: the queue to the peer was full */
+    uint64_t errors[64];         /* links ended, by reason: errors[-code] */
 } cohort_node_stats;
 
 COHORT_API void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out);

@@ -16,49 +16,49 @@ extern "C" {
 #endif
 
 /* X(name, value, scope, text) */
-#define COHORT_ERROR_TABLE(X)                                                                           \
-    X(EINVAL, -1, CALL, "invalid argument")                                                             \
-    X(ENOMEM, -2, RETRY, "out of memory")                                                               \
-    X(EAGAIN, -3, RETRY, "the queue to this peer is full")                                              \
-    X(ENOPEER, -4, CALL, "no such member")                                                              \
-    X(EINACTIVE, -5, RETRY, "the member is not connected")                                              \
-    X(ESIZE, -6, CALL, "larger than the limit")                                                         \
-    X(ECLOSED, -7, NODE, "the node is closed")                                                          \
-    X(ETIMEDOUT, -8, RETRY, "timed out")                                                                \
-    X(ELEGACY, -9, CALL, "a legacy peer cannot receive this")                                           \
-    X(ETYPE, -10, CALL, "this frame type does not belong to applications")                              \
-    X(EEXIST, -11, CALL, "exists already")                                                              \
-    X(EADDRINUSE, -12, NODE, "address already in use")                                                  \
-    X(EADDR, -13, CALL, "not a usable address")                                                         \
-    X(EIO, -14, NODE, "operating system error")                                                         \
-    X(ECALLBACK, -15, CALL, "not allowed inside a callback")                                            \
-    X(ELIMIT, -16, RETRY, "a configured limit is reached")                                              \
-    X(EFILE, -17, CALL, "file cannot be read or written")                                               \
-    X(ESYNTAX, -18, CALL, "syntax error")                                                               \
-    X(EDEFINITION, -19, CALL, "invalid cluster definition")                                             \
-    X(ESTATE, -20, CALL, "not possible in this state")                                                  \
-    X(EMARKER, -40, LINK, "bytes received are not a TLV frame (wrong marker)")                          \
-    X(ELENGTH, -41, LINK, "frame length out of range")                                                  \
-    X(EHELLO, -42, LINK, "malformed HELLO")                                                             \
-    X(ENOHELLO, -43, LINK, "the first frame is not a HELLO")                                            \
-    X(EHELLOTWICE, -44, LINK, "a second HELLO on one link")                                             \
-    X(EHANDSHAKE, -45, LINK, "handshake not finished in time")                                          \
-    X(EOWNID, -46, LINK, "the peer has our own id")                                                     \
-    X(ECLUSTER, -47, LINK, "the peer belongs to another cluster")                                       \
-    X(ENOTLISTED, -48, LINK, "the peer is not listed in the cluster definition")                        \
-    X(EREMOVED, -49, LINK, "the member was removed")                                                    \
-    X(EIDENTITY, -50, LINK, "another member answers at this address")                                   \
-    X(ESTALE, -51, LINK, "a higher incarnation of this id is known")                                    \
-    X(ESUPERSEDED, -52, LINK, "another link to this peer took its place")                               \
-    X(EDUPLICATE, -53, LINK, "a better link to this peer exists")                                       \
-    X(EVERSION, -54, LINK, "no protocol version in common")                                             \
-    X(EPROTOCOL, -55, LINK, "protocol violation")                                                       \
-    X(EREFUSED, -56, LINK, "connection refused")                                                        \
-    X(EREMOTE, -57, LINK, "the peer refused this link")                                                 \
-    X(EPEERCLOSED, -58, LINK, "the peer closed the connection")                                         \
-    X(ERESET, -59, LINK, "the connection was reset")                                                    \
-    X(EUNREACHABLE, -60, LINK, "the peer cannot be reached")                                            \
-    X(ELEFT, -61, LINK, "the peer left the cluster")                                                    \
+#define COHORT_ERROR_TABLE(X)                                                    \
+    X(EINVAL, -1, CALL, "invalid argument")                                      \
+    X(ENOMEM, -2, RETRY, "out of memory")                                        \
+    X(EAGAIN, -3, RETRY, "the queue to this peer is full")                       \
+    X(ENOPEER, -4, CALL, "no such member")                                       \
+    X(EINACTIVE, -5, RETRY, "the member is not connected")                       \
+    X(ESIZE, -6, CALL, "larger than the limit")                                  \
+    X(ECLOSED, -7, NODE, "the node is closed")                                   \
+    X(ETIMEDOUT, -8, RETRY, "timed out")                                         \
+    X(ELEGACY, -9, CALL, "a legacy peer cannot receive this")                    \
+    X(ETYPE, -10, CALL, "this frame type does not belong to applications")       \
+    X(EEXIST, -11, CALL, "exists already")                                       \
+    X(EADDRINUSE, -12, NODE, "address already in use")                           \
+    X(EADDR, -13, CALL, "not a usable address")                                  \
+    X(EIO, -14, NODE, "operating system error")                                  \
+    X(ECALLBACK, -15, CALL, "not allowed inside a callback")                     \
+    X(ELIMIT, -16, RETRY, "a configured limit is reached")                       \
+    X(EFILE, -17, CALL, "file cannot be read or written")                        \
+    X(ESYNTAX, -18, CALL, "syntax error")                                        \
+    X(EDEFINITION, -19, CALL, "invalid cluster definition")                      \
+    X(ESTATE, -20, CALL, "not possible in this state")                           \
+    X(EMARKER, -40, LINK, "bytes received are not a TLV frame (wrong marker)")   \
+    X(ELENGTH, -41, LINK, "frame length out of range")                           \
+    X(EHELLO, -42, LINK, "malformed HELLO")                                      \
+    X(ENOHELLO, -43, LINK, "the first frame is not a HELLO")                     \
+    X(EHELLOTWICE, -44, LINK, "a second HELLO on one link")                      \
+    X(EHANDSHAKE, -45, LINK, "handshake not finished in time")                   \
+    X(EOWNID, -46, LINK, "the peer has our own id")                              \
+    X(ECLUSTER, -47, LINK, "the peer belongs to another cluster")                \
+    X(ENOTLISTED, -48, LINK, "the peer is not listed in the cluster definition") \
+    X(EREMOVED, -49, LINK, "the member was removed")                             \
+    X(EIDENTITY, -50, LINK, "another member answers at this address")            \
+    X(ESTALE, -51, LINK, "a higher incarnation of this id is known")             \
+    X(ESUPERSEDED, -52, LINK, "another link to this peer took its place")        \
+    X(EDUPLICATE, -53, LINK, "a better link to this peer exists")                \
+    X(EVERSION, -54, LINK, "no protocol version in common")                      \
+    X(EPROTOCOL, -55, LINK, "protocol violation")                                \
+    X(EREFUSED, -56, LINK, "connection refused")                                 \
+    X(EREMOTE, -57, LINK, "the peer refused this link")                          \
+    X(EPEERCLOSED, -58, LINK, "the peer closed the connection")                  \
+    X(ERESET, -59, LINK, "the connection was reset")                             \
+    X(EUNREACHABLE, -60, LINK, "the peer cannot be reached")                     \
+    X(ELEFT, -61, LINK, "the peer left the cluster")                             \
     X(ERESTARTED, -62, LINK, "the peer was restarted")
 
 typedef enum cohort_status {

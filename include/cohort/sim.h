@@ -45,7 +45,8 @@ COHORT_API void cohort_sim_close(cohort_sim *sim);
  * cohort_node_open() on the simulated host whose address is config->ip, a process of its own. The node is then used as any other:
  * start, send, close. The host is made when first named and survives its processes.
  */
-COHORT_API COHORT_NODISCARD int cohort_sim_node_open(cohort_sim *sim, const cohort_config *config, cohort_node **out, cohort_error *error);
+COHORT_API COHORT_NODISCARD int cohort_sim_node_open(cohort_sim *sim, const cohort_config *config, cohort_node **out,
+                                                     cohort_error *error);
 
 /* ---- time ---------------------------------------------------------------------------------------------------------- */
 
@@ -95,13 +96,13 @@ COHORT_API uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_
 
 typedef struct cohort_sim_report {
     bool passed;
-    char failure[512];      /* the first check that failed; "" when passed */
-    uint64_t seed;          /* of the run, of the swarm's failed run, or of its last */
-    uint64_t runs;          /* different seeds played; a swarm plays each twice */
-    uint64_t hash;          /* of the run, or of the swarm's failed one */
+    char failure[512]; /* the first check that failed; "" when passed */
+    uint64_t seed;     /* of the run, of the swarm's failed run, or of its last */
+    uint64_t runs;     /* different seeds played; a swarm plays each twice */
+    uint64_t hash;     /* of the run, or of the swarm's failed one */
     uint64_t events, messages;
-    uint64_t node_ns;       /* virtual nanoseconds times nodes */
-    uint64_t converged_ns;  /* after all faults ended until every pair was ACTIVE; the longest of a swarm */
+    uint64_t node_ns;      /* virtual nanoseconds times nodes */
+    uint64_t converged_ns; /* after all faults ended until every pair was ACTIVE; the longest of a swarm */
 } cohort_sim_report;
 
 /** Name of the i-th scenario that comes with the library; NULL past the end. */

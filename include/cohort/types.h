@@ -13,13 +13,13 @@
 extern "C" {
 #endif
 
-#define COHORT_PORT_DEFAULT 9876        /* the seed's tcpPort */
-#define COHORT_IP_DEFAULT "127.0.1.1"   /* the seed's onos.ip */
+#define COHORT_PORT_DEFAULT 9876      /* the seed's tcpPort */
+#define COHORT_IP_DEFAULT "127.0.1.1" /* the seed's onos.ip */
 
-#define COHORT_ID_BYTES_MAX 64          /* [A-Za-z0-9._-]{1,64} */
-#define COHORT_CLUSTER_BYTES_MAX 64     /* same alphabet; empty: any cluster */
-#define COHORT_HOST_BYTES_MAX 255       /* IPv4 or IPv6 text, or a host name */
-#define COHORT_SUBJECT_BYTES_MAX 128    /* printable ASCII without space; not starting with '#' */
+#define COHORT_ID_BYTES_MAX 64       /* [A-Za-z0-9._-]{1,64} */
+#define COHORT_CLUSTER_BYTES_MAX 64  /* same alphabet; empty: any cluster */
+#define COHORT_HOST_BYTES_MAX 255    /* IPv4 or IPv6 text, or a host name */
+#define COHORT_SUBJECT_BYTES_MAX 128 /* printable ASCII without space; not starting with '#' */
 
 /** What a member is to us. The flags of failure detection (suspect, stalled, broken pair) are not states. */
 typedef enum cohort_member_state {
@@ -78,12 +78,12 @@ typedef enum cohort_log_level {
 /** One log line, borrowed for the call. `peer` is NULL where no peer is concerned; `code` is COHORT_OK where nothing failed. */
 typedef struct cohort_log_record {
     cohort_log_level level;
-    uint64_t wall_us;     /* microseconds since 1970 */
-    const char *node;     /* id of the node that speaks */
+    uint64_t wall_us;      /* microseconds since 1970 */
+    const char *node;      /* id of the node that speaks */
     const char *component; /* "link", "dial", "member", "node", ... */
     const char *peer;
     int code;
-    const char *text;     /* one line, no newline */
+    const char *text; /* one line, no newline */
 } cohort_log_record;
 
 /** Takes log lines; called from any thread, also several at once. Must not call into the node. */

@@ -85,8 +85,7 @@ void cohorti_cluster_stop(struct cohorti_cluster *c)
     c->stopping = true;
     for (size_t i = 0; i < c->member_count; i++) {
         cohorti_timer_cancel(&c->timers, &c->members[i]->dial_timer);
-        COHORTI_LIST_FOREACH(it, &c->members[i]->links)
-        {
+        COHORTI_LIST_FOREACH (it, &c->members[i]->links) {
             struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
             if (link->state == COHORTI_CLUSTER_LINK_OPEN) {
                 link->state = COHORTI_CLUSTER_LINK_CLOSING;
@@ -96,8 +95,7 @@ void cohorti_cluster_stop(struct cohorti_cluster *c)
             }
         }
     }
-    COHORTI_LIST_FOREACH_SAFE(it, &c->strangers)
-    {
+    COHORTI_LIST_FOREACH_SAFE (it, &c->strangers) {
         cohorti_cluster_link_close(c, COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_strangers), COHORT_ECLOSED);
     }
 }

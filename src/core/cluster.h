@@ -64,7 +64,7 @@ struct cohorti_cluster {
     struct cohorti_list strangers; /* accepted links that have not greeted, oldest first */
     uint32_t stranger_count;
     struct cohorti_list orphans; /* links of removed members, closing */
-    uint32_t raises; /* how often of late we took a higher incarnation because a peer knew one */
+    uint32_t raises;             /* how often of late we took a higher incarnation because a peer knew one */
     uint64_t raised_ns;
 };
 
@@ -90,7 +90,8 @@ void cohorti_cluster_on_timer(struct cohorti_cluster *c, uint64_t now_ns);
 /* ---- members ---- */
 
 /** As cohort_node_add(); a member that is added explicitly keeps its address whatever it says in HELLO. */
-COHORT_NODISCARD int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port);
+COHORT_NODISCARD int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip,
+                                         uint16_t tcp_port);
 /** As cohort_node_remove(). */
 COHORT_NODISCARD int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id);
 /** What we say in HELLO on a link with this attempt number. */

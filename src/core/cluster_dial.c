@@ -9,8 +9,7 @@
 /* A link that is there or on its way. */
 static bool has_link(const struct cohorti_member *m)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         if (COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member)->state != COHORTI_CLUSTER_LINK_CLOSING) {
             return true;
         }
@@ -48,8 +47,7 @@ void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct coh
 
 static const struct cohorti_cluster_link *find_candidate(const struct cohorti_member *m)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (cohorti_cluster_link_is_candidate(link)) {
             return link;

@@ -37,13 +37,13 @@ struct cohorti_cluster_link {
     bool dialled;
     bool legacy;
     bool was_open;
-    bool refused; /* by either end, for a reason that stays: the dialler backs off */
+    bool refused;   /* by either end, for a reason that stays: the dialler backs off */
     bool redundant; /* ended only because another link is there: no failure */
     uint32_t attempt;
-    uint64_t incarnation;          /* of the peer, as it greeted here */
-    struct cohorti_member *member; /* NULL for a stranger, and once the member is removed */
+    uint64_t incarnation;                    /* of the peer, as it greeted here */
+    struct cohorti_member *member;           /* NULL for a stranger, and once the member is removed */
     char orphan_of[COHORT_ID_BYTES_MAX + 1]; /* then: its id */
-    struct cohorti_list of_member; /* member->links, then cluster->orphans */
+    struct cohorti_list of_member;           /* member->links, then cluster->orphans */
     struct cohorti_list of_strangers;
     struct cohorti_timer timer; /* connect timeout, then handshake deadline */
 };
@@ -51,8 +51,8 @@ struct cohorti_cluster_link {
 /* cluster_member.c */
 struct cohorti_member *cohorti_member_find(const struct cohorti_cluster *c, const char *id);
 /* A new INACTIVE member, ADDED pushed. Effects must be reserved. COHORT_ENOMEM, COHORT_ELIMIT. */
-COHORT_NODISCARD int cohorti_member_new(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port,
-                                        struct cohorti_member **out);
+COHORT_NODISCARD int cohorti_member_new(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip,
+                                        uint16_t tcp_port, struct cohorti_member **out);
 bool cohorti_member_removed_before(const struct cohorti_cluster *c, const char *id);
 void cohorti_member_event(struct cohorti_cluster *c, struct cohorti_member *m, cohort_event_type type, int reason);
 void cohorti_member_update(struct cohorti_cluster *c, struct cohorti_member *m); /* publish without an event */

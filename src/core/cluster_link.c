@@ -112,8 +112,8 @@ static void refuse(struct cohorti_cluster *c, struct cohorti_cluster_link *link,
 
 /* ---- the peer's HELLO ---------------------------------------------------------------------------------------------- */
 
-static int check_identity(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link, const struct cohorti_hello *hello,
-                          struct cohorti_text *why)
+static int check_identity(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link,
+                          const struct cohorti_hello *hello, struct cohorti_text *why)
 {
     if (strcmp(hello->id, c->self->public.id) == 0) {
         cohorti_text_add(why, "id ");
@@ -165,8 +165,7 @@ static int check_membership(const struct cohorti_cluster *c, const struct cohort
 static uint32_t count_standing(const struct cohorti_member *m, bool legacy)
 {
     uint32_t count = 0;
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         bool stands = link->state == COHORTI_CLUSTER_LINK_OPEN || link->state == COHORTI_CLUSTER_LINK_READY;
         count += stands && link->legacy == legacy;
@@ -196,8 +195,7 @@ static struct cohorti_link_claim claim(const struct cohorti_cluster *c, const st
 /* The peer is a new process: whatever stood to the old one is over. */
 static void end_old_incarnation(struct cohorti_cluster *c, struct cohorti_member *m, const struct cohorti_cluster_link *except)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (link != except && cohorti_cluster_link_is_candidate(link)) {
             cohorti_cluster_link_close(c, link, COHORT_ERESTARTED);
@@ -209,8 +207,7 @@ static void end_old_incarnation(struct cohorti_cluster *c, struct cohorti_member
 static bool better_exists(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
 {
     struct cohorti_link_claim ours = claim(c, link);
-    COHORTI_LIST_FOREACH(it, &link->member->links)
-    {
+    COHORTI_LIST_FOREACH (it, &link->member->links) {
         const struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (other != link && cohorti_cluster_link_is_candidate(other)) {
             struct cohorti_link_claim theirs = claim(c, other);
@@ -227,8 +224,7 @@ static bool better_exists(const struct cohorti_cluster *c, const struct cohorti_
 static bool better_under_way(const struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
 {
     struct cohorti_link_claim ours = claim(c, link);
-    COHORTI_LIST_FOREACH(it, &link->member->links)
-    {
+    COHORTI_LIST_FOREACH (it, &link->member->links) {
         const struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         bool greeting = other->state == COHORTI_CLUSTER_LINK_GREETING;
         if (other != link && (greeting || cohorti_cluster_link_is_candidate(other))) {
@@ -281,7 +277,7 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     cohorti_member_activate(c, m);
     cohorti_effects_push(&c->effects, COHORTI_EFFECT_RECEIVE, link->number);
 
-    COHORTI_LIST_FOREACH(it, &m->links) /* a dial of ours that has not even connected is not needed any more */
+    COHORTI_LIST_FOREACH (it, &m->links) /* a dial of ours that has not even connected is not needed any more */
     {
         struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (other->state == COHORTI_CLUSTER_LINK_DIALLING) {
@@ -303,8 +299,8 @@ static void admit(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_clu
 }
 
 /* COHORT_OK when the link may go on as one of *member, which is made if need be. */
-static int check_hello(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_cluster_link *link, const struct cohorti_hello *hello,
-                       struct cohorti_member **member, struct cohorti_text *why)
+static int check_hello(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_cluster_link *link,
+                       const struct cohorti_hello *hello, struct cohorti_member **member, struct cohorti_text *why)
 {
     int status = check_identity(c, link, hello, why);
     if (status == COHORT_OK) {
@@ -359,8 +355,7 @@ void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t 
 
 static struct cohorti_cluster_link *find_in_state(const struct cohorti_member *m, enum cohorti_cluster_link_state state)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (link->state == state) {
             return link;
@@ -378,14 +373,12 @@ static bool lingers(const struct cohorti_cluster_link *link)
 
 static bool old_link_lingers(const struct cohorti_cluster *c, const struct cohorti_member *m)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         if (lingers(COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member))) {
             return true;
         }
     }
-    COHORTI_LIST_FOREACH(it, &c->orphans)
-    {
+    COHORTI_LIST_FOREACH (it, &c->orphans) {
         const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (lingers(link) && strcmp(link->orphan_of, m->public.id) == 0) {
             return true;
@@ -399,8 +392,7 @@ static bool old_link_lingers(const struct cohorti_cluster *c, const struct cohor
 static void end_worse(struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
 {
     struct cohorti_link_claim ours = claim(c, link);
-    COHORTI_LIST_FOREACH(it, &link->member->links)
-    {
+    COHORTI_LIST_FOREACH (it, &link->member->links) {
         struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (other == link || !cohorti_cluster_link_is_candidate(other)) {
             continue;
@@ -502,8 +494,7 @@ static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct coho
 
 static void admit_held(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m)
 {
-    COHORTI_LIST_FOREACH(it, &m->links)
-    {
+    COHORTI_LIST_FOREACH (it, &m->links) {
         struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
         if (link->state == COHORTI_CLUSTER_LINK_HELD && !better_under_way(c, link)) {
             admit(c, now_ns, link);

@@ -68,6 +68,5 @@ void cohorti_dialler_lost(struct cohorti_dialler *d, const cohort_dial_policy *p
     d->failures = 0;
     d->failures_before = 0;
     uint64_t spread_ns = policy->delay_min_ms * COHORTI_NS_PER_MS;
-    d->next_ns = policy->mode == COHORT_DIAL_SEED ? seed_tick(started_ns, now_ns)
-                                                  : now_ns + cohorti_prng_below(prng, spread_ns + 1);
+    d->next_ns = policy->mode == COHORT_DIAL_SEED ? seed_tick(started_ns, now_ns) : now_ns + cohorti_prng_below(prng, spread_ns + 1);
 }

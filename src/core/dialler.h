@@ -17,9 +17,9 @@
 #define COHORTI_NS_PER_MS UINT64_C(1000000)
 
 struct cohorti_dialler {
-    uint32_t failures;       /* since the last byte received */
+    uint32_t failures;        /* since the last byte received */
     uint32_t failures_before; /* what `failures` was then */
-    uint64_t next_ns;        /* when to dial */
+    uint64_t next_ns;         /* when to dial */
 };
 
 /** The member has become known. started_ns: when the node started. */

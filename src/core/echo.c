@@ -64,8 +64,7 @@ void cohorti_echoes_drop(struct cohorti_echoes *e, struct cohorti_echo *echo)
 
 static struct cohorti_list *find(struct cohorti_list *head, const void *data, size_t len)
 {
-    COHORTI_LIST_FOREACH(it, head)
-    {
+    COHORTI_LIST_FOREACH (it, head) {
         const struct cohorti_echo *echo = at(it);
         if (echo->data_len == len && (len == 0 || memcmp(echo->data, data, len) == 0)) {
             return it;
@@ -103,8 +102,7 @@ static void leave_ghost(struct cohorti_echoes *e, const struct cohorti_echo *ech
 
 struct cohorti_echo *cohorti_echoes_expire(struct cohorti_echoes *e, uint64_t now_ns)
 {
-    COHORTI_LIST_FOREACH(it, &e->waiting)
-    {
+    COHORTI_LIST_FOREACH (it, &e->waiting) {
         if (at(it)->deadline_ns <= now_ns) {
             struct cohorti_echo *echo = take(e, it);
             leave_ghost(e, echo);
@@ -130,8 +128,7 @@ void cohorti_echo_free(const cohort_allocator *alloc, struct cohorti_echo *echo)
 uint64_t cohorti_echoes_deadline(const struct cohorti_echoes *e)
 {
     uint64_t earliest = UINT64_MAX;
-    COHORTI_LIST_FOREACH(it, &e->waiting)
-    {
+    COHORTI_LIST_FOREACH (it, &e->waiting) {
         uint64_t deadline = at(it)->deadline_ns;
         earliest = deadline < earliest ? deadline : earliest;
     }

@@ -35,8 +35,8 @@ struct cohorti_echoes {
 void cohorti_echoes_init(struct cohorti_echoes *e, const cohort_allocator *alloc, uint32_t max);
 
 /** Remember one. COHORT_ELIMIT, COHORT_ENOMEM. *out is set on success, for cohorti_echoes_drop() if it could not be sent. */
-COHORT_NODISCARD int cohorti_echoes_add(struct cohorti_echoes *e, uint64_t now_ns, uint64_t deadline_ns, const void *data, size_t len,
-                                        struct cohorti_echo **out);
+COHORT_NODISCARD int cohorti_echoes_add(struct cohorti_echoes *e, uint64_t now_ns, uint64_t deadline_ns, const void *data,
+                                        size_t len, struct cohorti_echo **out);
 void cohorti_echoes_drop(struct cohorti_echoes *e, struct cohorti_echo *echo);
 
 /* Each takes one out of the set, or gives NULL; the caller completes it and frees it with cohorti_echo_free(). */

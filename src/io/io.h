@@ -44,10 +44,10 @@ struct cohorti_io_ops {
 
     int (*loop_new)(struct cohorti_io *io, const char *name, const struct cohorti_loop_handler *handler, void *ctx,
                     struct cohorti_loop **out);
-    int (*loop_start)(struct cohorti_loop *loop);  /* returns when it runs */
-    void (*loop_stop)(struct cohorti_loop *loop);  /* not on its thread; returns when no handler runs or will */
-    void (*loop_free)(struct cohorti_loop *loop);  /* stopped, or never started; its sockets are closed */
-    void (*loop_wake)(struct cohorti_loop *loop);  /* any thread */
+    int (*loop_start)(struct cohorti_loop *loop); /* returns when it runs */
+    void (*loop_stop)(struct cohorti_loop *loop); /* not on its thread; returns when no handler runs or will */
+    void (*loop_free)(struct cohorti_loop *loop); /* stopped, or never started; its sockets are closed */
+    void (*loop_wake)(struct cohorti_loop *loop); /* any thread */
     void (*loop_timer)(struct cohorti_loop *loop, uint64_t deadline_ns); /* loop thread; UINT64_MAX: none */
     bool (*loop_is_current)(const struct cohorti_loop *loop);            /* are we on its thread? */
 
@@ -62,14 +62,14 @@ struct cohorti_io_ops {
     int (*connect_result)(struct cohorti_socket *s);
 
     int (*attach)(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_socket_fn fn, void *ctx); /* loop thread */
-    void (*detach)(struct cohorti_socket *s);                /* its loop's thread; no call of fn follows */
+    void (*detach)(struct cohorti_socket *s);                 /* its loop's thread; no call of fn follows */
     void (*watch)(struct cohorti_socket *s, unsigned events); /* its loop's thread */
 
     /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
     int (*recv)(struct cohorti_socket *s, void *out, size_t len, size_t *n);
     int (*send)(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n);
-    void (*shutdown)(struct cohorti_socket *s); /* no more from us */
-    void (*close)(struct cohorti_socket *s);    /* its loop's thread when attached; frees it */
+    void (*shutdown)(struct cohorti_socket *s);                         /* no more from us */
+    void (*close)(struct cohorti_socket *s);                            /* its loop's thread when attached; frees it */
     void (*peer_name)(struct cohorti_socket *s, char *out, size_t cap); /* "127.0.0.1:4711", for the log */
 };
 

@@ -96,7 +96,8 @@ static int fill_self(const cohort_config *config, struct cohorti_cluster_config 
     const char *id = config->id != NULL ? config->id : given_ip;
     if (!cohorti_id_valid(id, strlen(id))) {
         bool from_ip = config->id == NULL;
-        return invalid(error, from_ip ? "ip" : "id", id, from_ip ? "cannot serve as id: give an id of its own" : "is not [A-Za-z0-9._-]{1,64}");
+        return invalid(error, from_ip ? "ip" : "id", id,
+                       from_ip ? "cannot serve as id: give an id of its own" : "is not [A-Za-z0-9._-]{1,64}");
     }
     const cohort_definition_node *listed = config->definition == NULL ? NULL : cohort_definition_find(config->definition, id);
     const char *ip = config->ip == NULL && listed != NULL ? listed->ip : given_ip;

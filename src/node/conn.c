@@ -26,8 +26,9 @@ static void init_core(struct conn *conn)
 {
     struct cohort_node *node = conn->owner;
     const cohort_limits *limits = &node->limits;
-    cohorti_link_init(&conn->link, &node->alloc,
-                      &(struct cohorti_link_limits){.message_bytes_max = limits->message_bytes_max, .subjects_max = limits->subjects_max});
+    cohorti_link_init(
+        &conn->link, &node->alloc,
+        &(struct cohorti_link_limits){.message_bytes_max = limits->message_bytes_max, .subjects_max = limits->subjects_max});
     cohorti_sender_init(&conn->sender, &node->alloc,
                         &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max,
                                                         .message_bytes_max = limits->message_bytes_max,

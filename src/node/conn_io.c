@@ -97,15 +97,18 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
         deliver(conn, event);
         break;
     case COHORTI_LINK_EVENT_REFUSE:
-        cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, event->code, "ended by the peer: %s", event->refuse.text);
+        if (event->code != COHORT_EDUPLICATE) {
+            cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, event->code, "ended by the peer: %s%s%s",
+                        cohort_error_text(event->code), event->refuse.text[0] == '\0' ? "" : ": ", event->refuse.text);
+        }
         cohorti_conn_end(conn, COHORT_EREMOTE);
         break;
     case COHORTI_LINK_EVENT_LEAVE:
         cohorti_conn_end(conn, COHORT_ELEFT);
         break;
     case COHORTI_LINK_EVENT_FAILED:
-        cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, event->code, "%s from %s%s%s", cohort_error_text(event->code),
-                    conn->remote, conn->link.detail[0] == '\0' ? "" : ": ", conn->link.detail);
+        cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, event->code, "%s from %s%s%s",
+                    cohort_error_text(event->code), conn->remote, conn->link.detail[0] == '\0' ? "" : ": ", conn->link.detail);
         cohorti_conn_end(conn, event->code);
         break;
     case COHORTI_LINK_EVENT_HELLO:
@@ -200,7 +203,8 @@ static int write_locked(struct conn *conn)
     while (cohorti_buffer_len(&s->out) > 0) {
         const uint8_t *wire = NULL;
         size_t wire_len = 0, n = 0;
-        int status = conn->channel->ops->to_write(conn->channel, cohorti_buffer_data(&s->out), cohorti_buffer_len(&s->out), &wire, &wire_len);
+        int status =
+            conn->channel->ops->to_write(conn->channel, cohorti_buffer_data(&s->out), cohorti_buffer_len(&s->out), &wire, &wire_len);
         if (status == COHORT_OK) {
             status = ops->send(conn->socket, wire, wire_len, &n);
         }

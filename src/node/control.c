@@ -101,8 +101,8 @@ void cohorti_control_conn_ended(struct conn *conn)
     if (slot < sizeof node->counters.errors / sizeof node->counters.errors[0]) {
         atomic_fetch_add(&node->counters.errors[slot], 1);
     }
-    cohorti_log(node, COHORT_LOG_DEBUG, "link", peer_label(conn), code, "link %llu %s ended: %s", (unsigned long long)conn->number, conn->remote,
-                cohort_error_text(code));
+    cohorti_log(node, COHORT_LOG_DEBUG, "link", peer_label(conn), code, "link %llu %s ended: %s", (unsigned long long)conn->number,
+                conn->remote, cohort_error_text(code));
     cohorti_cluster_closed(&node->cluster, cohorti_now(node), conn->number, code);
 }
 
@@ -114,7 +114,8 @@ static bool accept_one(struct cohort_node *node)
     struct cohorti_socket *socket = NULL;
     int status = ops->accept(node->listener, &socket);
     if (status == COHORT_ELIMIT || status == COHORT_ENOMEM) {
-        cohorti_log(node, COHORT_LOG_ERROR, "node", NULL, status, "cannot accept: out of descriptors or memory; trying again in 100 ms");
+        cohorti_log(node, COHORT_LOG_ERROR, "node", NULL, status,
+                    "cannot accept: out of descriptors or memory; trying again in 100 ms");
         ops->watch(node->listener, 0);
         cohorti_timer_set(&node->control.timers, &node->accept_pause, cohorti_now(node) + ACCEPT_PAUSE_NS);
         return false;
@@ -148,8 +149,8 @@ static void on_listener(void *ctx, unsigned events)
 
 int cohorti_control_listen(struct cohort_node *node, cohort_error *error)
 {
-    return node->io->ops->listen(node->control.loop, node->cluster.config.ip, node->cluster.config.tcp_port, on_listener, node, &node->listener,
-                                 error);
+    return node->io->ops->listen(node->control.loop, node->cluster.config.ip, node->cluster.config.tcp_port, on_listener, node,
+                                 &node->listener, error);
 }
 
 void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *timer, uint64_t now_ns)
@@ -159,8 +160,7 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
     }
     if (timer == &node->close_deadline) {
         node->close_forced = true;
-        COHORTI_LIST_FOREACH_SAFE(it, &node->conn_list)
-        {
+        COHORTI_LIST_FOREACH_SAFE (it, &node->conn_list) {
             cohorti_conn_close(COHORTI_CONTAINER(it, struct conn, of_node), COHORT_ETIMEDOUT, false);
         }
     }
@@ -242,15 +242,15 @@ static void do_open(struct cohort_node *node, struct conn *conn, const struct co
     struct peer *peer = cohorti_peer_find(node, fx->u.open.id);
     assert(peer != NULL); /* the event that added the member was carried out before */
     cohorti_conn_open(conn, peer);
-    cohorti_log(node, COHORT_LOG_INFO, "link", fx->u.open.id, COHORT_OK, "%s %s", fx->u.open.legacy ? "legacy link with" : "link with",
-                conn->remote);
+    cohorti_log(node, COHORT_LOG_INFO, "link", fx->u.open.id, COHORT_OK, "%s %s",
+                fx->u.open.legacy ? "legacy link with" : "link with", conn->remote);
 }
 
 static void do_refuse(struct cohort_node *node, struct conn *conn, const struct cohorti_effect *fx)
 {
     if (fx->code != COHORT_EDUPLICATE) {
-        cohorti_log(node, COHORT_LOG_WARN, "link", peer_label(conn), fx->code, "refused %s: %s%s%s", conn->remote, cohort_error_text(fx->code),
-                    fx->u.refuse.text[0] == '\0' ? "" : ": ", fx->u.refuse.text);
+        cohorti_log(node, COHORT_LOG_WARN, "link", peer_label(conn), fx->code, "refused %s: %s%s%s", conn->remote,
+                    cohort_error_text(fx->code), fx->u.refuse.text[0] == '\0' ? "" : ": ", fx->u.refuse.text);
     }
     struct cohorti_refuse refuse = {.reason = fx->code, .value = fx->u.refuse.value};
     memcpy(refuse.text, fx->u.refuse.text, sizeof fx->u.refuse.text);

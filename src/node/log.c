@@ -32,7 +32,8 @@ void cohorti_log_default_sink(void *ctx, const cohort_log_record *record)
             peer[0] == '\0' ? "" : " ", peer, record->text);
 }
 
-void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code, const char *format, ...)
+void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code,
+                 const char *format, ...)
 {
     if (level < node->log.level || node->log.write == NULL) {
         return;

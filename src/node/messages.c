@@ -16,11 +16,12 @@ int cohort_listen(cohort_node *node, cohort_event_fn fn, void *arg, cohort_relea
     if (fn == NULL) {
         return COHORT_EINVAL;
     }
-    return cohorti_registry_add(&node->registry, COHORTI_KEY_EVENTS, &(struct cohorti_handler){.fn.event = fn, .arg = arg, .release = release},
-                                out);
+    return cohorti_registry_add(&node->registry, COHORTI_KEY_EVENTS,
+                                &(struct cohorti_handler){.fn.event = fn, .arg = arg, .release = release}, out);
 }
 
-int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
+int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg, cohort_release_fn release,
+                  cohort_handle_id *out)
 {
     const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
     char raw[16];
@@ -37,7 +38,8 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
     } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
         return COHORT_EINVAL;
     }
-    return cohorti_registry_add(&node->registry, key, &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release}, out);
+    return cohorti_registry_add(&node->registry, key, &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release},
+                                out);
 }
 
 int cohort_unhandle(cohort_node *node, cohort_handle_id id)
@@ -98,8 +100,8 @@ int cohort_send(cohort_node *node, const char *id, const char *subject, const vo
     return status;
 }
 
-size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data, size_t data_len,
-                        int *results)
+size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data,
+                        size_t data_len, int *results)
 {
     size_t sent = 0;
     for (size_t i = 0; i < id_count; i++) {
@@ -138,8 +140,8 @@ int cohort_broadcast(cohort_node *node, const char *subject, const void *data, s
 
 /* ---- echo ---------------------------------------------------------------------------------------------------------- */
 
-static int echo_on(struct cohort_node *node, struct conn *conn, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn,
-                   void *arg)
+static int echo_on(struct cohort_node *node, struct conn *conn, const void *data, size_t data_len, uint32_t timeout_ms,
+                   cohort_echo_fn fn, void *arg)
 {
     uint64_t now_ns = cohorti_now(node);
     struct cohorti_echo *echo = NULL;
@@ -161,7 +163,8 @@ static int echo_on(struct cohort_node *node, struct conn *conn, const void *data
     return COHORT_OK;
 }
 
-int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn, void *arg)
+int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn,
+                void *arg)
 {
     uint8_t own[16];
     if (id == NULL || fn == NULL || (data == NULL && data_len > 0) || strcmp(id, node->id) == 0) {

@@ -143,7 +143,8 @@ static int fill_from_machine(struct cohorti_io *io, struct cohorti_cluster_confi
     return io->ops->entropy(io, &cluster->seed, sizeof cluster->seed);
 }
 
-static int open_node(struct cohort_node *node, const cohort_config *config, struct cohorti_cluster_config *cluster, cohort_error *error)
+static int open_node(struct cohort_node *node, const cohort_config *config, struct cohorti_cluster_config *cluster,
+                     cohort_error *error)
 {
     int status = fill_from_machine(node->io, cluster);
     if (status == COHORT_OK) {

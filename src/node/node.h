@@ -28,9 +28,9 @@
 #include <cohort/cohort.h>
 #include <stdatomic.h>
 
-#define COHORTI_RECEIVE_BYTES (256 * 1024) /* one read, per worker */
+#define COHORTI_RECEIVE_BYTES (256 * 1024)         /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
-#define COHORTI_BATCH_READS 16             /* reads of one connection before the loop serves others */
+#define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
@@ -66,8 +66,8 @@ struct peer {
     struct cohort_node *owner;
     _Atomic uint32_t refs;
     char id[COHORT_ID_BYTES_MAX + 1]; /* does not change */
-    cohort_member member;      /* published; under owner->peers_lock */
-    struct cohorti_list spare; /* in owner->spare_peers */
+    cohort_member member;             /* published; under owner->peers_lock */
+    struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
     struct cohorti_list conns; /* open ones, the newest last: that one is sent to; under lock */
 };
@@ -92,8 +92,8 @@ enum conn_phase {
 };
 
 struct conn {
-    struct cohorti_map_node node;  /* in owner->conns, by number; control */
-    struct cohorti_list of_node;   /* in owner->conn_list; control */
+    struct cohorti_map_node node; /* in owner->conns, by number; control */
+    struct cohorti_list of_node;  /* in owner->conn_list; control */
     struct cohort_node *owner;
     _Atomic uint32_t refs; /* control's, one for each mail under way */
     uint64_t number;       /* the cluster's name for it */
@@ -113,8 +113,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;      /* the worker watches it */
-    bool flush_posted;  /* flush_mail is under way */
+    bool attached;     /* the worker watches it */
+    bool flush_posted; /* flush_mail is under way */
     bool watching_write;
     uint64_t frames_counted; /* of sender.frames_out, in the totals */
 
@@ -165,7 +165,11 @@ struct node_counters {
     _Atomic uint64_t errors[64];
 };
 
-enum node_phase { NODE_OPEN, NODE_STARTED, NODE_CLOSING };
+enum node_phase {
+    NODE_OPEN,
+    NODE_STARTED,
+    NODE_CLOSING
+};
 
 struct cohort_node {
     cohort_allocator alloc;
@@ -230,8 +234,8 @@ COHORT_NODISCARD int cohorti_node_open_on(struct cohorti_io *io, const cohort_co
 void cohorti_node_abandon(struct cohort_node *node);
 
 /* log.c */
-void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code, const char *format,
-                 ...) __attribute__((format(printf, 6, 7)));
+void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code,
+                 const char *format, ...) __attribute__((format(printf, 6, 7)));
 void cohorti_log_default_sink(void *ctx, const cohort_log_record *record);
 extern const cohort_allocator cohorti_malloc;
 

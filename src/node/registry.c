@@ -66,7 +66,8 @@ static struct slot *find_slot(struct cohorti_registry *r, const char *key)
 }
 
 /* An array like `old` (which may be NULL) with room for one more; every handler in it is referenced once more. */
-static struct cohorti_handlers *copy(struct cohorti_registry *r, const struct cohorti_handlers *old, const struct cohorti_handler *without)
+static struct cohorti_handlers *copy(struct cohorti_registry *r, const struct cohorti_handlers *old,
+                                     const struct cohorti_handler *without)
 {
     size_t count = old == NULL ? 0 : old->count;
     struct cohorti_handlers *new = cohorti_alloc(r->alloc, sizeof *new + (count + 1) * sizeof new->at[0]);

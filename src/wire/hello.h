@@ -11,9 +11,9 @@
 #include <cohort/error.h>
 #include <cohort/types.h>
 
-#define COHORTI_HELLO_BYTES_MAX 1024       /* data of a HELLO frame, both ways */
+#define COHORTI_HELLO_BYTES_MAX 1024                      /* data of a HELLO frame, both ways */
 #define COHORTI_INCARNATION_MAX ((UINT64_C(1) << 53) - 1) /* what a JSON number carries exactly */
-#define COHORTI_IPV4_PLACEHOLDER "0.0.0.0" /* second field when the address is not IPv4; addr= carries it */
+#define COHORTI_IPV4_PLACEHOLDER "0.0.0.0"                /* second field when the address is not IPv4; addr= carries it */
 
 struct cohorti_hello {
     char id[COHORT_ID_BYTES_MAX + 1];

@@ -20,7 +20,14 @@
 #define ORPHAN_NS (60 * SIM_S)
 #define BACKLOG 4096
 
-enum packet_kind { PACKET_SYN, PACKET_SYN_ACK, PACKET_SYN_DONE, PACKET_DATA, PACKET_ACK, PACKET_RESET };
+enum packet_kind {
+    PACKET_SYN,
+    PACKET_SYN_ACK,
+    PACKET_SYN_DONE,
+    PACKET_DATA,
+    PACKET_ACK,
+    PACKET_RESET
+};
 
 struct packet {
     struct sim_event event;
@@ -134,7 +141,8 @@ static void send_reset(const struct packet *cause)
 {
     sim_trace(cause->world, SIM_TRACE_RESET, cause->dst, cause->src, 0);
     send_packet(cause->world,
-                &(struct packet){.kind = PACKET_RESET, .from = cause->to, .to = cause->from, .src = cause->dst, .dst = cause->src}, NULL);
+                &(struct packet){.kind = PACKET_RESET, .from = cause->to, .to = cause->from, .src = cause->dst, .dst = cause->src},
+                NULL);
 }
 
 static uint64_t room(const struct sim_endpoint *e)
@@ -255,8 +263,7 @@ struct sim_endpoint *sim_endpoint_connect(struct cohorti_socket *s, struct sim_h
 
 static struct cohorti_socket *find_listener(const struct sim_host *host, uint16_t port)
 {
-    COHORTI_LIST_FOREACH(it, &host->listeners)
-    {
+    COHORTI_LIST_FOREACH (it, &host->listeners) {
         struct cohorti_socket *s = COHORTI_CONTAINER(it, struct cohorti_socket, of_host);
         if (s->port == port) {
             return s;

@@ -194,7 +194,8 @@ static void loop_timer(struct cohorti_loop *loop, uint64_t deadline_ns)
     struct sim_world *w = loop->machine->world;
     loop->deadline_ns = deadline_ns;
     if (deadline_ns != COHORTI_NEVER && !loop->busy) {
-        sim_loop_schedule(loop, (deadline_ns > w->now_ns ? deadline_ns : w->now_ns) + sim_between(w, 0, w->conditions.lateness_max_ns));
+        sim_loop_schedule(loop,
+                          (deadline_ns > w->now_ns ? deadline_ns : w->now_ns) + sim_between(w, 0, w->conditions.lateness_max_ns));
     }
 }
 
@@ -248,8 +249,7 @@ void sim_machine_kill(struct sim_machine *m)
 {
     m->dead = true;
     sim_trace(m->world, SIM_TRACE_FAULT, m->host->number, 1, 0);
-    COHORTI_LIST_FOREACH(it, &m->sockets)
-    {
+    COHORTI_LIST_FOREACH (it, &m->sockets) {
         struct cohorti_socket *s = COHORTI_CONTAINER(it, struct cohorti_socket, of_machine);
         struct sim_endpoint *e = s->endpoint;
         s->endpoint = NULL;

@@ -60,13 +60,12 @@ void sim_watch(struct cohorti_socket *s, unsigned events)
     sim_socket_notify(s);
 }
 
-int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti_socket_fn fn, void *ctx, struct cohorti_socket **out,
-                      cohort_error *error)
+int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti_socket_fn fn, void *ctx,
+               struct cohorti_socket **out, cohort_error *error)
 {
     struct sim_host *host = loop->machine->host;
     int status = strcmp(host->ip, ip) == 0 ? COHORT_OK : COHORT_EADDR;
-    COHORTI_LIST_FOREACH(it, &host->listeners)
-    {
+    COHORTI_LIST_FOREACH (it, &host->listeners) {
         status = COHORTI_CONTAINER(it, struct cohorti_socket, of_host)->port == port ? COHORT_EADDRINUSE : status;
     }
     struct cohorti_socket *s = status == COHORT_OK ? socket_new(loop->machine) : NULL;

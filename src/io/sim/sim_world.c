@@ -9,7 +9,7 @@ int sim_world_init(struct sim_world *w, const cohort_allocator *alloc, uint64_t 
 {
     memset(w, 0, sizeof *w);
     w->alloc = alloc;
-    w->now_ns = SIM_S;                               /* not 0: a zero that means "never" would hide */
+    w->now_ns = SIM_S;                                 /* not 0: a zero that means "never" would hide */
     w->wall_start_us = UINT64_C(1400000000) * 1000000; /* 2014 */
     w->conditions = *conditions;
     w->trace.hash = seed;
@@ -76,14 +76,15 @@ static uint64_t mix(uint64_t hash, uint64_t v)
 
 void sim_trace(struct sim_world *w, enum sim_trace_kind kind, uint64_t a, uint64_t b, uint64_t c)
 {
-    static const char *const names[] = {"?",       "connect", "accept", "refuse", "segment", "fin",
-                                        "reset",   "timeout", "close",  "loop",   "fault",   "note"};
+    static const char *const names[] = {"?",     "connect", "accept", "refuse", "segment", "fin",
+                                        "reset", "timeout", "close",  "loop",   "fault",   "note"};
     struct sim_trace *t = &w->trace;
     t->hash = mix(mix(mix(mix(mix(t->hash, w->now_ns), kind), a), b), c);
     t->events++;
     if (t->write != NULL && kind != SIM_TRACE_LOOP) {
         char line[128];
-        snprintf(line, sizeof line, "%-8s %llu %llu %llu", names[kind], (unsigned long long)a, (unsigned long long)b, (unsigned long long)c);
+        snprintf(line, sizeof line, "%-8s %llu %llu %llu", names[kind], (unsigned long long)a, (unsigned long long)b,
+                 (unsigned long long)c);
         t->write(t->ctx, w->now_ns, line);
     }
 }
@@ -178,8 +179,7 @@ void sim_cut_clear(struct sim_world *w)
         cohorti_map_remove(&w->cuts, node);
         cohorti_release(w->alloc, (struct sim_cut *)node);
     }
-    COHORTI_LIST_FOREACH(it, &w->hosts)
-    {
+    COHORTI_LIST_FOREACH (it, &w->hosts) {
         COHORTI_CONTAINER(it, struct sim_host, of_world)->group = 0;
     }
 }

@@ -173,8 +173,8 @@ unsigned sim_socket_events(const struct cohorti_socket *s); /* what is ready, wa
 void sim_socket_notify(struct cohorti_socket *s);           /* something may be ready now */
 
 /* The socket operations of io.h. */
-int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti_socket_fn fn, void *ctx, struct cohorti_socket **out,
-               cohort_error *error);
+int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti_socket_fn fn, void *ctx,
+               struct cohorti_socket **out, cohort_error *error);
 int sim_accept(struct cohorti_socket *listener, struct cohorti_socket **out);
 int sim_connect(struct cohorti_io *io, const char *ip, uint16_t port, struct cohorti_socket **out);
 int sim_connect_result(struct cohorti_socket *s);
@@ -187,7 +187,11 @@ void sim_shutdown(struct cohorti_socket *s);
 void sim_close(struct cohorti_socket *s);
 void sim_peer_name(struct cohorti_socket *s, char *out, size_t cap);
 
-enum sim_endpoint_state { SIM_SYN_SENT, SIM_SYN_RECEIVED, SIM_ESTABLISHED };
+enum sim_endpoint_state {
+    SIM_SYN_SENT,
+    SIM_SYN_RECEIVED,
+    SIM_ESTABLISHED
+};
 
 struct sim_endpoint {
     struct cohorti_map_node node;

@@ -19,7 +19,7 @@ static void cluster_of_three(uint32_t loop_count)
     cohort_definition definition = {.cluster = "three", .nodes = nodes, .node_count = 3};
     for (unsigned i = 0; i < 3; i++) {
         nodes[i] = (cohort_definition_node){.tcp_port = PORT};
-        (void)snprintf(nodes[i].id, sizeof nodes[i].id, "%s", address(i));
+        (void)snprintf(nodes[i].id, sizeof nodes[i].id, "%.64s", address(i));
         (void)snprintf(nodes[i].ip, sizeof nodes[i].ip, "%s", address(i));
     }
     for (unsigned i = 0; i < 3; i++) {

@@ -103,7 +103,7 @@ static void golden_files(void **state)
                                  .extended = true,
                                  .version_min = 1,
                                  .version_max = 3,
-                                 .incarnation = UINT64_C(1700000000000000001),
+                                 .incarnation = UINT64_C(1700000000000001),
                                  .cluster = "prod",
                                  .attempt = 7,
                                  .caps = 0xa5};

@@ -1,0 +1,145 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prove that the checks of the swarm can fail: break the code in one place, run the swarm, expect it to notice.
+
+    tests/sim/mutations.py [NAME...]        default: all; MUTATION_SEEDS=400 seeds at most for each
+
+Works on a copy; the tree is not touched. Prints for each mutation the seed that caught it. Exit status 1 when one was not
+caught, or when a mutation no longer applies because the code it breaks has changed.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SEEDS = os.environ.get("MUTATION_SEEDS", "400")
+
+# name, file, what stands there (once), what stands there instead
+MUTATIONS = [
+    ("tie-break dropped", "src/core/link_choice.c", "return strcmp(a->dialler_id, b->dialler_id) < 0;", "return true;"),
+    ("attempt numbers ignored", "src/core/link_choice.c", "if (a->attempt != b->attempt) {", "if (0) {"),
+    ("old incarnation not ended", "src/core/cluster_link.c", "        end_old_incarnation(c, m, link);\n", ""),
+    ("open link not closed on supersede", "src/core/cluster_link.c",
+     "            cohorti_cluster_link_close(c, other, COHORT_ESUPERSEDED);\n", ""),
+    ("state set before the link stands", "src/core/cluster_link.c", "        link->state = COHORTI_CLUSTER_LINK_ADMITTED;\n",
+     "        link->state = COHORTI_CLUSTER_LINK_ADMITTED;\n        cohorti_member_activate(c, link->member);\n"),
+    ("no redial after a link ended", "src/core/cluster_link.c",
+     "            tell_dialler(c, now_ns, m, link);\n        }\n        cohorti_cluster_schedule(c, now_ns, m);\n",
+     "            tell_dialler(c, now_ns, m, link);\n        }\n"),
+    ("loss not told", "src/core/cluster_link.c", "            cohorti_member_deactivate(c, m, code);\n", ""),
+    ("back-off without a ceiling and never reset", "src/core/dialler.c",
+     "delay_ms = policy->delay_max_ms;\n    }", "delay_ms = delay_ms * 64;\n    }"),
+    ("dials while a link stands", "src/core/cluster_dial.c",
+     "if (!c->started || c->stopping || m == c->self || has_link(m)) {", "if (!c->started || c->stopping || m == c->self) {"),
+    ("tombstone ignored", "src/core/cluster_link.c", "    if (cohorti_member_removed_before(c, hello->id)) {", "    if (0) {"),
+    ("held bytes lost", "src/core/link.c", "    cohorti_frame_reader_feed(&link->reader, link->feeding, link->held_len);\n", ""),
+    ("flush forgotten when the socket was full", "src/node/conn_io.c", "    conn->watching_write = waiting;\n",
+     "    conn->watching_write = false;\n"),
+    ("mail wakes nobody", "src/node/worker.c", "    if (first && !w->owner->io->ops->loop_is_current(w->loop)) {", "    if (0) {"),
+    ("ended connection keeps its peer's place", "src/node/conn.c",
+     "    conn->sender.open = false;\n    cohorti_list_remove(&conn->of_peer);\n", "    conn->sender.open = false;\n"),
+    ("closed is not told to the cluster", "src/node/control.c",
+     "    cohorti_cluster_closed(&node->cluster, cohorti_now(node), conn->number, code);\n}", "}"),
+]
+
+MAIN = r"""
+#include <cohort/sim.h>
+#include <stdio.h>
+#include <stdlib.h>
+static cohort_sim_report report;
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; cohort_sim_scenario_name(i) != NULL; i++) {
+        for (unsigned long seed = 1; seed <= 10; seed++) {
+            if (cohort_sim_play(cohort_sim_scenario_name(i), 3 + seed % 4, seed, NULL, NULL, &report, NULL) == COHORT_OK && !report.passed) {
+                printf("scenario %s, seed %lu: %s\n", cohort_sim_scenario_name(i), seed, report.failure);
+                return 1;
+            }
+        }
+    }
+    for (unsigned long seed = 1; seed <= strtoul(argv[1], NULL, 10); seed++) {
+        if (cohort_sim_play("random", 0, seed, NULL, NULL, &report, NULL) == COHORT_OK && !report.passed) {
+            printf("seed %lu: %s\n", seed, report.failure);
+            return 1;
+        }
+    }
+    return 0;
+}
+"""
+FLAGS = ["-std=gnu11", "-O1", "-w", "-D_GNU_SOURCE", '-DCOHORTI_VERSION="mutation"', "-Iinclude", "-Isrc", "-I."]
+
+
+def sources(tree):
+    found = []
+    for base in ("src", "sim"):
+        for folder, _, files in os.walk(os.path.join(tree, base)):
+            found += [os.path.relpath(os.path.join(folder, f), tree) for f in files if f.endswith(".c")]
+    return sorted(found)
+
+
+def compile_one(tree, source):
+    subprocess.run(["cc", *FLAGS, "-c", source, "-o", source + ".o"], cwd=tree, check=True)
+
+
+def link(tree):
+    objects = [s + ".o" for s in sources(tree)]
+    subprocess.run(["cc", "main.o", *objects, "-luv", "-ljansson", "-lpthread", "-o", "mutant"], cwd=tree, check=True)
+
+
+def swarm(tree):
+    """What the swarm said, or None when it noticed nothing. A crash, a failed assertion and a hang are noticed too."""
+    try:
+        done = subprocess.run(["./mutant", SEEDS], cwd=tree, capture_output=True, text=True, timeout=240, check=False)
+    except subprocess.TimeoutExpired:
+        return "does not end"
+    if done.returncode == 0:
+        return None
+    return (done.stdout.strip() or done.stderr.strip() or "ended by signal %d" % -done.returncode).splitlines()[-1]
+
+
+def main():
+    wanted = sys.argv[1:]
+    tree = tempfile.mkdtemp(prefix="cohort-mutations-")
+    missed = 0
+    try:
+        for part in ("src", "sim", "include"):
+            shutil.copytree(os.path.join(ROOT, part), os.path.join(tree, part))
+        with open(os.path.join(tree, "main.c"), "w", encoding="utf-8") as file:
+            file.write(MAIN)
+        subprocess.run(["cc", *FLAGS, "-c", "main.c", "-o", "main.o"], cwd=tree, check=True)
+        for source in sources(tree):
+            compile_one(tree, source)
+        link(tree)
+        said = swarm(tree)
+        if said is not None:
+            print("the swarm fails without any mutation: " + said)
+            return 1
+        for name, path, old, new in MUTATIONS:
+            if wanted and name not in wanted:
+                continue
+            file_path = os.path.join(tree, path)
+            with open(file_path, encoding="utf-8") as file:
+                text = file.read()
+            if text.count(old) != 1:
+                print("STALE   %s: found %d times in %s" % (name, text.count(old), path))
+                missed += 1
+                continue
+            with open(file_path, "w", encoding="utf-8") as file:
+                file.write(text.replace(old, new))
+            compile_one(tree, path)
+            link(tree)
+            said = swarm(tree)
+            print("%s %s: %s" % ("caught " if said else "MISSED ", name, said or "nothing noticed in %s seeds" % SEEDS), flush=True)
+            missed += said is None
+            with open(file_path, "w", encoding="utf-8") as file:
+                file.write(text)
+            compile_one(tree, path)
+        return 1 if missed else 0
+    finally:
+        shutil.rmtree(tree)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
