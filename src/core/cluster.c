@@ -9,6 +9,16 @@
 
 #include <string.h>
 
+static size_t room_for(size_t links)
+{
+    return COHORTI_EFFECTS_PER_CALL + COHORTI_EFFECTS_PER_LINK * links;
+}
+
+int cohorti_cluster_make_room(struct cohorti_cluster *c, size_t links)
+{
+    return cohorti_effects_reserve(&c->effects, room_for(c->links.count + links));
+}
+
 static int add_self(struct cohorti_cluster *c)
 {
     int status = cohorti_member_new(c, 0, c->config.id, c->config.ip, c->config.tcp_port, &c->self);
@@ -41,7 +51,7 @@ int cohorti_cluster_init(struct cohorti_cluster *c, const cohort_allocator *allo
     }
     int status = c->removed == NULL && config->limits.removed_max > 0 ? COHORT_ENOMEM : COHORT_OK;
     if (status == COHORT_OK) {
-        status = cohorti_effects_reserve(&c->effects, COHORTI_EFFECTS_PER_LINK);
+        status = cohorti_cluster_make_room(c, 0);
     }
     if (status == COHORT_OK) {
         status = add_self(c);
@@ -122,7 +132,11 @@ bool cohorti_cluster_is_idle(const struct cohorti_cluster *c)
 
 bool cohorti_cluster_poll(struct cohorti_cluster *c, struct cohorti_effect *out)
 {
-    return cohorti_effects_pop(&c->effects, out);
+    if (cohorti_effects_pop(&c->effects, out)) {
+        return true;
+    }
+    cohorti_effects_shrink(&c->effects, room_for(c->links.count));
+    return false;
 }
 
 uint64_t cohorti_cluster_deadline(const struct cohorti_cluster *c)

@@ -59,6 +59,10 @@ void cohorti_member_update(struct cohorti_cluster *c, struct cohorti_member *m);
 void cohorti_member_activate(struct cohorti_cluster *c, struct cohorti_member *m);
 void cohorti_member_deactivate(struct cohorti_cluster *c, struct cohorti_member *m, int reason);
 
+/* cluster.c */
+/* Room for all that the next call can cause, with `links` more links than there are. */
+COHORT_NODISCARD int cohorti_cluster_make_room(struct cohorti_cluster *c, size_t links);
+
 /* cluster_link.c */
 struct cohorti_cluster_link *cohorti_cluster_link_find(const struct cohorti_cluster *c, uint64_t number);
 /* Room for its effects is made; NULL without memory. Bound to nobody. */

@@ -32,7 +32,7 @@ struct cohorti_cluster_link *cohorti_cluster_link_find(const struct cohorti_clus
 
 struct cohorti_cluster_link *cohorti_cluster_link_new(struct cohorti_cluster *c, enum cohorti_cluster_link_state state)
 {
-    if (cohorti_effects_reserve(&c->effects, COHORTI_EFFECTS_PER_LINK * (c->links.count + 1)) != COHORT_OK) {
+    if (cohorti_cluster_make_room(c, 1) != COHORT_OK) {
         return NULL;
     }
     struct cohorti_cluster_link *link = cohorti_alloc_zero(c->alloc, sizeof *link);

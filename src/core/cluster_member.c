@@ -187,7 +187,7 @@ int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *
     if (c->stopping) {
         return COHORT_ECLOSED;
     }
-    if (cohorti_effects_reserve(&c->effects, COHORTI_EFFECTS_PER_LINK * (c->links.count + 1)) != COHORT_OK) {
+    if (cohorti_cluster_make_room(c, 0) != COHORT_OK) {
         return COHORT_ENOMEM;
     }
     struct cohorti_member *m = cohorti_member_find(c, id);
@@ -219,7 +219,7 @@ int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id)
     if (m == c->self) {
         return COHORT_EINVAL;
     }
-    if (cohorti_effects_reserve(&c->effects, COHORTI_EFFECTS_PER_LINK * (c->links.count + 1)) != COHORT_OK) {
+    if (cohorti_cluster_make_room(c, 0) != COHORT_OK) {
         return COHORT_ENOMEM;
     }
     struct cohorti_list *node;

@@ -42,6 +42,19 @@ int cohorti_effects_reserve(struct cohorti_effects *e, size_t more)
     return COHORT_OK;
 }
 
+void cohorti_effects_shrink(struct cohorti_effects *e, size_t more)
+{
+    if (e->count > 0 || e->cap / 8 < more) {
+        return;
+    }
+    struct cohorti_effects small;
+    cohorti_effects_init(&small, e->alloc);
+    if (cohorti_effects_reserve(&small, more) == COHORT_OK) {
+        cohorti_release(e->alloc, e->ring);
+        *e = small;
+    }
+}
+
 struct cohorti_effect *cohorti_effects_push(struct cohorti_effects *e, enum cohorti_effect_type type, uint64_t link)
 {
     assert(e->count < e->cap);

@@ -2,8 +2,9 @@
  *
  * effects: what the cluster wants done, in order. The shell takes them one at a time and does them.
  *
- * The queue never fails in the middle of a decision: room for all that a link can cause in its life is made when the link is
- * made, and a link that finds no room is not made.
+ * The queue never fails in the middle of a decision. The shell takes all there are after every call it makes, so what waits is what
+ * one call caused: a few effects, and at most one end for each link. Room for that many is made when a link is made, and a link
+ * that finds no room is not made. What the largest crowd needed is given back.
  */
 #ifndef COHORTI_CORE_EFFECTS_H
 #define COHORTI_CORE_EFFECTS_H
@@ -11,7 +12,8 @@
 #include <cohort/error.h>
 #include <cohort/types.h>
 
-#define COHORTI_EFFECTS_PER_LINK 16 /* at most, from made to gone */
+#define COHORTI_EFFECTS_PER_CALL 64 /* besides the ends of links */
+#define COHORTI_EFFECTS_PER_LINK 2  /* its end, and that of its member's activity */
 
 enum cohorti_effect_type {
     COHORTI_EFFECT_DIAL,    /* connect `link` to host:port, then report connected or closed */
@@ -69,6 +71,8 @@ void cohorti_effects_init(struct cohorti_effects *e, const cohort_allocator *all
 void cohorti_effects_deinit(struct cohorti_effects *e);
 /** Make sure that `more` effects fit beside those waiting. COHORT_ENOMEM: unchanged. */
 COHORT_NODISCARD int cohorti_effects_reserve(struct cohorti_effects *e, size_t more);
+/** Nothing waits: keep room for `more`, and give back what is far beyond. */
+void cohorti_effects_shrink(struct cohorti_effects *e, size_t more);
 /** The next slot, with type and link set and the rest zero. Room must have been reserved. */
 struct cohorti_effect *cohorti_effects_push(struct cohorti_effects *e, enum cohorti_effect_type type, uint64_t link);
 bool cohorti_effects_pop(struct cohorti_effects *e, struct cohorti_effect *out);
