@@ -2,14 +2,16 @@
  *
  * Bytes of a connection: read, cut into events, handed to handlers; written when there is something to write.
  *
- * Who writes: a thread that queues onto an idle connection writes at once; on the connection's own loop, and when bytes wait
- * already, the loop writes at the end of its batch. Invariant, under the lock: if bytes wait, then a flush is posted, or the
+ * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
+ * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call. Invariant, under the lock: if bytes wait, then a flush is posted, or the
  * loop watches for WRITE, or the connection is not attached yet and its attaching will flush.
  */
 #include "node/node.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#define IDLE_NS 3000 /* a message so soon after another is one of a burst */
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -268,7 +270,10 @@ void cohorti_conn_kick(struct conn *conn)
     if (!conn->attached || conn->flush_posted || (conn->watching_write && !needs_loop)) {
         return; /* who attaches, the flush under way, or the loop when the socket has room, will write */
     }
-    if (!conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_locked(conn) == COHORT_OK && !needs_loop) {
+    uint64_t now_ns = cohorti_now(conn->owner);
+    bool idle = now_ns - conn->queued_ns > IDLE_NS;
+    conn->queued_ns = now_ns;
+    if (idle && !conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_locked(conn) == COHORT_OK && !needs_loop) {
         return;
     }
     conn->flush_posted = true;

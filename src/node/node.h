@@ -116,6 +116,7 @@ struct conn {
     bool attached;     /* the worker watches it */
     bool flush_posted; /* flush_mail is under way */
     bool watching_write;
+    uint64_t queued_ns;      /* when something was queued last by a thread that might write */
     uint64_t frames_counted; /* of sender.frames_out, in the totals */
 
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
