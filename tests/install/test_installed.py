@@ -39,14 +39,14 @@ class InstalledTest(unittest.TestCase):
         cls.env = dict(os.environ, PKG_CONFIG_PATH=os.path.dirname(cls.pc), LC_ALL="C")
         cls.lib = os.path.dirname(os.path.dirname(cls.pc))
 
-    def pkg_config(self, *args):
-        return out("pkg-config", "--define-variable=prefix=" + self.prefix, *args, "cohort", env=self.env).split()
+    def pkg_config(self, *args, package="cohort"):
+        return out("pkg-config", "--define-variable=prefix=" + self.prefix, *args, package, env=self.env).split()
 
     def test_files(self):
         for path in ("include/cohort/cohort.h", "include/cohort/definition.h", "include/cohort/error.h", "include/cohort/frame.h",
                      "include/cohort/types.h", "bin/cohort"):
             self.assertTrue(os.path.exists(os.path.join(self.prefix, path)), path)
-        for name in ("libcohort.so", "libcohort.so.0", "libcohort.a"):
+        for name in ("libcohort.so", "libcohort.so.0", "libcohort.a", "libcohort-sim.so", "libcohort-sim.a"):
             self.assertTrue(os.path.exists(os.path.join(self.lib, name)), name)
         source = {os.path.basename(p) for p in glob.glob(os.path.join(SOURCE, "include", "cohort", "*.h"))}
         self.assertEqual({os.path.basename(p) for p in glob.glob(os.path.join(self.prefix, "include", "cohort", "*"))}, source)
@@ -70,15 +70,18 @@ class InstalledTest(unittest.TestCase):
         self.assertEqual([s for s in symbols if not s.startswith("cohort_")], [])
 
     def test_exported_symbols_are_the_declared_ones(self):
-        declared = set()
-        for path in glob.glob(os.path.join(self.prefix, "include", "cohort", "*.h")):
-            with open(path, encoding="utf-8") as f:
-                text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
-            declared |= set(re.findall(r"(?:COHORT_API|visibility\(\"default\"\)\)\))[^;]*?\b(cohort_\w+)\(", text))
-        exported = {line.split()[-1].split("@")[0] for line in
-                    out("nm", "-D", "--defined-only", os.path.join(self.lib, "libcohort.so")).splitlines()}
-        self.assertEqual(declared - exported, set(), "declared, not defined")
-        self.assertEqual(exported - declared, set(), "defined, not declared")
+        """libcohort-sim is the whole library and what sim.h declares."""
+        headers = glob.glob(os.path.join(self.prefix, "include", "cohort", "*.h"))
+        for library, used in (("libcohort.so", [h for h in headers if not h.endswith("/sim.h")]), ("libcohort-sim.so", headers)):
+            declared = set()
+            for path in used:
+                with open(path, encoding="utf-8") as f:
+                    text = re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S)
+                declared |= set(re.findall(r"(?:COHORT_API|visibility\(\"default\"\)\)\))[^;]*?\b(cohort_\w+)\(", text))
+            exported = {line.split()[-1].split("@")[0] for line in
+                        out("nm", "-D", "--defined-only", os.path.join(self.lib, library)).splitlines()}
+            self.assertEqual(declared - exported, set(), library + ": declared, not defined")
+            self.assertEqual(exported - declared, set(), library + ": defined, not declared")
 
     def test_static_library_pollutes_nothing(self):
         """All that others could collide with starts with cohort."""
@@ -92,6 +95,15 @@ class InstalledTest(unittest.TestCase):
         binary = os.path.join(self.root, name)
         out(CC, *STRICT, *self.pkg_config("--cflags"), os.path.join(SOURCE, "examples", "hello.c"), *link, "-o", binary)
         return binary
+
+    def test_simulated_example(self):
+        """An application with its own handlers in a simulated cluster, against the installed libcohort-sim."""
+        binary = os.path.join(self.root, "simulated")
+        out(CC, *STRICT, *self.pkg_config("--cflags", package="cohort-sim"), os.path.join(SOURCE, "examples", "simulated.c"),
+            *self.pkg_config("--libs", package="cohort-sim"), "-o", binary)
+        text = out(binary, env=dict(os.environ, LD_LIBRARY_PATH=self.lib))
+        self.assertEqual(text.count("b answers 42"), 2)
+        self.assertEqual(text, out(binary, env=dict(os.environ, LD_LIBRARY_PATH=self.lib)), "the same run twice")
 
     def talk(self, binary):
         """Two of it greet each other."""
