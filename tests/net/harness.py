@@ -388,7 +388,10 @@ class Agent:
 
 
 class UnixConnection(http.client.HTTPConnection):
+    all = weakref.WeakSet()  # as RawPeer.all
+
     def __init__(self, path):
+        UnixConnection.all.add(self)
         super().__init__("localhost", timeout=BOUND_S)
         self.path = path
 
@@ -476,8 +479,8 @@ class NetTest(unittest.TestCase):
             self.fail("\n".join(errors))
 
     def _descriptor_errors(self):
-        for raw in list(RawPeer.all):
-            raw.close()
+        for connection in [*RawPeer.all, *UnixConnection.all]:
+            connection.close()
         errors = []
         for agent in self.agents:
             if agent.process and agent.process.running() and agent.descriptors is not None and agent.expect_clean:

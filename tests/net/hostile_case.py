@@ -33,7 +33,8 @@ class HostileCase(harness.NetTest):
         places = [address(), address()]
         both = [("n%d" % i, *place) for i, place in enumerate(places)]
         for i, nodes in enumerate((both + [(self.id, *self.bad)], both)):
-            self.agent(node_id="n%d" % i, ip=places[i][0], port=places[i][1], cluster=self.definition(nodes), args=self.agent_args).start()
+            self.agent(node_id="n%d" % i, ip=places[i][0], port=places[i][1], cluster=self.definition(nodes), args=self.agent_args,
+                       env={"MALLOC_ARENA_MAX": "1"}).start()  # what one thread gave back, another takes: else it looks like growth
         self.a, self.b = self.agents
         self.wait_meshed(self.agents)
 
