@@ -81,6 +81,7 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
     if (activates ? v->active : event->type == COHORT_MEMBER_DEACTIVATED ? !v->active : v->active) {
         run_fail(p->run, "%s: %s of %s, which is %s", p->id, name, other->id, v->active ? "ACTIVE" : "INACTIVE");
     }
+    p->run->views_changed = true;
     try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
     v->active = activates;
@@ -211,9 +212,8 @@ void check_process_ended(struct player *p)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
-bool check_converged(void *arg)
+static bool converged(struct run *run)
 {
-    struct run *run = arg;
     uint32_t nodes = run->scenario->nodes;
     for (uint32_t i = 0; i < nodes; i++) {
         for (uint32_t j = 0; j < nodes; j++) {
@@ -225,6 +225,21 @@ bool check_converged(void *arg)
     return true;
 }
 
+/* Judged again only when some view has changed. */
+static bool judge(struct run *run, bool (*judged)(struct run *run))
+{
+    if (run->views_changed) {
+        run->views_changed = false;
+        run->judged_well = judged(run);
+    }
+    return run->judged_well;
+}
+
+bool check_converged(void *arg)
+{
+    return judge(arg, converged);
+}
+
 static bool can_reach(const struct run *run, const struct player *a, const struct player *b)
 {
     const struct view *from_a = &a->views[b->index];
@@ -233,9 +248,8 @@ static bool can_reach(const struct run *run, const struct player *a, const struc
     return b->node != NULL && same_side && !a->cut[b->index] && !b->cut[a->index] && !from_a->removed && !from_b->removed;
 }
 
-bool check_faults_seen(void *arg)
+static bool faults_seen(struct run *run)
 {
-    struct run *run = arg;
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         const struct player *a = &run->players[i];
         for (uint32_t j = 0; j < run->scenario->nodes && a->node != NULL; j++) {
@@ -247,6 +261,11 @@ bool check_faults_seen(void *arg)
         }
     }
     return true;
+}
+
+bool check_faults_seen(void *arg)
+{
+    return judge(arg, faults_seen);
 }
 
 /* Nothing is on its way: what is there stays. */

@@ -251,6 +251,7 @@ static void everybody_speaks(struct run *run, uint64_t within_ns)
 /* No new faults; those that last, last. Everybody must come to see them as they are. */
 static void endure(struct run *run)
 {
+    run->views_changed = true;
     uint64_t limit_ns = run->scenario->converge_ms > 0 ? run->scenario->converge_ms * MS : CONVERGE_NS + AFTERMATH_NS;
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         cohort_sim_pause(run->sim, run->players[i].ip, 0);
@@ -270,6 +271,7 @@ static void endure(struct run *run)
 static void heal(struct run *run)
 {
     heal_network(run);
+    run->views_changed = true;
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         start(run, &run->players[i]);
     }

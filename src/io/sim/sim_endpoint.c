@@ -169,11 +169,17 @@ static uint64_t end_of_stream(const struct sim_endpoint *e)
     return e->written + (e->fin_wanted ? 1 : 0);
 }
 
+static void retry_after(struct sim_endpoint *e, uint64_t wait_ns)
+{
+    e->retry_at_ns = e->world->now_ns + wait_ns;
+    if (!cohorti_timer_is_set(&e->retry.timer) || e->retry.timer.deadline_ns > e->retry_at_ns) {
+        sim_event_set(e->world, &e->retry, e->retry_at_ns);
+    }
+}
+
 static void arm_retry(struct sim_endpoint *e)
 {
-    struct sim_world *w = e->world;
-    uint64_t wait_ns = e->acked < end_of_stream(e) ? e->retry_ns : KEEPALIVE_IDLE_NS;
-    sim_event_set(w, &e->retry, w->now_ns + wait_ns);
+    retry_after(e, e->acked < end_of_stream(e) ? e->retry_ns : KEEPALIVE_IDLE_NS);
 }
 
 void sim_endpoint_transmit(struct sim_endpoint *e)
@@ -214,7 +220,7 @@ static void retry_syn(struct sim_endpoint *e)
     enum packet_kind kind = e->state == SIM_SYN_SENT ? PACKET_SYN : PACKET_SYN_ACK;
     send_from(e, (struct packet){.kind = kind, .probe = true});
     e->retry_ns = e->retry_ns < SYN_RETRY_NS ? SYN_RETRY_NS : e->retry_ns * 2;
-    sim_event_set(e->world, &e->retry, e->world->now_ns + e->retry_ns);
+    retry_after(e, e->retry_ns);
 }
 
 /* Nothing was acknowledged in time: go back and send it again; or, with nothing to send, ask whether the peer is there. */
@@ -222,6 +228,10 @@ static void on_retry(struct sim_event *event)
 {
     struct sim_endpoint *e = COHORTI_CONTAINER(event, struct sim_endpoint, retry);
     uint64_t now_ns = e->world->now_ns;
+    if (now_ns < e->retry_at_ns) {
+        sim_event_set(e->world, &e->retry, e->retry_at_ns);
+        return;
+    }
     uint64_t limit_ns = e->socket == NULL && e->fin_acked ? ORPHAN_NS : USER_TIMEOUT_NS;
     if (now_ns - e->silent_since_ns >= limit_ns) {
         time_out(e);
@@ -241,7 +251,7 @@ static void on_retry(struct sim_event *event)
         return;
     }
     send_from(e, (struct packet){.kind = PACKET_DATA, .seq = e->sent, .probe = true});
-    sim_event_set(e->world, &e->retry, now_ns + KEEPALIVE_INTERVAL_NS);
+    retry_after(e, KEEPALIVE_INTERVAL_NS);
 }
 
 /* ---- connecting ---------------------------------------------------------------------------------------------------- */
@@ -255,7 +265,7 @@ struct sim_endpoint *sim_endpoint_connect(struct cohorti_socket *s, struct sim_h
         e->socket = s;
         sim_trace(w, SIM_TRACE_CONNECT, e->id, s->machine->host->number, to->number);
         send_from(e, (struct packet){.kind = PACKET_SYN});
-        sim_event_set(w, &e->retry, w->now_ns + SYN_RETRY_NS);
+        retry_after(e, SYN_RETRY_NS);
         e->retry_ns = SYN_RETRY_NS;
     }
     return e;
@@ -307,7 +317,7 @@ static void on_syn(const struct packet *p)
     e->listener = listener;
     e->retry_ns = SYN_RETRY_NS;
     send_from(e, (struct packet){.kind = PACKET_SYN_ACK});
-    sim_event_set(w, &e->retry, w->now_ns + SYN_RETRY_NS);
+    retry_after(e, SYN_RETRY_NS);
 }
 
 static void established(struct sim_endpoint *e)
