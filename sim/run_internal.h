@@ -40,7 +40,7 @@ struct run {
     struct player *players;
     cohort_definition definition;
     struct run_result *result;
-    bool views_changed;  /* since they were judged; judging all pairs after every event would be quadratic in them */
+    bool views_changed; /* since they were judged; judging all pairs after every event would be quadratic in them */
     bool judged_well;
     char misjudged[128]; /* by check_faults_seen() */
     bool settled;        /* the last messages are counted */

@@ -48,8 +48,9 @@ static void show(const struct end *e)
 {
     cohort_node_stats s;
     cohort_node_stats_get(e->node, &s);
-    fprintf(stderr, "%s: state of the other %d, links open %llu, pending %llu, accepted %llu, dialled %llu, opened %llu, closed %llu, "
-                    "activated %u, deactivated %u, echoes %u\n",
+    fprintf(stderr,
+            "%s: state of the other %d, links open %llu, pending %llu, accepted %llu, dialled %llu, opened %llu, closed %llu, "
+            "activated %u, deactivated %u, echoes %u\n",
             e->id, (int)cohort_node_state(e->node, e == &ends[0] ? ends[1].id : ends[0].id), (unsigned long long)s.links_open,
             (unsigned long long)s.handshakes_pending, (unsigned long long)s.links_accepted, (unsigned long long)s.links_dialled,
             (unsigned long long)s.links_opened, (unsigned long long)s.links_closed, atomic_load(&e->activated),
@@ -118,8 +119,8 @@ static void start(struct end *e)
     config.ip = e->ip;
     config.admission = COHORT_ADMIT_LISTED;
     config.log.level = COHORT_LOG_OFF; /* who removed the other first refuses what the other still dials: no news here */
-    if (cohort_node_open(&config, &e->node, &error) != COHORT_OK || cohort_listen(e->node, on_event, e, NULL, &handle) != COHORT_OK ||
-        cohort_node_start(e->node, &error) != COHORT_OK) {
+    if (cohort_node_open(&config, &e->node, &error) != COHORT_OK ||
+        cohort_listen(e->node, on_event, e, NULL, &handle) != COHORT_OK || cohort_node_start(e->node, &error) != COHORT_OK) {
         fprintf(stderr, "cannot start %s at %s: %s\n", e->id, e->ip, error.text);
         exit(1);
     }

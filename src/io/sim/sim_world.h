@@ -209,7 +209,7 @@ struct sim_endpoint {
     bool fin_wanted, fin_acked;
     uint64_t last_arrival_ns; /* nothing sent later arrives earlier */
     struct sim_event retry;   /* SYN or data again; keep-alive when nothing waits */
-    uint64_t retry_at_ns; /* when it is due; the event may stand earlier and then moves on: setting it for every ACK is dear */
+    uint64_t retry_at_ns;     /* when it is due; the event may stand earlier and then moves on: setting it for every ACK is dear */
     uint64_t retry_ns, silent_since_ns;
     /* receiving */
     struct cohorti_buffer in;
