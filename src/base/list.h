@@ -52,9 +52,11 @@ static inline struct cohorti_list *cohorti_list_pop(struct cohorti_list *head)
     return first;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): `it` is declared here, a name in parentheses would not be */
 #define COHORTI_LIST_FOREACH(it, head) for (struct cohorti_list *it = (head)->next; it != (head); it = it->next)
 /* `it` may be removed inside the loop; no other node may be. */
 #define COHORTI_LIST_FOREACH_SAFE(it, head) \
     for (struct cohorti_list *it = (head)->next, *it##_next = it->next; it != (head); it = it##_next, it##_next = it->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 #endif

@@ -143,7 +143,7 @@ static int send_named(struct cohorti_sender *s, const char *name, const void *da
         return COHORT_ESIZE;
     }
     uint8_t *room = NULL;
-    int status = cohorti_buffer_reserve(&s->out, len + 2 * COHORT_FRAME_HEADER_BYTES + COHORTI_CONTROL_BYTES_MAX, &room);
+    int status = cohorti_buffer_reserve(&s->out, len + (size_t)2 * COHORT_FRAME_HEADER_BYTES + COHORTI_CONTROL_BYTES_MAX, &room);
     if (status != COHORT_OK) {
         return status;
     }

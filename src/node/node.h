@@ -28,7 +28,7 @@
 #include <cohort/cohort.h>
 #include <stdatomic.h>
 
-#define COHORTI_RECEIVE_BYTES (256 * 1024)         /* one read, per worker */
+#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 

@@ -7,6 +7,7 @@
  */
 #include "node/node.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,7 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
     struct peer *peer = find_locked(node, member->id);
     if (peer == NULL && !removed) {
         struct cohorti_list *spare = cohorti_list_pop(&node->spare_peers); /* made before the step that added the member */
+        assert(spare != NULL);
         peer = COHORTI_CONTAINER(spare, struct peer, spare);
         memcpy(peer->id, member->id, sizeof peer->id);
         cohorti_map_insert(&node->peers, &peer->node, cohorti_hash_bytes(member->id, strlen(member->id)));

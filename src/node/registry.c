@@ -70,7 +70,7 @@ static struct cohorti_handlers *copy(struct cohorti_registry *r, const struct co
                                      const struct cohorti_handler *without)
 {
     size_t count = old == NULL ? 0 : old->count;
-    struct cohorti_handlers *new = cohorti_alloc(r->alloc, sizeof *new + (count + 1) * sizeof new->at[0]);
+    struct cohorti_handlers *new = cohorti_alloc(r->alloc, sizeof *new + (count + 1) * sizeof(struct cohorti_handler *));
     if (new == NULL) {
         return NULL;
     }
