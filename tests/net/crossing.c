@@ -118,6 +118,7 @@ static void start(struct end *e)
     config.id = e->id;
     config.ip = e->ip;
     config.admission = COHORT_ADMIT_LISTED;
+    config.limits.handshake_timeout_ms = 2 * BOUND_MS; /* two ends that wait for each other are not to be saved by the deadline */
     config.log.level = COHORT_LOG_OFF; /* who removed the other first refuses what the other still dials: no news here */
     if (cohort_node_open(&config, &e->node, &error) != COHORT_OK ||
         cohort_listen(e->node, on_event, e, NULL, &handle) != COHORT_OK || cohort_node_start(e->node, &error) != COHORT_OK) {
