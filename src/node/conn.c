@@ -235,6 +235,12 @@ static void run_flush(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     cohorti_conn_lock(conn);
+    struct worker *w = conn->worker;
+    if (!conn->owner->io->ops->loop_is_current(w->loop)) { /* handed over since it was posted: it follows */
+        cohorti_conn_unlock(conn);
+        cohorti_worker_post(w, mail);
+        return;
+    }
     conn->flush_posted = false;
     cohorti_conn_unlock(conn);
     if (conn->phase != CONN_ENDED) {
