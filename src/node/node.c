@@ -268,7 +268,7 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     cohort_error ignored;
     error = error == NULL ? &ignored : error;
     error->text[0] = '\0';
-    if (life_owner == node) {
+    if (cohorti_node_in_callback(node)) {
         return explain(error, COHORT_ECALLBACK);
     }
     cohorti_mutex_lock(&node->life_lock);
@@ -276,11 +276,11 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     if (atomic_load(&node->phase) == NODE_OPEN) {
         status = start_loops(node);
         if (status == COHORT_OK) {
-            atomic_store(&node->phase, NODE_STARTED);
             status = cohorti_node_call(node, start_cluster, error);
         }
+        /* STARTED only now: who sees it may post to control and wait, and would wait for ever on loops that are stopped. */
+        atomic_store(&node->phase, status == COHORT_OK ? NODE_STARTED : NODE_CLOSING);
         if (status != COHORT_OK) {
-            atomic_store(&node->phase, NODE_CLOSING);
             stop_loops(node);
         }
     }
@@ -463,12 +463,13 @@ static int call_remove(struct cohort_node *node, void *arg)
 
 static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), struct member_args *args)
 {
-    int status = COHORT_ECLOSED;
     if (life_owner == node) {
         return fn(node, args); /* inside a callback before start: the call under way carries out the effects */
     }
-    if (atomic_load(&node->phase) == NODE_OPEN) {
-        cohorti_mutex_lock(&node->life_lock); /* not held once the loops run: a callback may be here while start() waits */
+    bool on_control = node->io->ops->loop_is_current(node->control.loop); /* then start() may hold life_lock and wait for us */
+    if (atomic_load(&node->phase) == NODE_OPEN && !on_control) {
+        int status = COHORT_ECLOSED;
+        cohorti_mutex_lock(&node->life_lock);
         bool still_open = atomic_load(&node->phase) == NODE_OPEN;
         if (still_open) {
             const struct cohort_node *outer = life_owner;
@@ -482,7 +483,7 @@ static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node
             return status;
         }
     }
-    return atomic_load(&node->phase) == NODE_STARTED ? cohorti_node_call(node, fn, args) : status;
+    return atomic_load(&node->phase) == NODE_CLOSING ? COHORT_ECLOSED : cohorti_node_call(node, fn, args);
 }
 
 int cohort_node_add(cohort_node *node, const char *id, const char *ip, uint16_t tcp_port)

@@ -108,6 +108,35 @@ static void an_address_of_another_machine_is_refused(void **state)
     assert_int_equal(rig_close(&n), COHORT_OK);
 }
 
+static void *add_until_closed(void *arg)
+{
+    struct rig_node *n = arg;
+    int status = COHORT_OK;
+    while (status == COHORT_OK) {
+        status = cohort_node_add(n->node, "a", "127.0.0.1", 1);
+    }
+    atomic_fetch_add(&n->wrong, status != COHORT_ECLOSED);
+    return NULL;
+}
+
+/* A call that came between the start of the loops and their end is answered too. */
+static void calls_beside_a_start_that_fails_return(void **state)
+{
+    static struct rig_node n;
+    for (int round = 0; round < 200; round++) {
+        pthread_t adding;
+        rig_begin(&n);
+        cohort_config config = rig_config(&n, 0);
+        config.ip = "192.0.2.1";
+        rig_open(&n, &config);
+        assert_int_equal(pthread_create(&adding, NULL, add_until_closed, &n), 0);
+        WAIT_FOR(atomic_load(&n.added) == 1);
+        assert_int_equal(cohort_node_start(n.node, NULL), COHORT_EADDR);
+        pthread_join(adding, NULL);
+        assert_int_equal(rig_close(&n), COHORT_OK);
+    }
+}
+
 static void a_node_starts_once(void **state)
 {
     static struct rig_node n;
@@ -179,6 +208,7 @@ int main(void)
         node_test(a_node_opened_and_never_started_is_closed),
         node_test(an_address_in_use_is_named_and_nothing_stays),
         node_test(an_address_of_another_machine_is_refused),
+        node_test(calls_beside_a_start_that_fails_return),
         node_test(a_node_starts_once),
         node_test(a_bad_configuration_opens_nothing),
         node_test(handlers_and_listeners),
