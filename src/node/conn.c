@@ -134,11 +134,11 @@ void cohorti_conn_open(struct conn *conn, struct peer *peer)
 {
     struct cohort_node *node = conn->owner;
     conn->peer = peer; /* takes the reference */
+    atomic_store(&conn->opened_ns, cohorti_now(node));
     cohorti_mutex_lock(&peer->lock);
     cohorti_sender_open(&conn->sender, !conn->link.peer.extended);
     cohorti_list_append(&peer->conns, &conn->of_peer);
     cohorti_mutex_unlock(&peer->lock);
-    atomic_store(&conn->opened_ns, cohorti_now(node));
     atomic_fetch_add(&node->counters.links_opened, 1);
     atomic_fetch_add(&node->counters.links_open, 1);
     atomic_fetch_sub(&node->counters.handshakes, 1);

@@ -11,8 +11,8 @@ int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *
     if (peer == NULL) {
         return COHORT_ENOPEER;
     }
-    uint64_t now_ns = cohorti_now(node);
     cohorti_mutex_lock(&peer->lock);
+    uint64_t now_ns = cohorti_now(node); /* under the lock: not earlier than the opening of the link found */
     if (!cohorti_list_empty(&peer->conns)) {
         struct conn *conn = COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
         uint64_t last_in_ns = atomic_load(&conn->last_in_ns);
