@@ -179,6 +179,18 @@ static bool address_valid(const char *ip, uint16_t tcp_port)
     return tcp_port != 0 && (cohorti_ipv4_valid(ip, len) || cohorti_ipv6_valid(ip, len)) && len <= COHORT_HOST_BYTES_MAX;
 }
 
+/* To the former address nobody may ever answer: the next dial does not wait for that. */
+static void give_up_dials(struct cohorti_cluster *c, const struct cohorti_member *m)
+{
+    COHORTI_LIST_FOREACH (it, &m->links) {
+        struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (link->state == COHORTI_CLUSTER_LINK_DIALLING) {
+            link->redundant = true;
+            cohorti_cluster_link_close(c, link, COHORT_EUNREACHABLE);
+        }
+    }
+}
+
 int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port)
 {
     if (!cohorti_id_valid(id, strlen(id)) || !address_valid(ip, tcp_port) || strcmp(id, c->self->public.id) == 0) {
@@ -201,6 +213,7 @@ int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *
         m->public.tcp_port = tcp_port;
         cohorti_member_update(c, m);
         cohorti_dialler_init(&m->dialler, &c->config.dial, c->started_ns, now_ns);
+        give_up_dials(c, m);
     }
     m->configured = true;
     unbury(c, id);

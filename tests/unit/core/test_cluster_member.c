@@ -60,6 +60,21 @@ static void adding_again_changes_the_address_and_dials_there(void **state)
     rig_close(&r);
 }
 
+static void a_new_address_does_not_wait_for_a_dial_to_the_old_one(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    rig_add(&r, "a");
+    rig_pass(&r, 0);
+    rig_expect(&r, "ADDED a; DIAL 1 127.0.0.2:9000");
+    assert_int_equal(cohorti_cluster_add(&r.c, r.now, "a", "127.0.0.3", 9001), COHORT_OK);
+    rig_expect(&r, "UPDATE a 127.0.0.3:9001 inc=0; CLOSE 1 EUNREACHABLE");
+    rig_closed(&r, 1, COHORT_EUNREACHABLE);
+    rig_pass(&r, r.c.config.dial.delay_min_ms * COHORTI_NS_PER_MS);
+    rig_expect(&r, "DIAL 2 127.0.0.3:9001");
+    rig_close(&r);
+}
+
 static void remove_closes_links_and_tells(void **state)
 {
     struct rig r;
@@ -241,6 +256,7 @@ int main(void)
         cmocka_unit_test(members_stand_in_order_of_id),
         cmocka_unit_test(add_rejects_what_cannot_be_a_member),
         cmocka_unit_test(adding_again_changes_the_address_and_dials_there),
+        cmocka_unit_test(a_new_address_does_not_wait_for_a_dial_to_the_old_one),
         cmocka_unit_test(remove_closes_links_and_tells),
         cmocka_unit_test(remove_while_dialling_and_in_every_state_of_the_handshake),
         cmocka_unit_test(a_removed_member_stays_removed_until_it_is_added),
