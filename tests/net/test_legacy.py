@@ -193,7 +193,7 @@ class ModelTest(harness.NetTest):
         places = [address() for _ in range(3)]
         me = address()
         path = self.definition([(me[0], *me)] + [(p[0], *p) for p in places])
-        peers = [self.legacy(p, nodes=[(me[0], *me)], time_scale=0.02, crosses=True).start() for p in places]
+        peers = [self.legacy(p, nodes=[(me[0], *me)], time_scale=0.4, crosses=True).start() for p in places]
         a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path).start()
         for peer in peers:
             self.both_active(a, peer)
@@ -213,7 +213,7 @@ class ModelTest(harness.NetTest):
         """It forgets the node when any of two connections closes: closing one would cost it the other."""
         me, place = address(), address()
         path = self.definition([(me[0], *me), (place[0], *place)])
-        peer = self.legacy(place, nodes=[(me[0], *me)], redials=True, time_scale=0.02, crosses=True).start()
+        peer = self.legacy(place, nodes=[(me[0], *me)], redials=True, time_scale=0.4, crosses=True).start()
         a = self.agent(node_id=me[0], ip=me[0], port=me[1], cluster=path).start()
         self.both_active(a, peer)
         wait_until(lambda: len(peer.open_links(a.id)) == 2, what="both links stand")
