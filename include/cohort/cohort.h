@@ -128,7 +128,7 @@ COHORT_API void cohort_node_local(cohort_node *node, cohort_member *out);
  * Copy the members, the local node included, in order of id.
  *
  * out     room for `capacity` members; may be NULL when capacity is 0.
- * count   the number of members there are; more than capacity means that only the first were copied.
+ * count   the number of members there are; more than capacity means that only the first were copied. 0: out of memory.
  */
 COHORT_API void cohort_node_members(cohort_node *node, cohort_member *out, size_t capacity, size_t *count);
 
@@ -202,7 +202,12 @@ typedef void (*cohort_message_fn)(cohort_node *node, const cohort_message *messa
 COHORT_API COHORT_NODISCARD int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg,
                                               cohort_release_fn release, cohort_handle_id *out);
 
-/** Take back a listener or handler. A call of it may still be running on another thread: `release` tells when none is. */
+/**
+ * Take back a listener or handler. A call of it may still be running on another thread: `release` tells when none is.
+ *
+ *   COHORT_EINVAL  no such handle.
+ *   COHORT_ENOMEM  it is still registered: others of its subject are, and their list is copied without it.
+ */
 COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle_id id);
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
@@ -229,12 +234,14 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
 COHORT_API COHORT_NODISCARD int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data,
                                             size_t data_len);
 
-/** cohort_send() to each of `ids`. results[i], if results is not NULL, is what cohort_send() returned; the function returns the number of COHORT_OK. */
+/** cohort_send() to each of `ids`. results[i], if results is not NULL, is what cohort_send() returned; the function returns the
+ * number of COHORT_OK. */
 COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject,
                                    const void *data, size_t data_len, int *results);
 
 /**
- * cohort_send() to every ACTIVE member except the local node. For a named subject legacy members are left out.
+ * cohort_send() to every member with a link except the local node. Left out are, for a named subject, legacy members, and members
+ * whose link is just being replaced or has broken a moment ago.
  *
  * sent      may be NULL: the number of members for which it was queued.
  *
@@ -247,7 +254,8 @@ COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *
 typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
 
 /**
- * Ask a member for an echo (PING; to a legacy member an ECHO frame) and wait for it without blocking; fn is called exactly once if COHORT_OK is returned, else never.
+ * Ask a member for an echo (PING; to a legacy member an ECHO frame) and wait for it without blocking; fn is called exactly once if
+ * COHORT_OK is returned, else never.
  * A legacy peer never answers.
  *
  * data   borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.

@@ -12,8 +12,8 @@
  *      HELD between GREETING and ADMITTED, while a dial of ours is under way that both ends prefer
  *
  * Invariants: a cohort member has at most one OPEN link; a member is ACTIVE while a link of it is OPEN, and for the moment in
- * which an ADMITTED or READY one takes the place of one that was (the local node always); per member ACTIVATED and DEACTIVATED alternate; a link is bound to one member once; the highest
- * incarnation seen of a member never falls.
+ * which an ADMITTED or READY one takes the place of one that was (the local node always); per member ACTIVATED and DEACTIVATED
+ * alternate; a link is bound to one member once; the highest incarnation seen of a member never falls.
  */
 #ifndef COHORTI_CORE_CLUSTER_H
 #define COHORTI_CORE_CLUSTER_H

@@ -89,8 +89,8 @@ void cohorti_link_open(struct cohorti_link *link);
 /** Any state: no more events. */
 void cohorti_link_close(struct cohorti_link *link);
 
-/** True when no more than a handshake may be read at once: bytes from strangers are kept, so they are taken in small pieces. */
 bool cohorti_link_is_open(const struct cohorti_link *link);
+/* What may be read at once until then: bytes that come while a decision is awaited are kept, so they are taken in small pieces. */
 #define COHORTI_HANDSHAKE_PIECE_BYTES 4096
 
 #endif

@@ -3,8 +3,9 @@
  * Bytes of a connection: read, cut into events, handed to handlers; written when there is something to write.
  *
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
- * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call. Invariant, under the lock: if bytes wait, then a flush is posted, or the
- * loop watches for WRITE, or the connection is not attached yet and its attaching will flush.
+ * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call. Invariant, under the
+ * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or the connection is not attached yet and its
+ * attaching will flush.
  */
 #include "node/node.h"
 
