@@ -17,6 +17,7 @@
 
 #define INCARNATION_RAISE_MAX (UINT64_C(366) * 86400 * 1000000) /* a year: no peer can push us further ahead */
 #define INCARNATION_RAISES_MAX 3
+#define HANDSHAKES_PER_MEMBER_MAX 8
 #define INCARNATION_RAISE_REFILL_NS (UINT64_C(600) * 1000 * COHORTI_NS_PER_MS)
 
 /* ---- the table of links -------------------------------------------------------------------------------------------- */
@@ -316,6 +317,25 @@ static int check_hello(struct cohorti_cluster *c, uint64_t now_ns, struct cohort
     return status;
 }
 
+/* A peer dials only when it holds no link, so of many that it began and never finished all but the last few are dead to it. Kept
+ * until their deadline, they would let one greeted peer hold as many connections as it likes. */
+static void limit_handshakes(struct cohorti_cluster *c, const struct cohorti_cluster_link *link)
+{
+    uint32_t unopened = 0;
+    struct cohorti_cluster_link *oldest = NULL;
+    COHORTI_LIST_FOREACH (it, &link->member->links) {
+        struct cohorti_cluster_link *other = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        bool waits = other->state == COHORTI_CLUSTER_LINK_ADMITTED || other->state == COHORTI_CLUSTER_LINK_HELD;
+        if (other != link && waits && !other->dialled) {
+            oldest = oldest == NULL ? other : oldest;
+            unopened++;
+        }
+    }
+    if (unopened >= HANDSHAKES_PER_MEMBER_MAX) {
+        refuse(c, oldest, COHORT_EDUPLICATE, 0, "");
+    }
+}
+
 void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number, const struct cohorti_hello *hello)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
@@ -343,6 +363,7 @@ void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t 
         refuse(c, link, COHORT_EDUPLICATE, 0, "");
         return;
     }
+    limit_handshakes(c, link);
     if (!link->legacy && better_under_way(c, link)) {
         link->state = COHORTI_CLUSTER_LINK_HELD;
     } else {

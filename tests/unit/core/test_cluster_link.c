@@ -348,6 +348,23 @@ static void a_better_link_ends_handshakes_that_are_worse(void **state)
     rig_close(&r);
 }
 
+/* A peer that begins handshakes and finishes none holds a few connections, not as many as it likes. */
+static void unfinished_handshakes_of_one_member_are_limited(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    for (uint32_t attempt = 1; attempt <= 8; attempt++) {
+        rig_greeted(&r, rig_accept(&r), "a", 5, attempt);
+    }
+    rig_effects(&r, (char[8192]){0}, 8192);
+    rig_greeted(&r, rig_accept(&r), "a", 5, 9);
+    rig_expect(&r, "GREET 9 0; REFUSE 1 EDUPLICATE; ADMIT 9 v1");
+    rig_closed(&r, 1, COHORT_EDUPLICATE);
+    rig_greeted(&r, rig_accept(&r), "a", 5, 10);
+    rig_expect(&r, "GREET 10 0; REFUSE 2 EDUPLICATE; ADMIT 10 v1");
+    rig_close(&r);
+}
+
 /* The worse of two may open first, and then makes room without anybody being told. */
 static void a_worse_link_serves_until_the_better_one_does(void **state)
 {
@@ -548,6 +565,7 @@ int main(void)
         cmocka_unit_test(the_successor_dies_while_it_waits),
         cmocka_unit_test(a_worse_link_is_refused),
         cmocka_unit_test(a_better_link_ends_handshakes_that_are_worse),
+        cmocka_unit_test(unfinished_handshakes_of_one_member_are_limited),
         cmocka_unit_test(a_worse_link_serves_until_the_better_one_does),
         cmocka_unit_test(the_loss_is_told_when_the_successor_comes_to_nothing),
         cmocka_unit_test(crossing_dials_keep_the_link_of_the_lower_id),
