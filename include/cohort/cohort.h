@@ -166,7 +166,9 @@ typedef uint64_t cohort_handle_id;
 /** Called once when the last call of the callback has returned and none will follow: the place to free `arg`. May be NULL. */
 typedef void (*cohort_release_fn)(void *arg);
 
-/** A change of membership. Per member, ACTIVATED and DEACTIVATED alternate, and ACTIVATED precedes the first message. */
+/** A change of membership. Per member, ACTIVATED and DEACTIVATED alternate, and ACTIVATED precedes the first
+ * message. When we end a link ourselves (cohort_node_remove(), a peer that restarted), messages it had brought may follow DEACTIVATED for a
+ * moment: they are handled on another thread. */
 typedef void (*cohort_event_fn)(cohort_node *node, const cohort_event *event, void *arg);
 
 /**

@@ -296,7 +296,11 @@ void cohorti_conn_end(struct conn *conn, int code)
     cohorti_conn_lock(conn);
     conn->sender.open = false;
     cohorti_list_remove(&conn->of_peer);
-    atomic_fetch_add(&node->counters.bytes_dropped, cohorti_buffer_len(&conn->sender.out));
+    size_t lost = cohorti_buffer_len(&conn->sender.out);
+    atomic_fetch_add(&node->counters.bytes_dropped, lost);
+    if (code == COHORT_ETIMEDOUT && lost > 0) {
+        atomic_store(&node->close_cut, true);
+    }
     if (conn->socket != NULL) {
         node->io->ops->close(conn->socket);
         conn->socket = NULL;

@@ -159,7 +159,6 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
         node->io->ops->watch(node->listener, COHORTI_IO_READ);
     }
     if (timer == &node->close_deadline) {
-        node->close_forced = true;
         COHORTI_LIST_FOREACH_SAFE (it, &node->conn_list) {
             cohorti_conn_close(COHORTI_CONTAINER(it, struct conn, of_node), COHORT_ETIMEDOUT, false);
         }

@@ -353,7 +353,7 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     (void)node->io->ops->wait(node->io, &args.closed, UINT64_MAX); /* the deadline's timer ends every link */
     cohorti_waiter_deinit(&args.closed);
     stop_loops(node);
-    return node->close_forced ? COHORT_ETIMEDOUT : COHORT_OK;
+    return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
 /* No loop runs. Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */

@@ -198,7 +198,7 @@ struct cohort_node {
     bool settling;
     uint32_t draining_count;
     struct cohorti_waiter *closed_waiter;
-    bool close_forced;
+    _Atomic bool close_cut; /* a link was cut with bytes queued */
 
     struct cohorti_mutex peers_lock;
     struct cohorti_map peers;

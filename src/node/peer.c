@@ -44,6 +44,9 @@ static struct peer *find_locked(struct cohort_node *node, const char *id)
 
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id)
 {
+    if (id == NULL) {
+        return NULL;
+    }
     cohorti_mutex_lock(&node->peers_lock);
     struct peer *peer = find_locked(node, id);
     if (peer != NULL) {
