@@ -148,7 +148,7 @@ class NoReaderTest(HostileCase):
 
 
 class FloodTest(HostileCase):
-    kept_mib = 3  # once the allocator has grown: the first flood is the measure of the second
+    kept_mib = 24  # the allocator may keep the room of a backlog, 8 MiB twice over; two floods are 80 MiB
 
     def flood(self, raw, data, count):
         """While it lasts the healthy link answers. Returns the number of writes of `data`."""
@@ -164,7 +164,6 @@ class FloodTest(HostileCase):
 
     def check_flood(self, greet):
         self.flood_once(greet())
-        self.before_kib = gauge.memory_kib(self.a.pid)
         self.flood_once(greet())
 
     def flood_once(self, raw):
