@@ -269,16 +269,20 @@ void cohorti_conn_drain(struct conn *conn, int code)
     cohorti_conn_flush(conn);
 }
 
+void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, int status, uint64_t rtt_ns)
+{
+    cohort_echo_fn fn;
+    memcpy(&fn, &echo->fn, sizeof fn); /* no cast from an object pointer to a function */
+    fn(conn->owner, conn->peer->id, status, rtt_ns, echo->arg);
+    cohorti_echo_free(&conn->owner->alloc, echo);
+}
+
 /* Echoes still out end with the link. */
 static void complete_echoes(struct conn *conn, int code)
 {
-    struct cohort_node *node = conn->owner;
     struct cohorti_echo *echo;
     while ((echo = cohorti_echoes_pop(&conn->echoes)) != NULL) {
-        cohort_echo_fn fn;
-        memcpy(&fn, &echo->fn, sizeof fn);
-        fn(node, conn->peer->id, code, 0, echo->arg);
-        cohorti_echo_free(&node->alloc, echo);
+        cohorti_conn_complete_echo(conn, echo, code, 0);
     }
 }
 
@@ -359,10 +363,7 @@ static void expire_echoes(struct conn *conn, uint64_t now_ns)
         if (echo == NULL) {
             return;
         }
-        cohort_echo_fn fn;
-        memcpy(&fn, &echo->fn, sizeof fn);
-        fn(conn->owner, conn->peer->id, COHORT_ETIMEDOUT, 0, echo->arg);
-        cohorti_echo_free(&conn->owner->alloc, echo);
+        cohorti_conn_complete_echo(conn, echo, COHORT_ETIMEDOUT, 0);
     }
 }
 

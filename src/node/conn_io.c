@@ -67,8 +67,7 @@ static void answer_echo(struct conn *conn, const struct cohorti_link_event *even
 
 static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
 {
-    struct cohort_node *node = conn->owner;
-    uint64_t now_ns = cohorti_now(node);
+    uint64_t now_ns = cohorti_now(conn->owner);
     struct cohorti_echo *ours = NULL;
     bool late = false;
     cohorti_conn_lock(conn);
@@ -80,10 +79,7 @@ static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
     }
     cohorti_conn_unlock(conn);
     if (ours != NULL) {
-        cohort_echo_fn fn;
-        memcpy(&fn, &ours->fn, sizeof fn);
-        fn(node, conn->peer->id, COHORT_OK, now_ns - ours->sent_ns, ours->arg);
-        cohorti_echo_free(&node->alloc, ours);
+        cohorti_conn_complete_echo(conn, ours, COHORT_OK, now_ns - ours->sent_ns);
     }
 }
 

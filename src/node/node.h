@@ -146,6 +146,8 @@ void cohorti_conn_end(struct conn *conn, int code);
 /** Its loop's thread: write what is queued, wait for the peer to close, then end. */
 void cohorti_conn_drain(struct conn *conn, int code);
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns);
+/** Its loop's thread, no lock held: tell who asked, and free it. */
+void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, int status, uint64_t rtt_ns);
 
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
