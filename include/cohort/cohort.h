@@ -50,10 +50,11 @@ typedef struct cohort_limits {
     uint32_t handshake_timeout_ms; /* default 5 000: from connected to open */
     uint32_t legacy_links_max;     /* default 4: parallel links kept from one legacy peer */
     uint32_t message_bytes_max;    /* default 1 MiB: data of one message, sent or received */
-    uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes waiting to be written to one peer */
-    uint32_t subjects_max;         /* default 4096: subject names in use on one link, each way */
+    uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes accepted for one peer and not acknowledged by it, in each lane */
+    uint32_t subjects_max;         /* default 4096: subject names in use with one peer, in each lane, each way */
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
     uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
+    uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
 } cohort_limits;
 
 /**
@@ -107,12 +108,13 @@ COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, co
 COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_error *error);
 
 /**
- * Say goodbye to the peers, flush what is queued, close every link, end the loops, run every release callback, free the node.
+ * Deliver what is queued, say goodbye to the peers, close every link, end the loops, run every release callback, free the node.
  *
- * timeout_ms   how long to wait for peers to take what is queued; then links are cut.
+ * timeout_ms   how long to wait for connected peers to acknowledge what is queued for them; then links are cut.
  *
- *   COHORT_OK        all was flushed.
- *   COHORT_ETIMEDOUT not all was flushed. The node is gone all the same.
+ *   COHORT_OK        all was delivered.
+ *   COHORT_ETIMEDOUT not all was; what was not, also for members without a link, was told to cohort_on_undelivered() listeners.
+ *                    The node is gone all the same.
  *   COHORT_ECALLBACK called inside a callback of this node. Nothing happened.
  *
  * Thread: one only, and no other call on this node may be running or follow. NULL is allowed.
@@ -167,7 +169,7 @@ typedef uint64_t cohort_handle_id;
 typedef void (*cohort_release_fn)(void *arg);
 
 /** A change of membership. Per member, ACTIVATED and DEACTIVATED alternate, and ACTIVATED precedes the first
- * message. When we end a link ourselves (cohort_node_remove(), a peer that restarted), messages it had brought may follow DEACTIVATED for a
+ * message of a process. When we end a link ourselves (cohort_node_remove(), a peer that restarted), messages it had brought may follow DEACTIVATED for a
  * moment: they are handled on another thread. */
 typedef void (*cohort_event_fn)(cohort_node *node, const cohort_event *event, void *arg);
 
@@ -215,19 +217,24 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
 
 /**
- * Queue one message for a member and return at once. COHORT_OK means accepted: it will reach the peer's handlers in order with
- * the others sent to it, at most once; it is lost if the link breaks before it was delivered.
+ * Queue one message for a member and return at once.
+ *
+ * COHORT_OK means accepted: the member's handlers get it exactly once, in order with all that was sent to it in the same lane, over
+ * any number of broken links, as long as both processes live. Otherwise cohort_on_undelivered() tells of it. A member that is not
+ * connected, or was never seen, gets it when it comes, whichever process of that id comes first.
+ * Legacy members: at most once, and lost if the link breaks.
  *
  * subject   a name, or "#<type>" for a raw TLV frame.
  * data      borrowed, copied before return. 0 .. limits.message_bytes_max bytes; to a legacy peer at most 32 752.
  *
  *   COHORT_ENOPEER    not a member.
- *   COHORT_EINACTIVE  a member, but no link stands (or one is just replacing another). Retry later, or after ACTIVATED.
- *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes wait already. Nothing was queued; retry later.
+ *   COHORT_EINACTIVE  a legacy member without a link. Retry after ACTIVATED.
+ *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes of this lane are not acknowledged. Nothing was queued; retry when
+ *                     cohort_on_writable() tells.
  *   COHORT_ESIZE      larger than the limit. Permanent for this message.
  *   COHORT_ELEGACY    a named subject to a legacy peer: it knows raw types only.
  *   COHORT_ETYPE      the raw type belongs to the protocol (1, 2; 0x80000000 and above to a peer that is not legacy).
- *   COHORT_ELIMIT     limits.subjects_max names are in use on this link.
+ *   COHORT_ELIMIT     limits.subjects_max names are in use with this peer.
  *   COHORT_EINVAL     not a subject name, or the local node's id.
  *   COHORT_ENOMEM, COHORT_ECLOSED.
  *
@@ -242,8 +249,7 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
                                    const void *data, size_t data_len, int *results);
 
 /**
- * cohort_send() to every member with a link except the local node. Left out are, for a named subject, legacy members, and members
- * whose link is just being replaced or has broken a moment ago.
+ * cohort_send() to every ACTIVE member except the local node. Left out are, for a named subject, legacy members.
  *
  * sent      may be NULL: the number of members for which it was queued.
  *
@@ -251,6 +257,64 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
  */
 COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                  size_t *sent);
+
+/** What was accepted and is not known to have been handled. Borrowed for the call. */
+typedef struct cohort_undelivered {
+    const char *to;      /* id of the member */
+    const char *subject; /* as in cohort_message; "" when memory was too short to keep it */
+    uint32_t type;       /* of a raw frame */
+    bool raw;
+    cohort_lane lane;
+    bool maybe_handled; /* it was written whole and not acknowledged: the member may have handled it, or not. Else it has not */
+    int reason;         /* ERESTARTED, ELEFT, EREMOVED, ELEGACY, or ECLOSED: this node was closed */
+    const void *data;   /* NULL when the beginning of a large message is not held any more */
+    size_t data_len;
+} cohort_undelivered;
+
+typedef void (*cohort_undelivered_fn)(cohort_node *node, const cohort_undelivered *report, void *arg);
+
+/**
+ * Be told of each message that was accepted for a member and will not, or may not, have been handled by it: oldest first in each
+ * lane. Without a listener a warning in the log tells how many there were.
+ *
+ *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
+ *
+ * Called on a loop of the node, or by the thread that calls cohort_node_close(); there it may not call the node.
+ */
+COHORT_API COHORT_NODISCARD int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg,
+                                                      cohort_release_fn release, cohort_handle_id *out);
+
+typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lane lane, void *arg);
+
+/**
+ * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone.
+ *
+ *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
+ *
+ * Called on the loop of the member's link.
+ */
+COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
+                                                   cohort_handle_id *out);
+
+/** How messages of a subject are sent. */
+typedef struct cohort_subject_options {
+    size_t size; /* sizeof: set by cohort_subject_options_init() */
+    cohort_lane lane;
+} cohort_subject_options;
+
+COHORT_API void cohort_subject_options_init(cohort_subject_options *options, size_t size);
+#define COHORT_SUBJECT_OPTIONS_INIT(options) cohort_subject_options_init((options), sizeof(*(options)))
+
+/**
+ * Say how this node sends messages of a named subject, from now on. What was sent before stays where it is, in its lane; so set it
+ * before the first message, or order between the two is lost.
+ *
+ *   COHORT_EINVAL  not a subject name, or no such lane.
+ *   COHORT_ELIMIT  options for limits.subjects_max names are set. COHORT_ENOMEM.
+ *
+ * Thread: any.
+ */
+COHORT_API COHORT_NODISCARD int cohort_subject_set(cohort_node *node, const char *subject, const cohort_subject_options *options);
 
 /** Answer to an echo. status COHORT_OK: `rtt_ns` is the round-trip time. Else COHORT_ETIMEDOUT, or why the link ended. */
 typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
@@ -270,11 +334,11 @@ COHORT_API COHORT_NODISCARD int cohort_echo(cohort_node *node, const char *id, c
 
 /* ---- counters ------------------------------------------------------------------------------------------------------ */
 
-/** Counters of the link to a member that stands now; all zero when none stands. Times are monotonic nanoseconds. */
+/** Counters of the link to a member that stands now; all zero but queued_bytes when none stands. Times are monotonic nanoseconds. */
 typedef struct cohort_link_stats {
     uint64_t bytes_in, bytes_out;
     uint64_t frames_in, frames_out;
-    uint64_t queued_bytes; /* waiting to be written */
+    uint64_t queued_bytes; /* accepted for it and not acknowledged, all lanes; also while no link stands */
     uint64_t open_ns;      /* how long it has stood */
     uint64_t idle_ns;      /* since the last byte received */
 } cohort_link_stats;
@@ -288,10 +352,11 @@ typedef struct cohort_node_stats {
     uint64_t handshakes_pending; /* now */
     uint64_t links_accepted, links_dialled, links_opened, links_closed;
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    uint64_t messages_unhandled; /* no handler took them */
-    uint64_t bytes_dropped;      /* queued, never written: their link ended */
-    uint64_t echoes_dropped;     /* not answered: the queue to the peer was full */
-    uint64_t errors[64];         /* links ended, by reason: errors[-code] */
+    uint64_t messages_unhandled;   /* no handler took them */
+    uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
+    uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
+    uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
+    uint64_t errors[64];           /* links ended, by reason: errors[-code] */
 } cohort_node_stats;
 
 COHORT_API void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out);

@@ -27,6 +27,16 @@ typedef enum cohort_member_state {
     COHORT_ACTIVE = 1,   /* an open link stands; the local node is always ACTIVE */
 } cohort_member_state;
 
+/**
+ * An ordered stream inside the session with a member. It is a property of the subject. Each lane keeps its own order and its own
+ * back-pressure; of what waits, CONTROL is written first, then NORMAL, then BULK.
+ */
+typedef enum cohort_lane {
+    COHORT_LANE_NORMAL = 0, /* the default; raw TLV types travel here */
+    COHORT_LANE_CONTROL = 1,
+    COHORT_LANE_BULK = 2,
+} cohort_lane;
+
 /** One member of the cluster, by value: a snapshot that owns its strings. */
 typedef struct cohort_member {
     char id[COHORT_ID_BYTES_MAX + 1];
@@ -55,6 +65,7 @@ typedef struct cohort_event {
 /** Name of a state ("ACTIVE") or an event ("ACTIVATED"); "?" for a value outside the enum. Thread: any. */
 __attribute__((visibility("default"))) const char *cohort_state_name(cohort_member_state state);
 __attribute__((visibility("default"))) const char *cohort_event_name(cohort_event_type type);
+__attribute__((visibility("default"))) const char *cohort_lane_name(cohort_lane lane);
 
 /**
  * Memory for the library. All three must be set; they are called from any thread.

@@ -70,3 +70,10 @@ const char *cohort_event_name(cohort_event_type type)
     }
     return "?";
 }
+
+const char *cohort_lane_name(cohort_lane lane)
+{
+    static const char *const names[] = {
+        [COHORT_LANE_NORMAL] = "normal", [COHORT_LANE_CONTROL] = "control", [COHORT_LANE_BULK] = "bulk"};
+    return (size_t)lane < sizeof names / sizeof names[0] ? names[lane] : "?";
+}

@@ -6,9 +6,9 @@
 #ifndef COHORTI_CHANNEL_H
 #define COHORTI_CHANNEL_H
 
+#include "base/bytes.h"
+
 #include <cohort/error.h>
-#include <stddef.h>
-#include <stdint.h>
 
 struct cohorti_channel;
 
@@ -16,8 +16,10 @@ struct cohorti_channel_ops {
     /* Bytes came from the socket. *plain are the link's bytes among them (perhaps none), valid until the next call. A LINK error:
      * the peer does not speak this channel. */
     int (*received)(struct cohorti_channel *ch, const uint8_t *wire, size_t len, const uint8_t **plain, size_t *plain_len);
-    /* The link has `len` bytes to send. *wire is what to write to the socket now, valid until written(). */
-    int (*to_write)(struct cohorti_channel *ch, const uint8_t *plain, size_t len, const uint8_t **wire, size_t *wire_len);
+    /* The link has `count` runs of bytes to send, one after the other. `wire` has room for as many: what to write to the socket now,
+     * valid until written(). */
+    int (*to_write)(struct cohorti_channel *ch, const struct cohorti_bytes *plain, size_t count, struct cohorti_bytes *wire,
+                    size_t *wire_count);
     /* `n` of the bytes given last were written. Returns how many of the link's bytes that completes. */
     size_t (*written)(struct cohorti_channel *ch, size_t n);
 };

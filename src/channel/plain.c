@@ -2,6 +2,8 @@
  * The identity: what the 2014 wire is. */
 #include "channel/channel.h"
 
+#include <string.h>
+
 static int received(struct cohorti_channel *ch, const uint8_t *wire, size_t len, const uint8_t **plain, size_t *plain_len)
 {
     *plain = wire;
@@ -9,10 +11,11 @@ static int received(struct cohorti_channel *ch, const uint8_t *wire, size_t len,
     return COHORT_OK;
 }
 
-static int to_write(struct cohorti_channel *ch, const uint8_t *plain, size_t len, const uint8_t **wire, size_t *wire_len)
+static int to_write(struct cohorti_channel *ch, const struct cohorti_bytes *plain, size_t count, struct cohorti_bytes *wire,
+                    size_t *wire_count)
 {
-    *wire = plain;
-    *wire_len = len;
+    memcpy(wire, plain, count * sizeof *wire);
+    *wire_count = count;
     return COHORT_OK;
 }
 

@@ -3,23 +3,24 @@
  * Reads frames, checks that each is allowed in the state the link is in, and gives events.
  *
  * Invariants: exactly one HELLO, and it is the first frame; between admit and open a cohort peer may send nothing but WELCOME,
- * REFUSE or LEAVE; no allocation is larger than a frame within limits, the subject table within limits, or a handshake piece.
+ * REFUSE or LEAVE, and after that nothing else before RESUME; no allocation is larger than a frame within limits or a handshake piece.
  * It does not know who else is connected, does not write, and has no clock.
  */
 #include "core/link.h"
 
 #include "base/alloc.h"
-#include "base/name.h"
 #include "base/text.h"
 
 #include <assert.h>
 #include <string.h>
 
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, const struct cohorti_link_limits *limits)
+#define FRAME_BYTES_MIN ((size_t)64 * 1024) /* chunks, and what a 2014 node may send, whatever the limit of messages is */
+
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max)
 {
     memset(link, 0, sizeof *link);
     link->alloc = alloc;
-    link->limits = *limits;
+    link->message_bytes_max = message_bytes_max;
     link->state = COHORTI_LINK_GREETING;
     cohorti_frame_reader_init(&link->reader, alloc, COHORT_FRAME_HEADER_BYTES + COHORTI_HELLO_BYTES_MAX);
 }
@@ -27,10 +28,6 @@ void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc,
 void cohorti_link_deinit(struct cohorti_link *link)
 {
     cohorti_frame_reader_deinit(&link->reader);
-    for (uint32_t i = 0; i < link->subject_count; i++) {
-        cohorti_release(link->alloc, link->subjects[i]);
-    }
-    cohorti_release(link->alloc, link->subjects);
     cohorti_release(link->alloc, link->held);
     cohorti_release(link->alloc, link->feeding);
     memset(link, 0, sizeof *link);
@@ -134,47 +131,49 @@ static bool on_refuse(struct cohorti_link *link, const cohort_frame *frame, stru
 
 /* ---- frames of an open link ---------------------------------------------------------------------------------------- */
 
-static bool grow_subjects(struct cohorti_link *link)
+static bool on_resume(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
 {
-    if (link->subject_count < link->subject_cap) {
-        return true;
+    if (link->state != COHORTI_LINK_OPEN || link->resumed ||
+        cohorti_resume_decode(frame->data, frame->data_len, &link->resume) != COHORT_OK) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "RESUME malformed or out of place", frame->type);
     }
-    uint32_t cap = link->subject_cap == 0 ? 8 : link->subject_cap * 2;
-    char **grown = cohorti_realloc(link->alloc, link->subjects, cap * sizeof *grown);
-    if (grown == NULL) {
-        return false;
-    }
-    link->subjects = grown;
-    link->subject_cap = cap;
+    link->resumed = true;
+    event->type = COHORTI_LINK_EVENT_RESUME;
     return true;
 }
 
-/* Numbers count up from 0, so the table has no holes and a peer cannot make it larger than what it sent. */
-static int announce_subject(struct cohorti_link *link, const cohort_frame *frame)
+static bool on_ack(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
 {
-    struct cohorti_subject subject;
-    int status = cohorti_subject_decode(frame->data, frame->data_len, &subject);
-    if (status != COHORT_OK || subject.number != link->subject_count) {
-        return COHORT_EPROTOCOL;
+    if (!link->resumed || cohorti_ack_decode(frame->data, frame->data_len, &link->ack) != COHORT_OK) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "ACK malformed or out of place", frame->type);
     }
-    if (link->subject_count >= link->limits.subjects_max) {
-        return COHORT_ELIMIT;
+    event->type = COHORTI_LINK_EVENT_ACK;
+    return true;
+}
+
+/* A frame of a lane. True when there is an event: there is something to deliver, or it cannot be taken. */
+static bool on_lane(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
+{
+    const char *why = "";
+    if (!link->resumed) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before RESUME", frame->type);
     }
-    size_t size = strlen(subject.name) + 1;
-    char *name = cohorti_alloc(link->alloc, size);
-    if (name == NULL || !grow_subjects(link)) {
-        cohorti_release(link->alloc, name);
-        return COHORT_ENOMEM;
+    int status = cohorti_inbound_take(link->inbound, frame, &link->delivery, &why);
+    if (status != COHORT_OK) {
+        return fail_with_type(link, event, status, why, frame->type);
     }
-    memcpy(name, subject.name, size);
-    link->subjects[link->subject_count++] = name;
-    return COHORT_OK;
+    if (link->delivery.nothing) {
+        cohorti_inbound_commit(link->inbound, &link->delivery, true);
+        return false;
+    }
+    event->type = COHORTI_LINK_EVENT_TAKEN;
+    return true;
 }
 
 static bool on_ping(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
 {
-    if (link->state != COHORTI_LINK_OPEN) {
-        return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before WELCOME", frame->type);
+    if (!link->resumed) {
+        return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before RESUME", frame->type);
     }
     bool question = cohorti_type_code(frame->type) == COHORTI_CONTROL_PING;
     event->type = question ? COHORTI_LINK_EVENT_PING : COHORTI_LINK_EVENT_PONG;
@@ -194,10 +193,12 @@ static bool on_control(struct cohorti_link *link, const cohort_frame *frame, str
         event->type = COHORTI_LINK_EVENT_LEAVE;
         event->code = COHORT_ELEFT;
         return true;
-    case COHORTI_CONTROL_SUBJECT: {
-        int status = link->state == COHORTI_LINK_OPEN ? announce_subject(link, frame) : COHORT_EPROTOCOL;
-        return status == COHORT_OK ? false : fail_with_type(link, event, status, "cannot take this SUBJECT", frame->type);
-    }
+    case COHORTI_CONTROL_RESUME:
+        return on_resume(link, frame, event);
+    case COHORTI_CONTROL_ACK:
+        return on_ack(link, frame, event);
+    case COHORTI_CONTROL_SUBJECT:
+        return on_lane(link, frame, event);
     case COHORTI_CONTROL_PING:
     case COHORTI_CONTROL_PONG:
         return on_ping(link, frame, event);
@@ -207,20 +208,6 @@ static bool on_control(struct cohorti_link *link, const cohort_frame *frame, str
         }
         return fail_with_type(link, event, COHORT_EPROTOCOL, "unknown control frame", frame->type);
     }
-}
-
-static bool on_subject_frame(struct cohorti_link *link, const cohort_frame *frame, struct cohorti_link_event *event)
-{
-    uint32_t number = cohorti_type_number(frame->type);
-    if (cohorti_type_kind(frame->type) != COHORTI_KIND_MESSAGE) {
-        return fail_with_type(link, event, COHORT_EPROTOCOL, "frame kind not known to this version", frame->type);
-    }
-    if (number >= link->subject_count) {
-        return fail_with_type(link, event, COHORT_EPROTOCOL, "message on a subject never announced", frame->type);
-    }
-    event->type = COHORTI_LINK_EVENT_MESSAGE;
-    event->subject = link->subjects[number];
-    return true;
 }
 
 /* True when there is an event. */
@@ -241,10 +228,14 @@ static bool on_frame(struct cohorti_link *link, const cohort_frame *frame, struc
     if (link->state != COHORTI_LINK_OPEN) {
         return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before WELCOME", frame->type);
     }
-    if (class == COHORTI_TYPE_SUBJECT) {
-        return on_subject_frame(link, frame, event);
+    if (frame->type == COHORT_TYPE_ECHO) {
+        event->type = COHORTI_LINK_EVENT_ECHO;
+        return true;
     }
-    event->type = frame->type == COHORT_TYPE_ECHO ? COHORTI_LINK_EVENT_ECHO : COHORTI_LINK_EVENT_RAW;
+    if (link->peer.extended) {
+        return on_lane(link, frame, event);
+    }
+    event->type = COHORTI_LINK_EVENT_RAW;
     event->raw_type = frame->type;
     return true;
 }
@@ -327,15 +318,14 @@ void cohorti_link_admit(struct cohorti_link *link)
 }
 
 /* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: our own limit holds for both. */
-void cohorti_link_open(struct cohorti_link *link)
+void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inbound)
 {
     if (link->state != COHORTI_LINK_WELCOMED) {
         return;
     }
-    link->reader.limit_bytes = COHORT_FRAME_HEADER_BYTES + link->limits.message_bytes_max;
-    if (link->reader.limit_bytes < COHORT_FRAME_LEGACY_BYTES_MAX) {
-        link->reader.limit_bytes = COHORT_FRAME_LEGACY_BYTES_MAX;
-    }
+    size_t limit = link->message_bytes_max + COHORT_FRAME_HEADER_BYTES + COHORTI_PREFIX_BYTES_MAX;
+    link->reader.limit_bytes = limit < FRAME_BYTES_MIN ? FRAME_BYTES_MIN : limit;
+    link->inbound = link->peer.extended ? inbound : NULL;
     link->state = COHORTI_LINK_OPEN;
     feed_held(link);
 }

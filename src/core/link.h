@@ -6,6 +6,9 @@
  *                          |  a legacy peer sends no WELCOME: admit leads to WELCOMED at once
  *                          '--refuse, or any error--> CLOSED
  *
+ * The first frame of an open link of a cohort peer is RESUME; the frames of lanes follow, and are taken by the inbound half of the
+ * session, which outlives the link.
+ *
  * In GREETED and WELCOMED the link waits for a decision that is not its own (is this peer admitted? is this the link to
  * keep?), so poll() gives nothing and the bytes behind are kept. It decides nothing about membership and writes nothing:
  * what it gives are events, what the other side of the connection sends is sender.h.
@@ -13,7 +16,7 @@
 #ifndef COHORTI_CORE_LINK_H
 #define COHORTI_CORE_LINK_H
 
-#include "wire/control.h"
+#include "core/inbound.h"
 #include "wire/frame.h"
 #include "wire/hello.h"
 
@@ -34,36 +37,35 @@ enum cohorti_link_event_type {
     COHORTI_LINK_EVENT_ECHO,    /* data: an answer to ours, or a question (echo.h) */
     COHORTI_LINK_EVENT_PING,    /* data: a question */
     COHORTI_LINK_EVENT_PONG,    /* data: an answer */
-    COHORTI_LINK_EVENT_RAW,     /* type, data */
-    COHORTI_LINK_EVENT_MESSAGE, /* subject, data */
+    COHORTI_LINK_EVENT_RAW,     /* raw_type, data: from a legacy peer */
+    COHORTI_LINK_EVENT_RESUME,  /* link->resume: the session is to be joined to the link before the next poll() */
+    COHORTI_LINK_EVENT_ACK,     /* link->ack */
+    COHORTI_LINK_EVENT_TAKEN,   /* link->delivery: to be delivered, then committed to the inbound half */
     COHORTI_LINK_EVENT_FAILED,  /* code, and link->detail says what was met; CLOSED */
 };
 
 struct cohorti_link_event {
     enum cohorti_link_event_type type;
     uint32_t raw_type;
-    const char *subject; /* valid while the link is */
-    const void *data;    /* valid until the next poll() */
+    const void *data; /* valid until the next poll() */
     size_t data_len;
-    struct cohorti_refuse refuse;
     int code;
-};
-
-struct cohorti_link_limits {
-    size_t message_bytes_max;
-    uint32_t subjects_max;
+    struct cohorti_refuse refuse;
 };
 
 struct cohorti_link {
     const cohort_allocator *alloc;
-    struct cohorti_link_limits limits;
+    size_t message_bytes_max;
     enum cohorti_link_state state;
     struct cohorti_frame_reader reader;
     struct cohorti_hello peer; /* from GREETED on */
     uint16_t version;          /* in force, from WELCOMED on; 0 with a legacy peer */
 
-    char **subjects; /* names the peer announced, by number */
-    uint32_t subject_count, subject_cap;
+    struct cohorti_inbound *inbound; /* from OPEN on; NULL with a legacy peer */
+    bool resumed;
+    struct cohorti_resume resume; /* of the last event of that type */
+    struct cohorti_ack ack;
+    struct cohorti_delivery delivery;
 
     uint8_t *held; /* bytes that came while waiting for a decision */
     size_t held_len;
@@ -73,7 +75,7 @@ struct cohorti_link {
     char detail[256]; /* of the failure; one line */
 };
 
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, const struct cohorti_link_limits *limits);
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max);
 void cohorti_link_deinit(struct cohorti_link *link);
 
 /** Hand over bytes received; then poll() until it gives nothing, before the bytes go away. */
@@ -84,8 +86,8 @@ bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *eve
 
 /** GREETED: the peer is admitted. poll() again afterwards. */
 void cohorti_link_admit(struct cohorti_link *link);
-/** WELCOMED: this is the link to use. poll() again afterwards. */
-void cohorti_link_open(struct cohorti_link *link);
+/** WELCOMED: this is the link to use; `inbound` takes its lanes (not looked at with a legacy peer). poll() again afterwards. */
+void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inbound);
 /** Any state: no more events. */
 void cohorti_link_close(struct cohorti_link *link);
 

@@ -6,17 +6,8 @@
  */
 #include "core/sender.h"
 
-#include "base/alloc.h"
-#include "base/name.h"
-
 #include <cohort/frame.h>
 #include <string.h>
-
-struct sender_subject {
-    struct cohorti_map_node node;
-    uint32_t number;
-    char name[];
-};
 
 void cohorti_sender_init(struct cohorti_sender *s, const cohort_allocator *alloc, const struct cohorti_sender_limits *limits)
 {
@@ -24,17 +15,10 @@ void cohorti_sender_init(struct cohorti_sender *s, const cohort_allocator *alloc
     s->alloc = alloc;
     s->limits = *limits;
     cohorti_buffer_init(&s->out, alloc, limits->queue_bytes_max);
-    cohorti_map_init(&s->subjects, alloc);
 }
 
 void cohorti_sender_deinit(struct cohorti_sender *s)
 {
-    struct cohorti_map_node *node;
-    while ((node = cohorti_map_any(&s->subjects)) != NULL) {
-        cohorti_map_remove(&s->subjects, node);
-        cohorti_release(s->alloc, (struct sender_subject *)node);
-    }
-    cohorti_map_deinit(&s->subjects);
     cohorti_buffer_deinit(&s->out);
     s->open = false;
 }
@@ -90,96 +74,33 @@ void cohorti_sender_open(struct cohorti_sender *s, bool legacy)
     s->legacy = legacy;
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------------ */
+/* ---- an open link -------------------------------------------------------------------------------------------------- */
 
-static struct sender_subject *find_subject(const struct cohorti_sender *s, const char *name, uint64_t hash)
+int cohorti_sender_resume(struct cohorti_sender *s, const struct cohorti_resume *resume)
 {
-    struct cohorti_map_node *node = cohorti_map_find(&s->subjects, hash);
-    while (node != NULL && strcmp(((struct sender_subject *)node)->name, name) != 0) {
-        node = cohorti_map_find_next(node, hash);
-    }
-    return (struct sender_subject *)node;
-}
-
-/* Announce a name that this link has not seen. The announcement and the message that needs it are queued together or not at
- * all: a reserve for both comes first. */
-static int announce_subject(struct cohorti_sender *s, const char *name, uint64_t hash, struct sender_subject **out)
-{
-    if (s->subject_count >= s->limits.subjects_max) {
-        return COHORT_ELIMIT;
-    }
-    size_t size = strlen(name) + 1;
-    struct sender_subject *subject = cohorti_alloc(s->alloc, sizeof *subject + size);
-    if (subject == NULL) {
-        return COHORT_ENOMEM;
-    }
-    memcpy(subject->name, name, size);
-    subject->number = s->subject_count;
-
-    struct cohorti_subject wire = {.number = subject->number};
-    memcpy(wire.name, name, size);
     uint8_t data[COHORTI_CONTROL_BYTES_MAX];
     size_t len = 0;
-    int status = cohorti_subject_encode(&wire, data, sizeof data, &len);
-    if (status == COHORT_OK) {
-        status = put_frame(s, cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len);
-    }
-    if (status != COHORT_OK) {
-        cohorti_release(s->alloc, subject);
-        return status;
-    }
-    s->subject_count++;
-    cohorti_map_insert(&s->subjects, &subject->node, hash);
-    *out = subject;
-    return COHORT_OK;
+    int status = cohorti_resume_encode(resume, data, sizeof data, &len);
+    return status != COHORT_OK ? status : put_frame(s, cohorti_type_control(COHORTI_CONTROL_RESUME), data, len);
 }
 
-static int send_named(struct cohorti_sender *s, const char *name, const void *data, size_t len)
+int cohorti_sender_ack(struct cohorti_sender *s, const struct cohorti_ack *ack)
 {
-    if (s->legacy) {
-        return COHORT_ELEGACY;
-    }
-    if (len > s->limits.message_bytes_max) {
-        return COHORT_ESIZE;
-    }
-    uint8_t *room = NULL;
-    int status = cohorti_buffer_reserve(&s->out, len + (size_t)2 * COHORT_FRAME_HEADER_BYTES + COHORTI_CONTROL_BYTES_MAX, &room);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    uint64_t hash = cohorti_hash_bytes(name, strlen(name));
-    struct sender_subject *subject = find_subject(s, name, hash);
-    if (subject == NULL) {
-        status = announce_subject(s, name, hash, &subject);
-        if (status != COHORT_OK) {
-            return status;
-        }
-    }
-    return put_frame(s, cohorti_type_subject(COHORTI_KIND_MESSAGE, subject->number), data, len);
+    uint8_t data[COHORTI_CONTROL_BYTES_MAX];
+    size_t len = 0;
+    int status = cohorti_ack_encode(ack, data, sizeof data, &len);
+    return status != COHORT_OK ? status : put_frame(s, cohorti_type_control(COHORTI_CONTROL_ACK), data, len);
 }
 
-static int send_raw(struct cohorti_sender *s, uint32_t type, const void *data, size_t len)
-{
-    if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
-        return COHORT_ETYPE;
-    }
-    if (!s->legacy && cohorti_type_class(type) != COHORTI_TYPE_RAW) {
-        return COHORT_ETYPE;
-    }
-    size_t max = s->legacy ? COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES : s->limits.message_bytes_max;
-    return len > max ? COHORT_ESIZE : put_frame(s, type, data, len);
-}
-
-int cohorti_sender_message(struct cohorti_sender *s, const char *subject, const void *data, size_t len)
+int cohorti_sender_raw(struct cohorti_sender *s, uint32_t type, const void *data, size_t len)
 {
     if (!s->open) {
         return COHORT_EINACTIVE;
     }
-    uint32_t type = 0;
-    if (cohorti_subject_raw(subject, strlen(subject), &type)) {
-        return send_raw(s, type, data, len);
+    if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
+        return COHORT_ETYPE;
     }
-    return send_named(s, subject, data, len);
+    return len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES ? COHORT_ESIZE : put_frame(s, type, data, len);
 }
 
 static int put_echo(struct cohorti_sender *s, uint32_t type, const void *data, size_t len)

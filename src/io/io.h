@@ -12,6 +12,7 @@
 #ifndef COHORTI_IO_H
 #define COHORTI_IO_H
 
+#include "base/bytes.h"
 #include "io/sync.h"
 
 #include <cohort/error.h>
@@ -20,6 +21,8 @@
 struct cohorti_io;
 struct cohorti_loop;
 struct cohorti_socket;
+
+#define COHORTI_IO_RUNS_MAX 32
 
 enum cohorti_io_events {
     COHORTI_IO_READ = 1,
@@ -67,8 +70,8 @@ struct cohorti_io_ops {
 
     /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
     int (*recv)(struct cohorti_socket *s, void *out, size_t len, size_t *n);
-    int (*send)(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n);
-    void (*shutdown)(struct cohorti_socket *s);                         /* no more from us */
+    int (*send)(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n); /* at most COHORTI_IO_RUNS_MAX */
+    void (*shutdown)(struct cohorti_socket *s);                                                       /* no more from us */
     void (*close)(struct cohorti_socket *s);                            /* its loop's thread when attached; frees it */
     void (*peer_name)(struct cohorti_socket *s, char *out, size_t cap); /* "127.0.0.1:4711", for the log */
 };

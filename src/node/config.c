@@ -29,7 +29,8 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .peer_queue_bytes_max = 8 * 1024 * 1024,
                    .subjects_max = 4096,
                    .echoes_max = 64,
-                   .handlers_max = 4096},
+                   .handlers_max = 4096,
+                   .window_bytes = 4 * 1024 * 1024},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
@@ -58,7 +59,8 @@ static int check_limits(const cohort_config *config, cohort_error *error)
 {
     const cohort_limits *l = &config->limits;
     /* The largest message fits into an empty queue, with its subject: else COHORT_EAGAIN would be for ever. */
-    unsigned long queue_min = l->message_bytes_max < 63UL * 1024 ? 64UL * 1024 : l->message_bytes_max + 1024UL;
+    unsigned long queue_min =
+        l->message_bytes_max < 63UL * 1024 ? 64UL * 1024 : l->message_bytes_max + l->message_bytes_max / 1024 + 1024UL;
     const struct {
         const char *field;
         unsigned long value, low, high;
@@ -73,6 +75,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.subjects_max", l->subjects_max, 1, 1000000},
         {"limits.echoes_max", l->echoes_max, 1, 65536},
         {"limits.handlers_max", l->handlers_max, 1, 1000000},
+        {"limits.window_bytes", l->window_bytes, 64UL * 1024, 1024UL * 1024 * 1024},
         {"loop_count", config->loop_count, 0, 256},
         {"dial.mode", config->dial.mode, COHORT_DIAL_BACKOFF, COHORT_DIAL_SEED},
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},

@@ -26,13 +26,9 @@ static void init_core(struct conn *conn)
 {
     struct cohort_node *node = conn->owner;
     const cohort_limits *limits = &node->limits;
-    cohorti_link_init(
-        &conn->link, &node->alloc,
-        &(struct cohorti_link_limits){.message_bytes_max = limits->message_bytes_max, .subjects_max = limits->subjects_max});
+    cohorti_link_init(&conn->link, &node->alloc, limits->message_bytes_max);
     cohorti_sender_init(&conn->sender, &node->alloc,
-                        &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max,
-                                                        .message_bytes_max = limits->message_bytes_max,
-                                                        .subjects_max = limits->subjects_max});
+                        &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max});
     cohorti_echoes_init(&conn->echoes, &node->alloc, limits->echoes_max);
 }
 
@@ -48,6 +44,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->worker = &node->control;
     conn->channel = &cohorti_channel_plain;
     conn->phase = CONN_HANDSHAKE;
+    conn->ack_due_ns = COHORTI_NEVER;
     atomic_init(&conn->refs, 1);
     init_core(conn);
     cohorti_timer_init(&conn->timer);
@@ -129,19 +126,27 @@ static struct worker *least_used(struct cohort_node *node)
     return best;
 }
 
-/* From here on messages to the peer go out through this connection; it is written to at once, read only after hand_over(). */
-void cohorti_conn_open(struct conn *conn, struct peer *peer)
+/* From here on messages to the peer go out through this connection; it is read only after hand_over(). With a legacy peer there is no
+ * session: what waits for one is lost. */
+int cohorti_conn_open(struct conn *conn, struct peer *peer)
 {
     struct cohort_node *node = conn->owner;
+    bool legacy = !conn->link.peer.extended;
     conn->peer = peer; /* takes the reference */
     atomic_store(&conn->opened_ns, cohorti_now(node));
+    if (legacy && !peer->legacy) { /* only we write it */
+        (void)cohorti_session_end(peer, COHORT_ELEGACY);
+    }
     cohorti_mutex_lock(&peer->lock);
-    cohorti_sender_open(&conn->sender, !conn->link.peer.extended);
+    peer->legacy = legacy;
+    cohorti_sender_open(&conn->sender, legacy);
     cohorti_list_append(&peer->conns, &conn->of_peer);
+    int status = legacy ? COHORT_OK : cohorti_session_begin(conn);
     cohorti_mutex_unlock(&peer->lock);
     atomic_fetch_add(&node->counters.links_opened, 1);
     atomic_fetch_add(&node->counters.links_open, 1);
     atomic_fetch_sub(&node->counters.handshakes, 1);
+    return status;
 }
 
 void cohorti_conn_hand_over(struct conn *conn)
@@ -173,7 +178,7 @@ static void run_attach(struct mail *mail)
         if (status != COHORT_OK) {
             cohorti_conn_end(conn, status);
         } else {
-            cohorti_link_open(&conn->link);
+            cohorti_link_open(&conn->link, &conn->peer->inbound);
             cohorti_conn_pump(conn);
             cohorti_conn_flush(conn);
         }
@@ -192,13 +197,15 @@ static void close_here(struct conn *conn, int code, bool leave)
         cohorti_conn_end(conn, code);
         return;
     }
-    cohorti_conn_lock(conn);
-    if (conn->link.peer.extended) {
-        int queued = cohorti_sender_leave(&conn->sender);
-        (void)queued; /* when the queue is full, the end of the stream says it too */
+    if (!conn->link.peer.extended) {
+        cohorti_conn_drain(conn, code);
+        return;
     }
+    cohorti_conn_lock(conn);
+    conn->leaving = true;
+    conn->end_code = code;
     cohorti_conn_unlock(conn);
-    cohorti_conn_drain(conn, code);
+    cohorti_conn_flush(conn); /* says LEAVE once nothing is left to deliver */
 }
 
 void cohorti_conn_close(struct conn *conn, int code, bool leave)
@@ -300,10 +307,19 @@ void cohorti_conn_end(struct conn *conn, int code)
     cohorti_conn_lock(conn);
     conn->sender.open = false;
     cohorti_list_remove(&conn->of_peer);
-    size_t lost = cohorti_buffer_len(&conn->sender.out);
-    atomic_fetch_add(&node->counters.bytes_dropped, lost);
-    if (code == COHORT_ETIMEDOUT && lost > 0) {
-        atomic_store(&node->close_cut, true);
+    bool ends_session = false;
+    if (conn->peer != NULL && conn->link.peer.extended) {
+        cohorti_outbound_link_ended(&conn->peer->outbound);
+        if (code == COHORT_ELEFT) {
+            cohorti_outbound_left(&conn->peer->outbound);
+        }
+        ends_session = conn->peer->removed && cohorti_list_empty(&conn->peer->conns);
+    } else {
+        size_t lost = cohorti_buffer_len(&conn->sender.out);
+        atomic_fetch_add(&node->counters.bytes_dropped, lost);
+        if (code == COHORT_ETIMEDOUT && lost > 0) {
+            atomic_store(&node->close_cut, true);
+        }
     }
     if (conn->socket != NULL) {
         node->io->ops->close(conn->socket);
@@ -314,6 +330,9 @@ void cohorti_conn_end(struct conn *conn, int code)
         atomic_fetch_sub(&conn->worker->load, 1);
     }
     complete_echoes(conn, conn->end_code);
+    if (ends_session) {
+        (void)cohorti_session_end(conn->peer, COHORT_EREMOVED);
+    }
     cohorti_conn_ref(conn);
     cohorti_worker_post(&node->control, &conn->ended_mail);
 }
@@ -374,5 +393,6 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
         return;
     }
     expire_echoes(conn, now_ns);
+    cohorti_session_acknowledge(conn);
     cohorti_conn_flush(conn); /* sets the next timer */
 }

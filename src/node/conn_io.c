@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define IDLE_NS 3000 /* a message so soon after another is one of a burst */
+#define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
+#define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -26,22 +27,17 @@ static void call_handlers(struct cohort_node *node, struct cohorti_handlers *han
     }
 }
 
-static void deliver(struct conn *conn, const struct cohorti_link_event *event)
+static void deliver(struct conn *conn, cohort_message *message)
 {
     struct cohort_node *node = conn->owner;
     char raw[16];
-    cohort_message message = {.from = conn->peer->id,
-                              .subject = event->subject,
-                              .type = event->raw_type,
-                              .raw = event->type == COHORTI_LINK_EVENT_RAW,
-                              .legacy = !conn->link.peer.extended,
-                              .data = event->data,
-                              .data_len = event->data_len};
-    if (message.raw) {
-        snprintf(raw, sizeof raw, "#%d", (int)event->raw_type);
-        message.subject = raw;
+    message->from = conn->peer->id;
+    message->legacy = !conn->link.peer.extended;
+    if (message->raw) {
+        snprintf(raw, sizeof raw, "#%d", (int)message->type);
+        message->subject = raw;
     }
-    struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, message.subject);
+    struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, message->subject);
     if (handlers == NULL) {
         handlers = cohorti_registry_get(&node->registry, COHORTI_KEY_DEFAULT);
     }
@@ -49,8 +45,29 @@ static void deliver(struct conn *conn, const struct cohorti_link_event *event)
         atomic_fetch_add(&node->counters.messages_unhandled, 1);
         return;
     }
-    call_handlers(node, handlers, &message);
+    call_handlers(node, handlers, message);
     cohorti_registry_put(&node->registry, handlers);
+}
+
+/* A frame of the session: it counts as taken when its handlers have returned, also when they ended the link. */
+static void on_taken(struct conn *conn)
+{
+    const struct cohorti_delivery taken = conn->link.delivery;
+    cohort_message message = {.subject = taken.subject == NULL ? NULL : taken.subject->name,
+                              .type = taken.raw_type,
+                              .raw = taken.raw,
+                              .data = taken.body,
+                              .data_len = taken.body_len};
+    if (taken.raw || taken.kind == COHORTI_KIND_MESSAGE) {
+        deliver(conn, &message);
+    }
+    cohorti_inbound_commit(&conn->peer->inbound, &taken, true);
+}
+
+static void on_legacy_message(struct conn *conn, const struct cohorti_link_event *event)
+{
+    cohort_message message = {.type = event->raw_type, .raw = true, .data = event->data, .data_len = event->data_len};
+    deliver(conn, &message);
 }
 
 static void answer_echo(struct conn *conn, const struct cohorti_link_event *event)
@@ -83,6 +100,13 @@ static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
     }
 }
 
+void cohorti_conn_fail(struct conn *conn, int code, const char *detail)
+{
+    cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, code, "%s from %s%s%s", cohort_error_text(code), conn->remote,
+                detail[0] == '\0' ? "" : ": ", detail);
+    cohorti_conn_end(conn, code);
+}
+
 static void on_event_open(struct conn *conn, const struct cohorti_link_event *event)
 {
     switch (event->type) {
@@ -92,8 +116,20 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
         on_echo(conn, event);
         break;
     case COHORTI_LINK_EVENT_RAW:
-    case COHORTI_LINK_EVENT_MESSAGE:
-        deliver(conn, event);
+        on_legacy_message(conn, event);
+        break;
+    case COHORTI_LINK_EVENT_TAKEN:
+        on_taken(conn);
+        break;
+    case COHORTI_LINK_EVENT_RESUME:
+        if (cohorti_session_on_resume(conn) != COHORT_OK) {
+            cohorti_conn_fail(conn, COHORT_EPROTOCOL, "RESUME claims more than was sent");
+        }
+        break;
+    case COHORTI_LINK_EVENT_ACK:
+        if (cohorti_session_on_ack(conn) != COHORT_OK) {
+            cohorti_conn_fail(conn, COHORT_EPROTOCOL, "ACK claims more than was sent");
+        }
         break;
     case COHORTI_LINK_EVENT_REFUSE:
         if (event->code != COHORT_EDUPLICATE) {
@@ -106,9 +142,7 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
         cohorti_conn_end(conn, COHORT_ELEFT);
         break;
     case COHORTI_LINK_EVENT_FAILED:
-        cohorti_log(conn->owner, COHORT_LOG_WARN, "link", conn->peer->id, event->code, "%s from %s%s%s",
-                    cohort_error_text(event->code), conn->remote, conn->link.detail[0] == '\0' ? "" : ": ", conn->link.detail);
-        cohorti_conn_end(conn, event->code);
+        cohorti_conn_fail(conn, event->code, conn->link.detail);
         break;
     case COHORTI_LINK_EVENT_HELLO:
     case COHORTI_LINK_EVENT_WELCOME:
@@ -184,6 +218,7 @@ static void read_some(struct conn *conn)
             return;
         }
         on_bytes(conn, w->receive, n);
+        cohorti_session_acknowledge(conn);
         if (n < room) {
             return; /* level-triggered: if more has come since, we are called again */
         }
@@ -192,26 +227,74 @@ static void read_some(struct conn *conn)
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
+uint64_t cohorti_conn_frames_out(const struct conn *conn)
+{
+    bool session = conn->peer != NULL && conn->link.peer.extended;
+    return conn->sender.frames_out + (session ? conn->peer->outbound.frames - conn->frames_before : 0);
+}
+
+/* What goes out next: the link's own frames first, but for the rest of a lane's block that was begun. */
+struct batch {
+    struct cohorti_slice slices[COHORTI_IO_RUNS_MAX - 1];
+    struct cohorti_bytes runs[COHORTI_IO_RUNS_MAX];
+    size_t slice_count, run_count;
+    size_t own_at; /* index of the run that is the link's own; run_count when there is none */
+};
+
+static void gather(const struct conn *conn, struct batch *batch)
+{
+    const struct cohorti_buffer *own = &conn->sender.out;
+    const struct cohorti_outbound *ob = conn->peer == NULL || !conn->link.peer.extended ? NULL : &conn->peer->outbound;
+    bool cut = ob != NULL && ob->resumed && cohorti_outbound_is_cut(ob);
+    batch->slice_count = ob == NULL ? 0 : cohorti_outbound_gather(ob, batch->slices, COHORTI_IO_RUNS_MAX - 1, WRITE_BYTES_MAX);
+    batch->own_at = COHORTI_IO_RUNS_MAX;
+    batch->run_count = 0;
+    for (size_t i = 0; i <= batch->slice_count; i++) {
+        if (i == (cut ? 1U : 0U) && cohorti_buffer_len(own) > 0) {
+            batch->own_at = batch->run_count;
+            batch->runs[batch->run_count++] = (struct cohorti_bytes){cohorti_buffer_data(own), cohorti_buffer_len(own)};
+        }
+        if (i < batch->slice_count) {
+            batch->runs[batch->run_count++] = (struct cohorti_bytes){batch->slices[i].bytes, batch->slices[i].len};
+        }
+    }
+}
+
+/* `n` bytes of the batch went out. */
+static void account(struct conn *conn, const struct batch *batch, size_t n)
+{
+    conn->bytes_out += n;
+    atomic_fetch_add(&conn->owner->counters.bytes_out, n);
+    size_t first = 0;
+    for (size_t i = 0; i < batch->run_count && n > 0; i++) {
+        size_t taken = n < batch->runs[i].len ? n : batch->runs[i].len;
+        if (i == batch->own_at) {
+            cohorti_sender_written(&conn->sender, taken);
+        } else {
+            cohorti_outbound_advance(&conn->peer->outbound, &batch->slices[first++], 1, taken);
+        }
+        n -= taken;
+    }
+}
+
 /* Write until nothing waits or the socket takes no more. With the lock held. */
 static int write_locked(struct conn *conn)
 {
-    const struct cohorti_io_ops *ops = conn->owner->io->ops;
-    struct cohorti_sender *s = &conn->sender;
-    atomic_fetch_add(&conn->owner->counters.frames_out, s->frames_out - conn->frames_counted);
-    conn->frames_counted = s->frames_out;
-    while (cohorti_buffer_len(&s->out) > 0) {
-        const uint8_t *wire = NULL;
-        size_t wire_len = 0, n = 0;
-        int status =
-            conn->channel->ops->to_write(conn->channel, cohorti_buffer_data(&s->out), cohorti_buffer_len(&s->out), &wire, &wire_len);
+    struct batch batch;
+    uint64_t frames = cohorti_conn_frames_out(conn);
+    atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
+    conn->frames_counted = frames;
+    for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
+        struct cohorti_bytes wire[COHORTI_IO_RUNS_MAX];
+        size_t wire_count = 0, n = 0;
+        int status = conn->channel->ops->to_write(conn->channel, batch.runs, batch.run_count, wire, &wire_count);
         if (status == COHORT_OK) {
-            status = ops->send(conn->socket, wire, wire_len, &n);
+            status = conn->owner->io->ops->send(conn->socket, wire, wire_count, &n);
         }
         if (status != COHORT_OK) {
             return status;
         }
-        cohorti_sender_written(s, conn->channel->ops->written(conn->channel, n));
-        atomic_fetch_add(&conn->owner->counters.bytes_out, n);
+        account(conn, &batch, conn->channel->ops->written(conn->channel, n));
     }
     return COHORT_OK;
 }
@@ -229,6 +312,7 @@ static void set_timer(struct conn *conn, uint64_t echo_deadline_ns)
 {
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
+    deadline = conn->ack_due_ns < deadline ? conn->ack_due_ns : deadline;
     cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline);
 }
 
@@ -253,9 +337,14 @@ void cohorti_conn_flush(struct conn *conn)
     }
     cohorti_conn_watch(conn);
     uint64_t echo_deadline_ns = cohorti_echoes_deadline(&conn->echoes);
+    bool leave = conn->leaving && conn->phase == CONN_OPEN && cohorti_outbound_len(&conn->peer->outbound) == 0;
     cohorti_conn_unlock(conn);
     if (status != COHORT_OK && !waiting) {
         cohorti_conn_end(conn, status);
+        return;
+    }
+    if (leave) {
+        cohorti_session_leave(conn);
         return;
     }
     set_timer(conn, echo_deadline_ns);

@@ -87,7 +87,9 @@ void cohorti_control_conn_event(struct conn *conn, const struct cohorti_link_eve
     case COHORTI_LINK_EVENT_PING:
     case COHORTI_LINK_EVENT_PONG:
     case COHORTI_LINK_EVENT_RAW:
-    case COHORTI_LINK_EVENT_MESSAGE:
+    case COHORTI_LINK_EVENT_RESUME:
+    case COHORTI_LINK_EVENT_ACK:
+    case COHORTI_LINK_EVENT_TAKEN:
         break; /* only on an open link */
     }
 }
@@ -240,7 +242,11 @@ static void do_open(struct cohort_node *node, struct conn *conn, const struct co
 {
     struct peer *peer = cohorti_peer_find(node, fx->u.open.id);
     assert(peer != NULL); /* the event that added the member was carried out before */
-    cohorti_conn_open(conn, peer);
+    int status = cohorti_conn_open(conn, peer);
+    if (status != COHORT_OK) {
+        cohorti_conn_end(conn, status);
+        return;
+    }
     cohorti_log(node, COHORT_LOG_INFO, "link", fx->u.open.id, COHORT_OK, "%s %s",
                 fx->u.open.legacy ? "legacy link with" : "link with", conn->remote);
 }

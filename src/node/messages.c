@@ -42,6 +42,33 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
                                 out);
 }
 
+int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
+{
+    if (fn == NULL) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(&node->registry, COHORTI_KEY_UNDELIVERED,
+                                &(struct cohorti_handler){.fn.undelivered = fn, .arg = arg, .release = release}, out);
+}
+
+int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
+{
+    if (fn == NULL) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(&node->registry, COHORTI_KEY_WRITABLE,
+                                &(struct cohorti_handler){.fn.writable = fn, .arg = arg, .release = release}, out);
+}
+
+int cohort_subject_set(cohort_node *node, const char *subject, const cohort_subject_options *options)
+{
+    if (subject == NULL || options == NULL || !cohorti_subject_valid(subject, strlen(subject)) ||
+        options->size < sizeof options->size + sizeof options->lane || (unsigned)options->lane >= COHORTI_LANE_COUNT) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_subjects_set(&node->subjects, subject, options);
+}
+
 int cohort_unhandle(cohort_node *node, cohort_handle_id id)
 {
     return cohorti_registry_remove(&node->registry, id);
@@ -55,47 +82,86 @@ static struct conn *current_conn(struct peer *peer)
     return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
 }
 
-static int send_to(struct peer *peer, const char *subject, const void *data, size_t data_len)
+/* A message as the public calls have it, checked. */
+struct outgoing {
+    bool raw;
+    uint32_t type;
+    struct cohorti_put put;
+};
+
+static int put_legacy(const struct conn *conn, struct cohorti_sender *sender, const struct outgoing *m)
 {
-    cohorti_mutex_lock(&peer->lock);
+    if (!m->raw) {
+        return COHORT_ELEGACY;
+    }
+    return conn == NULL ? COHORT_EINACTIVE : cohorti_sender_raw(sender, m->type, m->put.body, m->put.body_len);
+}
+
+static int send_locked(struct peer *peer, const struct outgoing *m)
+{
     struct conn *conn = current_conn(peer);
-    int status = conn == NULL ? COHORT_EINACTIVE : cohorti_sender_message(&conn->sender, subject, data, data_len);
-    if (status == COHORT_OK) {
+    int status;
+    if (peer->removed) {
+        return COHORT_ENOPEER;
+    }
+    if (peer->legacy) {
+        status = put_legacy(conn, conn == NULL ? NULL : &conn->sender, m);
+    } else if (m->raw) {
+        status = cohorti_outbound_put_raw(&peer->outbound, m->type, m->put.body, m->put.body_len);
+    } else {
+        status = cohorti_outbound_put(&peer->outbound, &m->put);
+    }
+    if (status == COHORT_OK && conn != NULL) {
         cohorti_conn_kick(conn);
     }
+    return status;
+}
+
+static int send_to(struct peer *peer, const struct outgoing *m)
+{
+    cohorti_mutex_lock(&peer->lock);
+    int status = send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
     return status;
 }
 
-static int check_subject(const struct cohort_node *node, const char *subject, size_t data_len)
+static int check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
 {
-    uint32_t type = 0;
-    if (subject == NULL) {
+    if (subject == NULL || (data == NULL && data_len > 0)) {
         return COHORT_EINVAL;
     }
-    if (!cohorti_subject_raw(subject, strlen(subject), &type) && !cohorti_subject_valid(subject, strlen(subject))) {
+    size_t subject_len = strlen(subject);
+    *out = (struct outgoing){.put = {.kind = COHORTI_KIND_MESSAGE, .subject = subject, .body = data, .body_len = data_len}};
+    out->raw = cohorti_subject_raw(subject, subject_len, &out->type);
+    if (!out->raw && !cohorti_subject_valid(subject, subject_len)) {
         return COHORT_EINVAL;
     }
     if (atomic_load(&node->phase) == NODE_CLOSING) {
         return COHORT_ECLOSED;
+    }
+    if (!out->raw) {
+        cohort_subject_options options;
+        cohorti_subjects_get(&node->subjects, subject, &options);
+        out->put.lane = (unsigned)options.lane;
     }
     return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
 }
 
 int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
 {
-    int status = check_subject(node, subject, data_len);
-    if (status != COHORT_OK || id == NULL || (data == NULL && data_len > 0)) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
+    struct outgoing message;
+    int status = check_message(node, subject, data, data_len, &message);
+    if (status != COHORT_OK) {
+        return status;
     }
-    if (strcmp(id, node->id) == 0) {
+    if (id == NULL || strcmp(id, node->id) == 0) {
         return COHORT_EINVAL;
     }
     struct peer *peer = cohorti_peer_find(node, id);
     if (peer == NULL) {
         return COHORT_ENOPEER;
     }
-    status = send_to(peer, subject, data, data_len);
+    status = send_to(peer, &message);
     cohorti_peer_unref(peer);
     return status;
 }
@@ -114,16 +180,26 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
     return sent;
 }
 
+/* To members with a link only: a broadcast is for who is there. */
+static int broadcast_to(struct peer *peer, const struct outgoing *m)
+{
+    cohorti_mutex_lock(&peer->lock);
+    int status = current_conn(peer) == NULL ? COHORT_EINACTIVE : send_locked(peer, m);
+    cohorti_mutex_unlock(&peer->lock);
+    return status;
+}
+
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
 {
     size_t count = 0, done = 0;
-    int first_error = data == NULL && data_len > 0 ? COHORT_EINVAL : check_subject(node, subject, data_len);
+    struct outgoing message;
+    int first_error = check_message(node, subject, data, data_len, &message);
     struct peer **all = first_error == COHORT_OK ? cohorti_peer_all(node, &count) : NULL;
     if (first_error == COHORT_OK && all == NULL) {
         first_error = COHORT_ENOMEM;
     }
     for (size_t i = 0; all != NULL && i < count; i++) {
-        int status = strcmp(all[i]->id, node->id) == 0 ? COHORT_EINACTIVE : send_to(all[i], subject, data, data_len);
+        int status = broadcast_to(all[i], &message);
         done += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
         if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {

@@ -104,6 +104,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_timer_init(&node->accept_pause);
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
+    cohorti_subjects_init(&node->subjects, &node->alloc, config->limits.subjects_max);
 }
 
 static void free_peers(struct cohort_node *node)
@@ -123,6 +124,7 @@ static void free_peers(struct cohort_node *node)
 static void free_node(struct cohort_node *node)
 {
     cohorti_registry_deinit(&node->registry);
+    cohorti_subjects_deinit(&node->subjects);
     free_peers(node);
     cohorti_map_deinit(&node->conns);
     cohorti_map_deinit(&node->peers);
@@ -356,6 +358,18 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
+/* No loop runs: what is left in the sessions will not be delivered. */
+static int end_sessions(struct cohort_node *node)
+{
+    uint64_t lost = 0;
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            lost += cohorti_session_end((struct peer *)it, COHORT_ECLOSED);
+        }
+    }
+    return lost > 0 ? COHORT_ETIMEDOUT : COHORT_OK;
+}
+
 /* No loop runs. Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */
 static void free_stopped(struct cohort_node *node)
 {
@@ -393,6 +407,9 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
         atomic_store(&node->phase, NODE_CLOSING);
         status = stop_running(node, timeout_ms);
     }
+    atomic_store(&node->phase, NODE_CLOSING);
+    int undelivered = end_sessions(node);
+    status = status == COHORT_OK ? undelivered : status;
     free_stopped(node);
     return status;
 }

@@ -21,15 +21,19 @@
 #include "core/cluster.h"
 #include "core/echo.h"
 #include "core/link.h"
+#include "core/outbound.h"
 #include "core/sender.h"
 #include "io/io.h"
 #include "node/registry.h"
+#include "node/subjects.h"
 
 #include <cohort/cohort.h>
 #include <stdatomic.h>
 
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
+#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
+#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
@@ -69,7 +73,10 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns; /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list conns;        /* open ones, the newest last: that one is sent to; under lock */
+    bool legacy, removed;             /* the last link was a legacy one; it is no member any more; under lock */
+    struct cohorti_outbound outbound; /* under lock */
+    struct cohorti_inbound inbound;   /* the loop of the open link; control while there is none */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -78,7 +85,7 @@ void cohorti_peer_unref(struct peer *peer);
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
 /** With a reference each, in order of id; NULL without memory. Any thread. The array is the caller's. */
 struct peer **cohorti_peer_all(struct cohort_node *node, size_t *count);
-/** Publish what the cluster says; control loop. */
+/** Publish what the cluster says; control loop. A removed one's session ends with its last link. */
 void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member, bool removed);
 
 /* ---- connections --------------------------------------------------------------------------------------------------- */
@@ -106,6 +113,8 @@ struct conn {
     uint64_t drain_until_ns;
     int end_code; /* why it ends */
     bool got_bytes;
+    bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
+    uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
     bool drains_on_control; /* counted in owner->draining_count */
 
     struct peer *peer; /* from OPEN on; with a reference. Its lock guards the rest once set */
@@ -116,8 +125,10 @@ struct conn {
     bool attached;     /* the worker watches it */
     bool flush_posted; /* flush_mail is under way */
     bool watching_write;
-    uint64_t queued_ns;      /* when something was queued last by a thread that might write */
-    uint64_t frames_counted; /* of sender.frames_out, in the totals */
+    uint64_t queued_ns; /* when something was queued last by a thread that might write */
+    uint64_t bytes_out;
+    uint64_t frames_before;  /* of the session, when the link opened */
+    uint64_t frames_counted; /* of frames out, in the totals */
 
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
@@ -134,8 +145,8 @@ void cohorti_conn_unref(struct conn *conn);
 struct conn *cohorti_conn_find(struct cohort_node *node, uint64_t number);
 /** Watch a new socket on the control loop: connecting, or accepted. On failure the connection has ended. */
 void cohorti_conn_begin(struct conn *conn, bool connecting);
-/** OPEN: choose a worker and accept messages to the peer; RECEIVE: hand it over. */
-void cohorti_conn_open(struct conn *conn, struct peer *peer);
+/** OPEN: it is the peer's link from now on; the reference is taken also on failure, after which it is to end. RECEIVE: hand it over. */
+COHORT_NODISCARD int cohorti_conn_open(struct conn *conn, struct peer *peer);
 void cohorti_conn_hand_over(struct conn *conn);
 /** Free it without a word to anybody: the process it lived in is dead. */
 void cohorti_conn_abandon(struct conn *conn);
@@ -149,6 +160,9 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns);
 /** Its loop's thread, no lock held: tell who asked, and free it. */
 void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, int status, uint64_t rtt_ns);
 
+/** An open link, its loop's thread: it can go on no longer because of `code`; says so in the log. */
+void cohorti_conn_fail(struct conn *conn, int code, const char *detail);
+
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
@@ -159,12 +173,33 @@ void cohorti_conn_watch(struct conn *conn); /* with the lock held */
 void cohorti_conn_lock(struct conn *conn);
 void cohorti_conn_unlock(struct conn *conn);
 
+/** Frames queued on this link, its own and its session's; with the lock held. */
+uint64_t cohorti_conn_frames_out(const struct conn *conn);
+
+/* ---- sessions (session.c) ------------------------------------------------------------------------------------------- */
+
+/** A new name for a half of a session; never 0. */
+COHORT_NODISCARD int cohorti_session_half(struct cohort_node *node, uint64_t *out);
+/** The link is open: queue RESUME. With the lock held, while no other link reads. */
+COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
+/** Events of an open link; its loop's thread, no lock held. COHORT_EPROTOCOL: the link is to end. */
+COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
+COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
+/** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
+void cohorti_session_acknowledge(struct conn *conn);
+/** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
+void cohorti_session_leave(struct conn *conn);
+/** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
+uint64_t cohorti_session_end(struct peer *peer, int reason);
+/** Tell what was lost with a session; returns how many messages. No lock held. Frees `lost`. */
+uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *lost, int reason);
+
 /* ---- the node ------------------------------------------------------------------------------------------------------ */
 
 struct node_counters {
     _Atomic uint64_t links_accepted, links_dialled, links_opened, links_closed, links_open, handshakes;
     _Atomic uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    _Atomic uint64_t messages_unhandled, bytes_dropped, echoes_dropped;
+    _Atomic uint64_t messages_unhandled, messages_undelivered, bytes_dropped, echoes_dropped;
     _Atomic uint64_t errors[64];
 };
 
@@ -200,13 +235,14 @@ struct cohort_node {
     bool settling;
     uint32_t draining_count;
     struct cohorti_waiter *closed_waiter;
-    _Atomic bool close_cut; /* a link was cut with bytes queued */
+    _Atomic bool close_cut; /* something queued was lost with the node */
 
     struct cohorti_mutex peers_lock;
     struct cohorti_map peers;
     size_t peer_count;
 
     struct cohorti_registry registry;
+    struct cohorti_subjects subjects;
     struct node_counters counters;
 };
 

@@ -13,8 +13,22 @@
 
 struct peer *cohorti_peer_new(struct cohort_node *node)
 {
+    uint64_t half = 0;
+    if (cohorti_session_half(node, &half) != COHORT_OK) {
+        return NULL;
+    }
     struct peer *peer = cohorti_alloc_zero(&node->alloc, sizeof *peer);
     if (peer != NULL) {
+        const cohort_limits *limits = &node->limits;
+        cohorti_outbound_init(&peer->outbound, &node->alloc,
+                              &(struct cohorti_outbound_limits){.lane_bytes_max = limits->peer_queue_bytes_max,
+                                                                .message_bytes_max = limits->message_bytes_max,
+                                                                .subjects_max = limits->subjects_max},
+                              half);
+        cohorti_inbound_init(&peer->inbound, &node->alloc,
+                             &(struct cohorti_inbound_limits){.message_bytes_max = limits->message_bytes_max,
+                                                              .subjects_max = limits->subjects_max,
+                                                              .window_bytes = limits->window_bytes});
         peer->owner = node;
         atomic_init(&peer->refs, 1);
         cohorti_mutex_init(&peer->lock);
@@ -27,6 +41,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
 void cohorti_peer_unref(struct peer *peer)
 {
     if (peer != NULL && atomic_fetch_sub(&peer->refs, 1) == 1) {
+        cohorti_outbound_deinit(&peer->outbound);
+        cohorti_inbound_deinit(&peer->inbound);
         cohorti_mutex_deinit(&peer->lock);
         cohorti_release(&peer->owner->alloc, peer);
     }
@@ -103,5 +119,14 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
         peer->member = *member;
     }
     cohorti_mutex_unlock(&node->peers_lock);
-    cohorti_peer_unref(gone);
+    if (gone != NULL) {
+        cohorti_mutex_lock(&gone->lock);
+        gone->removed = true;
+        bool linked = !cohorti_list_empty(&gone->conns);
+        cohorti_mutex_unlock(&gone->lock);
+        if (!linked) {
+            (void)cohorti_session_end(gone, COHORT_EREMOVED);
+        }
+        cohorti_peer_unref(gone);
+    }
 }

@@ -21,6 +21,8 @@ struct cohorti_handler {
     union {
         cohort_message_fn message;
         cohort_event_fn event;
+        cohort_undelivered_fn undelivered;
+        cohort_writable_fn writable;
     } fn;
     void *arg;
     cohort_release_fn release;
@@ -43,6 +45,8 @@ struct cohorti_registry {
 /* Keys of the slots that are no subject: a subject holds no space. */
 #define COHORTI_KEY_EVENTS " events"
 #define COHORTI_KEY_DEFAULT " default"
+#define COHORTI_KEY_UNDELIVERED " undelivered"
+#define COHORTI_KEY_WRITABLE " writable"
 
 void cohorti_registry_init(struct cohorti_registry *r, const cohort_allocator *alloc, uint32_t max);
 /** Removes every handler: release callbacks run here. No dispatch may be running. */

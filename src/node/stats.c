@@ -18,12 +18,13 @@ int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *
         uint64_t last_in_ns = atomic_load(&conn->last_in_ns);
         out->bytes_in = atomic_load(&conn->bytes_in);
         out->frames_in = atomic_load(&conn->frames_in);
-        out->bytes_out = conn->sender.bytes_out;
-        out->frames_out = conn->sender.frames_out;
+        out->bytes_out = conn->bytes_out;
+        out->frames_out = cohorti_conn_frames_out(conn);
         out->queued_bytes = cohorti_buffer_len(&conn->sender.out);
         out->open_ns = now_ns - atomic_load(&conn->opened_ns);
         out->idle_ns = now_ns > last_in_ns ? now_ns - last_in_ns : 0;
     }
+    out->queued_bytes += cohorti_outbound_len(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_peer_unref(peer);
     return COHORT_OK;
@@ -44,6 +45,7 @@ void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out)
     out->frames_in = atomic_load(&c->frames_in);
     out->frames_out = atomic_load(&c->frames_out);
     out->messages_unhandled = atomic_load(&c->messages_unhandled);
+    out->messages_undelivered = atomic_load(&c->messages_undelivered);
     out->bytes_dropped = atomic_load(&c->bytes_dropped);
     out->echoes_dropped = atomic_load(&c->echoes_dropped);
     for (size_t i = 0; i < sizeof out->errors / sizeof out->errors[0]; i++) {

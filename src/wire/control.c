@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The type space between cohort nodes, and the data of WELCOME, REFUSE and SUBJECT. Encoders are given what we made and assert
+ * The type space between cohort nodes, and the data of control frames. Encoders are given what we made and assert
  * it; decoders are given what a peer made and reject it. Whether a frame may come at this moment, and whether its version or
  * number is one we want, is for the link to say.
  */
@@ -18,6 +18,7 @@
 #define CONTROL_RESERVED UINT32_C(0x1fff0000)
 #define KIND_SHIFT 27
 #define KIND_MASK UINT32_C(7)
+#define LANE_SHIFT 25
 
 enum cohorti_type_class cohorti_type_class(uint32_t type)
 {
@@ -27,15 +28,20 @@ enum cohorti_type_class cohorti_type_class(uint32_t type)
     return (type & CONTROL_BITS) == CONTROL_BITS ? COHORTI_TYPE_CONTROL : COHORTI_TYPE_SUBJECT;
 }
 
-uint32_t cohorti_type_subject(enum cohorti_kind kind, uint32_t number)
+uint32_t cohorti_type_subject(enum cohorti_kind kind, unsigned lane, uint32_t number)
 {
-    assert((uint32_t)kind <= KIND_MASK && number <= COHORTI_SUBJECT_NUMBER_MAX);
-    return SUBJECT_BIT | (uint32_t)kind << KIND_SHIFT | number;
+    assert((uint32_t)kind <= KIND_MASK && lane <= COHORTI_LANE_WIRE_MAX && number <= COHORTI_SUBJECT_NUMBER_MAX);
+    return SUBJECT_BIT | (uint32_t)kind << KIND_SHIFT | lane << LANE_SHIFT | number;
 }
 
 unsigned cohorti_type_kind(uint32_t type)
 {
     return type >> KIND_SHIFT & KIND_MASK;
+}
+
+unsigned cohorti_type_lane(uint32_t type)
+{
+    return type >> LANE_SHIFT & COHORTI_LANE_WIRE_MAX;
 }
 
 uint32_t cohorti_type_number(uint32_t type)
@@ -122,9 +128,10 @@ int cohorti_refuse_decode(const void *data, size_t len, struct cohorti_refuse *o
 int cohorti_subject_encode(const struct cohorti_subject *in, uint8_t *out, size_t cap, size_t *len)
 {
     struct cohorti_writer w;
-    assert(in->number <= COHORTI_SUBJECT_NUMBER_MAX && cohorti_subject_valid(in->name, strlen(in->name)));
+    assert(in->lane < COHORTI_LANE_COUNT && in->number <= COHORTI_SUBJECT_NUMBER_MAX);
+    assert(cohorti_subject_valid(in->name, strlen(in->name)));
     cohorti_writer_init(&w, out, cap);
-    cohorti_write_u32(&w, in->number);
+    cohorti_write_u32(&w, in->lane << LANE_SHIFT | in->number);
     cohorti_write_bytes(&w, in->name, strlen(in->name));
     return written(&w, len);
 }
@@ -133,13 +140,89 @@ int cohorti_subject_decode(const void *data, size_t len, struct cohorti_subject 
 {
     struct cohorti_reader r;
     cohorti_reader_init(&r, data, len);
-    out->number = cohorti_read_u32(&r);
+    uint32_t place = cohorti_read_u32(&r);
+    out->lane = place >> LANE_SHIFT;
+    out->number = place & COHORTI_SUBJECT_NUMBER_MAX;
     size_t name_len = cohorti_reader_left(&r);
     const uint8_t *name = cohorti_read_bytes(&r, name_len);
-    if (name == NULL || out->number > COHORTI_SUBJECT_NUMBER_MAX || !cohorti_subject_valid((const char *)name, name_len)) {
+    if (name == NULL || out->lane >= COHORTI_LANE_COUNT || !cohorti_subject_valid((const char *)name, name_len)) {
         return COHORT_EPROTOCOL;
     }
     memcpy(out->name, name, name_len);
     out->name[name_len] = '\0';
     return COHORT_OK;
+}
+
+static void write_mark(struct cohorti_writer *w, const struct cohorti_lane_mark *mark)
+{
+    cohorti_write_u64(w, mark->received);
+    cohorti_write_u64(w, mark->limit);
+}
+
+static bool read_mark(struct cohorti_reader *r, struct cohorti_lane_mark *mark)
+{
+    mark->received = cohorti_read_u64(r);
+    mark->limit = cohorti_read_u64(r);
+    return !r->failed && mark->limit >= mark->received;
+}
+
+int cohorti_resume_encode(const struct cohorti_resume *in, uint8_t *out, size_t cap, size_t *len)
+{
+    struct cohorti_writer w;
+    assert(in->half != 0);
+    cohorti_writer_init(&w, out, cap);
+    cohorti_write_u64(&w, in->half);
+    cohorti_write_u64(&w, in->known);
+    cohorti_write_u16(&w, COHORTI_LANE_COUNT);
+    for (unsigned lane = 0; lane < COHORTI_LANE_COUNT; lane++) {
+        write_mark(&w, &in->lanes[lane]);
+    }
+    return written(&w, len);
+}
+
+/* A peer with fewer lanes or more is none of this version; the count is there so that a later one can tell. */
+int cohorti_resume_decode(const void *data, size_t len, struct cohorti_resume *out)
+{
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, data, len);
+    out->half = cohorti_read_u64(&r);
+    out->known = cohorti_read_u64(&r);
+    if (cohorti_read_u16(&r) != COHORTI_LANE_COUNT || out->half == 0) {
+        return COHORT_EPROTOCOL;
+    }
+    for (unsigned lane = 0; lane < COHORTI_LANE_COUNT; lane++) {
+        if (!read_mark(&r, &out->lanes[lane])) {
+            return COHORT_EPROTOCOL;
+        }
+    }
+    return COHORT_OK;
+}
+
+int cohorti_ack_encode(const struct cohorti_ack *in, uint8_t *out, size_t cap, size_t *len)
+{
+    struct cohorti_writer w;
+    assert(in->present != 0 && in->present < 1U << COHORTI_LANE_COUNT);
+    cohorti_writer_init(&w, out, cap);
+    for (unsigned lane = 0; lane < COHORTI_LANE_COUNT; lane++) {
+        if ((in->present >> lane & 1U) != 0) {
+            cohorti_write_u8(&w, (uint8_t)lane);
+            write_mark(&w, &in->lanes[lane]);
+        }
+    }
+    return written(&w, len);
+}
+
+int cohorti_ack_decode(const void *data, size_t len, struct cohorti_ack *out)
+{
+    struct cohorti_reader r;
+    memset(out, 0, sizeof *out);
+    cohorti_reader_init(&r, data, len);
+    while (cohorti_reader_left(&r) > 0) {
+        unsigned lane = cohorti_read_u8(&r);
+        if (lane >= COHORTI_LANE_COUNT || (out->present >> lane & 1U) != 0 || !read_mark(&r, &out->lanes[lane])) {
+            return COHORT_EPROTOCOL;
+        }
+        out->present |= 1U << lane;
+    }
+    return out->present == 0 ? COHORT_EPROTOCOL : COHORT_OK;
 }

@@ -3,7 +3,7 @@
  * The type space once both ends greeted with the extension, and the control frames. docs/protocol.md is the normative text.
  *
  *   00, 01  raw TLV types of applications, except HELLO 1 and ECHO 2
- *   10      bits 29..27 kind, bits 26..0 number of a subject announced by SUBJECT on this link
+ *   10      bits 29..27 kind, bits 26..25 lane, bits 24..0 number of a subject announced by SUBJECT in that lane
  *   11      bit 29 optional (skipped when unknown), bits 15..0 code of a control frame; the other bits zero
  */
 #ifndef COHORTI_WIRE_CONTROL_H
@@ -28,7 +28,15 @@ enum cohorti_kind {
     COHORTI_KIND_CHUNK_FIRST = 4,
     COHORTI_KIND_CHUNK_MIDDLE = 5,
     COHORTI_KIND_CHUNK_LAST = 6,
+    COHORTI_KIND_VOID = 7, /* a frame whose message was withdrawn before it was written: counted, not looked at */
 };
+
+/* What stands before the body in a frame of a kind. */
+#define COHORTI_REQUEST_PREFIX_BYTES 12U /* u64 call | u32 time left in ms, 0: no deadline */
+#define COHORTI_REPLY_PREFIX_BYTES 8U    /* u64 call */
+#define COHORTI_ERROR_PREFIX_BYTES 12U   /* u64 call | u32 code of cohort/error.h, positive; then text */
+#define COHORTI_CHUNK_PREFIX_BYTES 16U   /* u8 kind of the whole | u56 its data in all | u64 where this piece begins */
+#define COHORTI_PREFIX_BYTES_MAX 16U
 
 enum cohorti_control_code {
     COHORTI_CONTROL_WELCOME = 1,
@@ -37,15 +45,22 @@ enum cohorti_control_code {
     COHORTI_CONTROL_SUBJECT = 4,
     COHORTI_CONTROL_PING = 5, /* any data; answered by PONG with the same */
     COHORTI_CONTROL_PONG = 6,
+    COHORTI_CONTROL_RESUME = 7,
+    COHORTI_CONTROL_ACK = 8,
 };
 
-#define COHORTI_SUBJECT_NUMBER_MAX UINT32_C(0x07ffffff)
+/* Lanes on the wire. Raw types, which cannot name one, travel in NORMAL. */
+#define COHORTI_LANE_COUNT 3
+#define COHORTI_LANE_WIRE_MAX 3U /* what two bits hold; 3 is reserved */
+
+#define COHORTI_SUBJECT_NUMBER_MAX UINT32_C(0x01ffffff)
 #define COHORTI_CONTROL_OPTIONAL UINT32_C(0x20000000)
 #define COHORTI_REFUSE_TEXT_BYTES_MAX 256
 
 enum cohorti_type_class cohorti_type_class(uint32_t type);
-uint32_t cohorti_type_subject(enum cohorti_kind kind, uint32_t number);
+uint32_t cohorti_type_subject(enum cohorti_kind kind, unsigned lane, uint32_t number);
 unsigned cohorti_type_kind(uint32_t type);
+unsigned cohorti_type_lane(uint32_t type);
 uint32_t cohorti_type_number(uint32_t type);
 uint32_t cohorti_type_control(enum cohorti_control_code code);
 /** Code of a control type; 0, which is none, when a bit that must be zero is not. */
@@ -61,10 +76,32 @@ struct cohorti_refuse {
     uint64_t value;                               /* for ESTALE: the highest incarnation seen */
     char text[COHORTI_REFUSE_TEXT_BYTES_MAX + 1]; /* from the peer: printable ASCII only, the rest replaced by '?', cut to fit */
 };
-/** SUBJECT: u32 number | name, not terminated. Precedes the first frame that uses the number. Numbers count up from 0. */
+/** SUBJECT: u32 lane << 25 | number, name, not terminated. Part of its lane; precedes the first frame that uses the number there.
+ * Numbers count up from 0 in each lane. */
 struct cohorti_subject {
+    unsigned lane;
     uint32_t number;
     char name[COHORT_SUBJECT_BYTES_MAX + 1];
+};
+
+/** Where one lane stands, as its reader says: bytes it has taken since the lane began, and up to where it gives credit. */
+struct cohorti_lane_mark {
+    uint64_t received;
+    uint64_t limit;
+};
+
+/** RESUME: u64 half | u64 known | u16 lanes | per lane u64 received, u64 limit; bytes after are ignored. The first frame of each end
+ * on an open link, unnumbered. `half` names the sender's half of the session, `known` the half of the receiver that its marks are
+ * about; 0 for none. Never 0 / 0. */
+struct cohorti_resume {
+    uint64_t half, known;
+    struct cohorti_lane_mark lanes[COHORTI_LANE_COUNT];
+};
+
+/** ACK: for one or more lanes, u8 lane | u64 received | u64 limit. Unnumbered. */
+struct cohorti_ack {
+    unsigned present; /* bit per lane */
+    struct cohorti_lane_mark lanes[COHORTI_LANE_COUNT];
 };
 
 #define COHORTI_CONTROL_BYTES_MAX 512 /* data of any control frame above */
@@ -77,5 +114,9 @@ COHORT_NODISCARD int cohorti_refuse_encode(const struct cohorti_refuse *in, uint
 COHORT_NODISCARD int cohorti_refuse_decode(const void *data, size_t len, struct cohorti_refuse *out);
 COHORT_NODISCARD int cohorti_subject_encode(const struct cohorti_subject *in, uint8_t *out, size_t cap, size_t *len);
 COHORT_NODISCARD int cohorti_subject_decode(const void *data, size_t len, struct cohorti_subject *out);
+COHORT_NODISCARD int cohorti_resume_encode(const struct cohorti_resume *in, uint8_t *out, size_t cap, size_t *len);
+COHORT_NODISCARD int cohorti_resume_decode(const void *data, size_t len, struct cohorti_resume *out);
+COHORT_NODISCARD int cohorti_ack_encode(const struct cohorti_ack *in, uint8_t *out, size_t cap, size_t *len);
+COHORT_NODISCARD int cohorti_ack_decode(const void *data, size_t len, struct cohorti_ack *out);
 
 #endif

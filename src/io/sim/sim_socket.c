@@ -164,7 +164,7 @@ int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
     return COHORT_OK;
 }
 
-int sim_send(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n)
+int sim_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
 {
     struct sim_endpoint *e = s->endpoint;
     if (e == NULL) {
@@ -177,8 +177,19 @@ int sim_send(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n)
     if (e->state != SIM_ESTABLISHED || space == 0) {
         return COHORT_EAGAIN;
     }
-    size_t put = some_of(s, len < space ? len : space);
-    if (cohorti_buffer_append(&e->out, bytes, put) != COHORT_OK) {
+    size_t len = 0, put = 0;
+    for (size_t i = 0; i < count; i++) {
+        len += runs[i].len;
+    }
+    size_t wanted = some_of(s, len < space ? len : space);
+    for (size_t i = 0; i < count && put < wanted; i++) {
+        size_t some = runs[i].len < wanted - put ? runs[i].len : wanted - put;
+        if (cohorti_buffer_append(&e->out, runs[i].at, some) != COHORT_OK) {
+            break;
+        }
+        put += some;
+    }
+    if (put == 0) {
         return COHORT_EAGAIN;
     }
     e->written += put;

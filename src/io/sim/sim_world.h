@@ -182,7 +182,7 @@ int sim_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_sock
 void sim_detach(struct cohorti_socket *s);
 void sim_watch(struct cohorti_socket *s, unsigned events);
 int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n);
-int sim_send(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n);
+int sim_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n);
 void sim_shutdown(struct cohorti_socket *s);
 void sim_close(struct cohorti_socket *s);
 void sim_peer_name(struct cohorti_socket *s, char *out, size_t cap);

@@ -14,6 +14,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define KEEPALIVE_IDLE_S 10
@@ -230,9 +231,15 @@ int cohorti_uv_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
     return got == 0 ? COHORT_EPEERCLOSED : COHORT_OK;
 }
 
-int cohorti_uv_send(struct cohorti_socket *s, const void *bytes, size_t len, size_t *n)
+int cohorti_uv_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
 {
-    ssize_t put = send(s->fd, bytes, len, MSG_NOSIGNAL);
+    struct iovec iov[COHORTI_IO_RUNS_MAX];
+    assert(count <= COHORTI_IO_RUNS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)runs[i].at, .iov_len = runs[i].len};
+    }
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+    ssize_t put = sendmsg(s->fd, &message, MSG_NOSIGNAL);
     if (put < 0) {
         return cohorti_uv_status(errno);
     }

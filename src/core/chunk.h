@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Messages larger than a frame should be travel as chunks: pieces of the data that one frame would have held, each with where it
+ * belongs. Chunks of one message follow one another in their lane.
+ */
+#ifndef COHORTI_CORE_CHUNK_H
+#define COHORTI_CORE_CHUNK_H
+
+#include "wire/control.h"
+
+#include <cohort/frame.h>
+
+struct cohorti_chunk {
+    enum cohorti_kind kind; /* of the whole */
+    size_t total;           /* data of the whole */
+    size_t at;              /* where this piece begins */
+    const uint8_t *data;
+    size_t data_len;
+};
+
+static inline bool cohorti_kind_is_chunk(enum cohorti_kind kind)
+{
+    return kind == COHORTI_KIND_CHUNK_FIRST || kind == COHORTI_KIND_CHUNK_MIDDLE || kind == COHORTI_KIND_CHUNK_LAST;
+}
+
+/** What stands before the body in a frame of this kind, or in the data that was cut into chunks. */
+size_t cohorti_kind_prefix_bytes(enum cohorti_kind kind);
+
+/** The frame must be of a chunk kind. COHORT_EPROTOCOL: its numbers contradict each other or its kind. */
+COHORT_NODISCARD int cohorti_chunk_decode(const cohort_frame *frame, struct cohorti_chunk *out);
+
+#endif

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * inbound: the receiving half of a session with one peer. It outlives links.
+ *
+ * It counts, per lane, the bytes of the frames that were taken: that number is what RESUME tells the peer, so a frame counts when
+ * its message was delivered (or its piece put away, or its name learnt), and not before. Then the peer need not keep it.
+ *
+ *   received   bytes taken. A frame that could not be taken is not counted and comes again over the next link.
+ *   consumed   bytes that handlers are done with; behind `received` while messages wait in a queue of the application.
+ *   limit      consumed + window: up to where the peer may write.
+ *
+ * Owned by the loop of the link that stands; by the control loop while none does.
+ */
+#ifndef COHORTI_CORE_INBOUND_H
+#define COHORTI_CORE_INBOUND_H
+
+#include "core/chunk.h"
+#include "wire/control.h"
+
+struct cohorti_inbound_limits {
+    size_t message_bytes_max; /* body of one message, put together */
+    uint32_t subjects_max;    /* names in one lane */
+    uint32_t window_bytes;    /* credit of one lane */
+};
+
+/** A name the peer announced. `cache` is the shell's: what it found for the name. */
+struct cohorti_inbound_subject {
+    void *cache;
+    char name[];
+};
+
+struct cohorti_inbound_lane {
+    uint64_t received, consumed;
+    uint64_t told_received, told_limit; /* in the last RESUME or ACK */
+    struct cohorti_inbound_subject **subjects;
+    uint32_t subject_count, subject_cap;
+    uint8_t *whole; /* a message being put together */
+    size_t whole_total, whole_len;
+    enum cohorti_kind whole_kind;
+    uint32_t whole_number;
+};
+
+struct cohorti_inbound {
+    const cohort_allocator *alloc;
+    struct cohorti_inbound_limits limits;
+    uint64_t peer_half; /* whose bytes are counted; 0: none yet */
+    struct cohorti_inbound_lane lanes[COHORTI_LANE_COUNT];
+};
+
+void cohorti_inbound_init(struct cohorti_inbound *in, const cohort_allocator *alloc, const struct cohorti_inbound_limits *limits);
+void cohorti_inbound_deinit(struct cohorti_inbound *in);
+
+/** What RESUME says of it, for our half `half`; told from here on. */
+void cohorti_inbound_marks(struct cohorti_inbound *in, uint64_t half, struct cohorti_resume *out);
+/** RESUME of the peer came: if its half is another one, all begins anew. Returns whether it did. */
+bool cohorti_inbound_resume(struct cohorti_inbound *in, uint64_t peer_half);
+
+/** A frame of a lane, as what it means. */
+struct cohorti_delivery {
+    enum cohorti_kind kind;
+    bool raw;
+    bool nothing; /* nothing to deliver: a name, a piece, a withdrawn message. To be committed all the same */
+    uint32_t raw_type;
+    unsigned lane;
+    struct cohorti_inbound_subject *subject; /* NULL for raw frames and replies */
+    const uint8_t *prefix;
+    const uint8_t *body;
+    size_t body_len;
+    size_t frame_bytes; /* what commit() is to count */
+    bool whole;         /* body is the lane's `whole`, given up at commit */
+};
+
+/**
+ * Look at a frame of a lane: of a raw type, about a subject, or SUBJECT. Unless it fails, the caller delivers and then commits.
+ *
+ *   COHORT_EPROTOCOL  out of place; `why` says what.
+ *   COHORT_ESIZE      a message larger than limits.message_bytes_max.
+ *   COHORT_ELIMIT     too many names.
+ *   COHORT_ENOMEM     nothing changed: it comes again over the next link.
+ */
+COHORT_NODISCARD int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out,
+                                          const char **why);
+/** It was delivered: count it. consumed: and its handlers are done with it. */
+void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_delivery *d, bool consumed);
+/** Handlers are done with `bytes` more of what was committed before. */
+void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes);
+
+/** Bytes taken that the peer has not been told of, or credit it lacks: what decides how soon to tell. */
+size_t cohorti_inbound_untold(const struct cohorti_inbound *in);
+/** Fill in all that the peer does not know; told from here on. False when there is nothing. */
+bool cohorti_inbound_ack(struct cohorti_inbound *in, struct cohorti_ack *out);
+
+#endif

@@ -1,0 +1,535 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Appending, choosing what to write next, and what RESUME and ACK mean for what was written. What is lost with a session is told
+ * in undelivered.c.
+ *
+ * Invariants: a lane's log holds whole frames; a name's SUBJECT frame stands before the first frame that uses it; `sent` and
+ * `written_max` count from the beginning of what the present reader is given; chunks of one message follow one another.
+ */
+#include "core/outbound.h"
+
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <cohort/frame.h>
+#include <string.h>
+
+const unsigned cohorti_lane_order[COHORTI_LANE_COUNT] = {1, 0, 2}; /* control, normal, bulk */
+
+#define RAW_LANE 0U
+
+struct cohorti_outbound_subject {
+    struct cohorti_map_node node;
+    uint32_t number;
+    char name[];
+};
+
+void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *alloc, const struct cohorti_outbound_limits *limits,
+                           uint64_t half)
+{
+    assert(half != 0);
+    memset(ob, 0, sizeof *ob);
+    ob->alloc = alloc;
+    ob->limits = *limits;
+    ob->half = half;
+    ob->cut = -1;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_init(&ob->lanes[i].log, alloc);
+        cohorti_map_init(&ob->lanes[i].by_name, alloc);
+    }
+}
+
+static void forget_names(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
+{
+    for (uint32_t i = 0; i < lane->subject_count; i++) {
+        cohorti_map_remove(&lane->by_name, &lane->by_number[i]->node);
+        cohorti_release(ob->alloc, lane->by_number[i]);
+    }
+    lane->subject_count = 0;
+}
+
+void cohorti_outbound_deinit(struct cohorti_outbound *ob)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        forget_names(ob, lane);
+        cohorti_release(ob->alloc, lane->by_number);
+        cohorti_map_deinit(&lane->by_name);
+        cohorti_log_deinit(&lane->log);
+    }
+}
+
+size_t cohorti_outbound_len(const struct cohorti_outbound *ob)
+{
+    size_t len = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        len += cohorti_log_len(&ob->lanes[i].log);
+    }
+    return len;
+}
+
+void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
+                                   char *out)
+{
+    bool named = kind != COHORTI_KIND_REPLY && kind != COHORTI_KIND_ERROR_REPLY && number < ob->lanes[lane].subject_count;
+    const char *name = named ? ob->lanes[lane].by_number[number]->name : "";
+    memcpy(out, name, strlen(name) + 1);
+}
+
+/* ---- appending ----------------------------------------------------------------------------------------------------- */
+
+/* One frame of up to two pieces. */
+static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
+                        size_t head_len, const void *body, size_t body_len)
+{
+    uint8_t *at = NULL;
+    size_t len = COHORT_FRAME_HEADER_BYTES + head_len + body_len;
+    int status = cohorti_log_reserve(&lane->log, len, &at);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    cohort_frame_encode_header(at, type, head_len + body_len);
+    at += COHORT_FRAME_HEADER_BYTES;
+    if (head_len > 0) {
+        memcpy(at, head, head_len);
+    }
+    if (body_len > 0) {
+        memcpy(at + head_len, body, body_len);
+    }
+    cohorti_log_commit(&lane->log, len);
+    ob->frames++;
+    return COHORT_OK;
+}
+
+static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint32_t number, const char *name)
+{
+    struct cohorti_subject wire = {.lane = lane, .number = number};
+    uint8_t data[COHORTI_CONTROL_BYTES_MAX];
+    size_t len = 0;
+    memcpy(wire.name, name, strlen(name) + 1);
+    int status = cohorti_subject_encode(&wire, data, sizeof data, &len);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    return append_frame(ob, &ob->lanes[lane], cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len, NULL, 0);
+}
+
+static struct cohorti_outbound_subject *find_subject(const struct cohorti_outbound_lane *lane, const char *name, uint64_t hash)
+{
+    struct cohorti_map_node *node = cohorti_map_find(&lane->by_name, hash);
+    while (node != NULL && strcmp(((struct cohorti_outbound_subject *)node)->name, name) != 0) {
+        node = cohorti_map_find_next(node, hash);
+    }
+    return (struct cohorti_outbound_subject *)node;
+}
+
+static bool grow_numbers(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
+{
+    if (lane->subject_count < lane->subject_cap) {
+        return true;
+    }
+    uint32_t cap = lane->subject_cap == 0 ? 4 : lane->subject_cap * 2;
+    void *grown = cohorti_realloc(ob->alloc, lane->by_number, cap * sizeof(struct cohorti_outbound_subject *));
+    if (grown == NULL) {
+        return false;
+    }
+    lane->by_number = grown;
+    lane->subject_cap = cap;
+    return true;
+}
+
+static int new_subject(struct cohorti_outbound *ob, unsigned lane_index, const char *name, uint64_t hash, uint32_t *number)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[lane_index];
+    size_t size = strlen(name) + 1;
+    if (lane->subject_count >= ob->limits.subjects_max) {
+        return COHORT_ELIMIT;
+    }
+    struct cohorti_outbound_subject *subject = cohorti_alloc(ob->alloc, sizeof *subject + size);
+    if (subject == NULL || !grow_numbers(ob, lane)) {
+        cohorti_release(ob->alloc, subject);
+        return COHORT_ENOMEM;
+    }
+    memcpy(subject->name, name, size);
+    subject->number = lane->subject_count;
+    int status = append_announcement(ob, lane_index, subject->number, name);
+    if (status != COHORT_OK) {
+        cohorti_release(ob->alloc, subject);
+        return status;
+    }
+    cohorti_map_insert(&lane->by_name, &subject->node, hash);
+    lane->by_number[lane->subject_count++] = subject;
+    *number = subject->number;
+    return COHORT_OK;
+}
+
+/* Number of a name, announced in the lane if it is new there. An announcement may stay without the message that caused it. */
+static int subject_number(struct cohorti_outbound *ob, unsigned lane, const char *name, uint32_t *number)
+{
+    uint64_t hash = cohorti_hash_bytes(name, strlen(name));
+    const struct cohorti_outbound_subject *known = find_subject(&ob->lanes[lane], name, hash);
+    if (known != NULL) {
+        *number = known->number;
+        return COHORT_OK;
+    }
+    return new_subject(ob, lane, name, hash, number);
+}
+
+static size_t chunk_count(size_t len)
+{
+    return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
+}
+
+static bool over_watermark(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len)
+{
+    size_t queued = cohorti_log_len(&lane->log);
+    size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
+    if (queued <= ob->limits.lane_bytes_max && need <= ob->limits.lane_bytes_max - queued) {
+        return false;
+    }
+    lane->blocked = true;
+    return true;
+}
+
+static void encode_u64(uint8_t *at, uint64_t v)
+{
+    for (int i = 7; i >= 0; i--, v >>= 8) {
+        at[i] = (uint8_t)v;
+    }
+}
+
+/* The prefix of the kind is part of the data that is cut up: it goes with the first piece. */
+static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t number)
+{
+    size_t total = put->prefix_len + put->body_len;
+    const uint8_t *body = put->body;
+    int status = COHORT_OK;
+    for (size_t at = 0; at < total && status == COHORT_OK;) {
+        uint8_t head[COHORTI_CHUNK_PREFIX_BYTES + COHORTI_PREFIX_BYTES_MAX];
+        size_t head_len = COHORTI_CHUNK_PREFIX_BYTES;
+        size_t piece = total - at > COHORTI_CHUNK_BYTES_MAX ? COHORTI_CHUNK_BYTES_MAX : total - at;
+        enum cohorti_kind kind =
+            at == 0 ? COHORTI_KIND_CHUNK_FIRST : (at + piece == total ? COHORTI_KIND_CHUNK_LAST : COHORTI_KIND_CHUNK_MIDDLE);
+        encode_u64(head, (uint64_t)put->kind << 56 | total);
+        encode_u64(head + 8, at);
+        size_t of_body = piece;
+        if (at == 0 && put->prefix_len > 0) {
+            memcpy(head + head_len, put->prefix, put->prefix_len);
+            head_len += put->prefix_len;
+            of_body -= put->prefix_len;
+        }
+        status =
+            append_frame(ob, &ob->lanes[put->lane], cohorti_type_subject(kind, put->lane, number), head, head_len, body, of_body);
+        body += of_body;
+        at += piece;
+    }
+    return status;
+}
+
+int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
+    size_t total = put->prefix_len + put->body_len;
+    bool reply = put->subject == NULL;
+    uint32_t number = 0;
+    assert(put->prefix_len <= COHORTI_PREFIX_BYTES_MAX);
+    if (put->body_len > ob->limits.message_bytes_max) {
+        return COHORT_ESIZE;
+    }
+    if (over_watermark(ob, lane, total)) {
+        return COHORT_EAGAIN;
+    }
+    int status = reply ? COHORT_OK : subject_number(ob, put->lane, put->subject, &number);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    if (chunk_count(total) == 1) {
+        return append_frame(ob, lane, cohorti_type_subject(put->kind, put->lane, number), put->prefix, put->prefix_len, put->body,
+                            put->body_len);
+    }
+    uint64_t before = lane->log.appended;
+    uint64_t frames_before = ob->frames;
+    status = append_chunks(ob, put, number);
+    if (status != COHORT_OK) {
+        cohorti_log_truncate(&lane->log, before);
+        ob->frames = frames_before;
+    }
+    return status;
+}
+
+int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[RAW_LANE];
+    if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO || cohorti_type_class(type) != COHORTI_TYPE_RAW) {
+        return COHORT_ETYPE;
+    }
+    if (len > ob->limits.message_bytes_max) {
+        return COHORT_ESIZE;
+    }
+    return over_watermark(ob, lane, len) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len);
+}
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+/* Runs of one lane from `skip` on, while there is room and credit. A run may go beyond the credit: it is begun before it. */
+static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size_t skip, struct cohorti_slice *out, size_t max,
+                          size_t *bytes_left)
+{
+    const struct cohorti_log *log = &ob->lanes[lane].log;
+    size_t count = 0;
+    while (count<max && * bytes_left> 0 && log->sent + skip < ob->lanes[lane].limit) {
+        size_t len = cohorti_log_peek(log, skip, &out[count].bytes);
+        if (len == 0) {
+            break;
+        }
+        out[count].len = len;
+        out[count].lane = lane;
+        skip += len;
+        *bytes_left -= len < *bytes_left ? len : *bytes_left;
+        count++;
+    }
+    return count;
+}
+
+size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t bytes_max)
+{
+    size_t count = 0, cut_len = 0;
+    if (!ob->resumed || max == 0) {
+        return 0;
+    }
+    if (ob->cut >= 0) { /* its credit was there when it was begun */
+        cut_len = cohorti_log_peek(&ob->lanes[ob->cut].log, 0, &out[0].bytes);
+        out[0].len = cut_len;
+        out[0].lane = (unsigned)ob->cut;
+        count = 1;
+        bytes_max -= cut_len < bytes_max ? cut_len : bytes_max;
+    }
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        unsigned lane = cohorti_lane_order[i];
+        count += gather_lane(ob, lane, (int)lane == ob->cut ? cut_len : 0, out + count, max - count, &bytes_max);
+    }
+    return count;
+}
+
+void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count, size_t n)
+{
+    for (size_t i = 0; i < count && n > 0; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[slices[i].lane];
+        size_t taken = n < slices[i].len ? n : slices[i].len;
+        cohorti_log_advance(&lane->log, taken);
+        if (lane->log.sent > lane->written_max) {
+            lane->written_max = lane->log.sent;
+        }
+        ob->cut = taken < slices[i].len ? (int)slices[i].lane : -1;
+        n -= taken;
+    }
+    assert(n == 0);
+}
+
+bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
+{
+    if (!ob->resumed) {
+        return false;
+    }
+    bool wants = ob->cut >= 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        const struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        wants = wants || (lane->log.sent < lane->log.appended && lane->log.sent < lane->limit);
+    }
+    return wants;
+}
+
+/* ---- what the peer says -------------------------------------------------------------------------------------------- */
+
+void cohorti_outbound_link_ended(struct cohorti_outbound *ob)
+{
+    ob->resumed = false;
+}
+
+static bool goes_on(const struct cohorti_outbound *ob, const struct cohorti_resume *resume)
+{
+    return resume->known == ob->half && resume->half == ob->reader;
+}
+
+static int check_marks(const struct cohorti_outbound *ob, const struct cohorti_resume *resume)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        const struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        if (resume->lanes[i].received < lane->log.acked || resume->lanes[i].received > lane->written_max) {
+            return COHORT_EPROTOCOL;
+        }
+    }
+    return COHORT_OK;
+}
+
+static void continue_at(struct cohorti_outbound *ob, const struct cohorti_resume *resume)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_log *log = &ob->lanes[i].log;
+        cohorti_log_rewind(log, resume->lanes[i].received);
+        cohorti_log_ack(log, resume->lanes[i].received);
+        ob->lanes[i].limit = resume->lanes[i].limit;
+    }
+}
+
+/* A frame of the old log that a new reader is still to get. Chunks whose first went to the old one are not. */
+static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[index];
+    struct cohorti_log *old = &lost->lanes[index].log;
+    uint64_t at = old->acked, end = old->appended;
+    bool kept_any = false;
+    uint64_t announced = lane->log.appended;
+    lost->lanes[index].end = end;
+    while (at < end) {
+        uint8_t *bytes = NULL;
+        size_t run = cohorti_log_at(old, at, &bytes);
+        cohort_frame frame = {0};
+        size_t len = 0, needed = 0;
+        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
+        assert(status == COHORT_OK && len > 0);
+        (void)status;
+        unsigned kind = cohorti_type_class(frame.type) == COHORTI_TYPE_SUBJECT ? cohorti_type_kind(frame.type) : COHORTI_KIND_MESSAGE;
+        bool continues = kind == COHORTI_KIND_CHUNK_MIDDLE || kind == COHORTI_KIND_CHUNK_LAST;
+        bool stays = at + len <= lost->lanes[index].written_max || (continues && !kept_any) || kind == COHORTI_KIND_VOID;
+        bool announcement = frame.type == cohorti_type_control(COHORTI_CONTROL_SUBJECT);
+        if (!stays && !kept_any) {
+            kept_any = true;
+            lost->lanes[index].end = at;
+        }
+        if (!stays && !announcement) {
+            if (append_frame(ob, lane, frame.type, frame.data, frame.data_len, NULL, 0) != COHORT_OK) {
+                lost->lanes[index].end = end; /* no memory: then all of it is told */
+                cohorti_log_truncate(&lane->log, announced);
+                return;
+            }
+        }
+        at += len;
+    }
+}
+
+/* Without memory for the announcements the names are forgotten: they are announced when next used, and what is lost is told without
+ * them. */
+static bool announce_again(struct cohorti_outbound *ob, unsigned index)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[index];
+    for (uint32_t i = 0; i < lane->subject_count; i++) {
+        if (append_announcement(ob, index, i, lane->by_number[i]->name) != COHORT_OK) {
+            cohorti_log_truncate(&lane->log, 0);
+            forget_names(ob, lane);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered *lost)
+{
+    lost->alloc = ob->alloc;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        lost->lanes[i].log = lane->log;
+        lost->lanes[i].written_max = lane->written_max;
+        lost->lanes[i].at = lane->log.acked;
+        lost->lanes[i].end = lane->log.appended;
+        cohorti_log_init(&lane->log, ob->alloc);
+        lane->written_max = 0;
+        lane->limit = 0;
+    }
+    ob->cut = -1;
+}
+
+/* For a reader that has taken nothing: from the beginning. If another may have, what it may have taken is lost to us. */
+static void start_over(struct cohorti_outbound *ob, const struct cohorti_resume *resume, struct cohorti_undelivered *lost)
+{
+    bool untouched = true;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        untouched = untouched && ob->lanes[i].log.acked == 0;
+    }
+    if (!untouched || (ob->reader != 0 && ob->reader != resume->half)) {
+        move_to_lost(ob, lost);
+        for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+            if (announce_again(ob, i)) {
+                carry_over(ob, i, lost);
+            }
+        }
+    }
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_rewind(&ob->lanes[i].log, 0);
+        ob->lanes[i].written_max = 0;
+        ob->lanes[i].limit = resume->lanes[i].limit - resume->lanes[i].received; /* its marks are about another log */
+    }
+    ob->reader = resume->half;
+}
+
+int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_resume *resume, struct cohorti_undelivered *lost)
+{
+    if (goes_on(ob, resume)) {
+        int status = check_marks(ob, resume);
+        if (status != COHORT_OK) {
+            return status;
+        }
+        continue_at(ob, resume);
+    } else {
+        start_over(ob, resume, lost);
+    }
+    ob->cut = -1;
+    ob->resumed = true;
+    return COHORT_OK;
+}
+
+unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
+{
+    unsigned writable = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        if (lane->blocked && cohorti_log_len(&lane->log) <= ob->limits.lane_bytes_max / 2) {
+            lane->blocked = false;
+            writable |= 1U << i;
+        }
+    }
+    return writable;
+}
+
+int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack)
+{
+    if (!ob->resumed) {
+        return COHORT_EPROTOCOL;
+    }
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        const struct cohorti_lane_mark *mark = &ack->lanes[i];
+        if ((ack->present >> i & 1U) == 0) {
+            continue;
+        }
+        if (mark->received < lane->log.acked || mark->received > lane->log.sent) {
+            return COHORT_EPROTOCOL;
+        }
+        cohorti_log_ack(&lane->log, mark->received);
+        lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;
+    }
+    return COHORT_OK;
+}
+
+void cohorti_outbound_left(struct cohorti_outbound *ob)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        cohorti_log_rewind(&lane->log, lane->log.acked);
+        lane->written_max = lane->log.acked;
+    }
+    ob->cut = -1;
+    ob->resumed = false;
+}
+
+void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost)
+{
+    assert(half != 0 && half != ob->half);
+    move_to_lost(ob, lost);
+    ob->half = half;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        (void)announce_again(ob, i); /* whoever reads next knows none of the names */
+    }
+    ob->reader = 0;
+    ob->resumed = false;
+}

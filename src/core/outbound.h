@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * outbound: the sending half of a session with one peer. It outlives links.
+ *
+ * Messages are encoded into the log of their lane at once and stay there until the peer acknowledges them. A link only moves the
+ * writer along: RESUME says where the peer's other half, the reader, wants to go on. TCP delivers a prefix of what was written, so
+ * going on where the reader stands repeats nothing and leaves nothing out.
+ *
+ *   reader none ──RESUME──> reader R ──RESUME of R──> goes on           any other reader: what R may have taken is reported
+ *                                                                       as undelivered, what was never written goes to the new one
+ *
+ * Not thread-safe: whoever calls holds the peer's lock. It writes to no socket and decides nothing about links.
+ */
+#ifndef COHORTI_CORE_OUTBOUND_H
+#define COHORTI_CORE_OUTBOUND_H
+
+#include "base/map.h"
+#include "core/log.h"
+#include "wire/control.h"
+
+struct cohorti_outbound_limits {
+    size_t lane_bytes_max;    /* high watermark of one lane: appended and not acknowledged */
+    size_t message_bytes_max; /* body of one message */
+    uint32_t subjects_max;    /* names in one lane */
+};
+
+struct cohorti_outbound_subject;
+
+struct cohorti_outbound_lane {
+    struct cohorti_log log;
+    uint64_t limit;       /* credit of the reader: no frame is begun at or beyond */
+    uint64_t written_max; /* highest `sent` ever with this reader */
+    bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
+    struct cohorti_map by_name;
+    struct cohorti_outbound_subject **by_number;
+    uint32_t subject_count, subject_cap;
+};
+
+struct cohorti_outbound {
+    const cohort_allocator *alloc;
+    struct cohorti_outbound_limits limits;
+    uint64_t half;   /* names this half; never 0 */
+    uint64_t reader; /* the peer's half that reads, or read last; 0: none yet */
+    bool resumed;    /* RESUME came over the present link: lanes may be written */
+    int cut;         /* the lane whose block was written in part; -1: none */
+    uint64_t frames; /* appended */
+    struct cohorti_outbound_lane lanes[COHORTI_LANE_COUNT];
+};
+
+/** Most urgent first. */
+extern const unsigned cohorti_lane_order[COHORTI_LANE_COUNT];
+
+/* A frame above is cut into chunks, between which a more urgent lane may go first. */
+#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 - 256)
+
+void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *alloc, const struct cohorti_outbound_limits *limits,
+                           uint64_t half);
+void cohorti_outbound_deinit(struct cohorti_outbound *ob);
+
+/* ---- appending ----------------------------------------------------------------------------------------------------- */
+
+struct cohorti_put {
+    enum cohorti_kind kind; /* MESSAGE, REQUEST, REPLY or ERROR_REPLY */
+    unsigned lane;
+    const char *subject;   /* valid name; NULL for replies, which name their call */
+    const uint8_t *prefix; /* what the kind puts before the body; at most COHORTI_PREFIX_BYTES_MAX */
+    size_t prefix_len;
+    const void *body;
+    size_t body_len;
+};
+
+/** Append whole or not at all. COHORT_EAGAIN: over the watermark, the lane is `blocked`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
+COHORT_NODISCARD int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put);
+/** A frame of an application's raw type, in the normal lane. COHORT_ETYPE, and as above. */
+COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len);
+
+/** Name of the subject a frame was about; "" for replies. `out` has room for any. */
+void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
+                                   char *out);
+
+/** Bytes appended and not acknowledged, all lanes. */
+size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
+
+/* ---- writing ------------------------------------------------------------------------------------------------------- */
+
+struct cohorti_slice {
+    const uint8_t *bytes;
+    size_t len;
+    unsigned lane;
+};
+
+/** What to write next, in order: at most `max` slices, no new one begun beyond bytes_max. 0 when there is nothing, no RESUME or no
+ * credit. The bytes stay valid and unchanged until advance(), even while more is appended. */
+size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t bytes_max);
+/** `n` bytes of what was gathered were written. */
+void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count, size_t n);
+/** A block was written in part: its rest must come before anything else on the link. */
+static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
+{
+    return ob->cut >= 0;
+}
+/** gather() would give something. */
+bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
+
+/* ---- what the peer says -------------------------------------------------------------------------------------------- */
+
+struct cohorti_undelivered;
+
+/**
+ * RESUME came. From here on lanes may be written to the link it came on.
+ * `lost` takes what another reader may have taken; empty when the session goes on.
+ * COHORT_EPROTOCOL: it claims more than was written; nothing changed.
+ */
+COHORT_NODISCARD int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_resume *resume,
+                                             struct cohorti_undelivered *lost);
+/** ACK came. COHORT_EPROTOCOL: it claims more than was sent. */
+COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
+/** A bit for each lane that refused something and has room again; each is told once. */
+unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
+/** The link ended: nothing is written until the next RESUME. */
+void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
+/** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
+void cohorti_outbound_left(struct cohorti_outbound *ob);
+/** The session ends for good: everything not acknowledged goes to `lost`. What is appended from now on is of another half, `half`. */
+void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost);
+
+/* ---- undelivered --------------------------------------------------------------------------------------------------- */
+
+/** What was accepted and is not known to have been handled; lives apart from the session. */
+struct cohorti_undelivered {
+    const cohort_allocator *alloc;
+    struct {
+        struct cohorti_log log;
+        uint64_t written_max;
+        uint64_t at, end; /* what is left to tell */
+    } lanes[COHORTI_LANE_COUNT];
+    uint8_t *whole; /* a body put together from chunks */
+};
+
+struct cohorti_lost {
+    enum cohorti_kind kind;
+    unsigned lane;
+    bool raw;
+    uint32_t raw_type;
+    char subject[COHORT_SUBJECT_BYTES_MAX + 1]; /* "" for replies and raw frames */
+    const uint8_t *prefix;                      /* NULL when its beginning is not held any more */
+    const uint8_t *body;                        /* NULL when not all of it is held; valid until the next call */
+    size_t body_len;
+    bool maybe_handled; /* it was written to its end: the peer may have handled it */
+};
+
+static inline void cohorti_undelivered_init(struct cohorti_undelivered *u)
+{
+    *u = (struct cohorti_undelivered){0};
+}
+/** The next one, oldest first within its lane; false at the end. `ob` is where they came from: it knows the names. */
+bool cohorti_undelivered_next(struct cohorti_undelivered *u, const struct cohorti_outbound *ob, struct cohorti_lost *out);
+void cohorti_undelivered_deinit(struct cohorti_undelivered *u);
+
+#endif

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a session that ended leaves behind, message by message: walks the frames that were not acknowledged.
+ *
+ * The peer may have acknowledged the first chunks of a large message and not the last: then its beginning is not held any more, and
+ * it is told without its body. Frames that announce a name, and those withdrawn before, are nobody's message.
+ */
+#include "core/outbound.h"
+
+#include "base/alloc.h"
+#include "core/chunk.h"
+
+#include <assert.h>
+#include <cohort/frame.h>
+#include <string.h>
+
+static void next_frame(struct cohorti_undelivered *u, unsigned lane, cohort_frame *frame)
+{
+    uint8_t *bytes = NULL;
+    size_t run = cohorti_log_at(&u->lanes[lane].log, u->lanes[lane].at, &bytes);
+    size_t len = 0, needed = 0;
+    int status = cohort_frame_decode(bytes, run, run, frame, &len, &needed);
+    assert(status == COHORT_OK && len > 0); /* the log holds whole frames, and acknowledgements end with one */
+    (void)status;
+    u->lanes[lane].at += len;
+}
+
+/* Data of the frame as it was before it was cut up: prefix, then body. */
+static void split(struct cohorti_lost *out, const uint8_t *data, size_t len)
+{
+    size_t prefix_len = cohorti_kind_prefix_bytes(out->kind);
+    out->prefix = prefix_len == 0 ? NULL : data;
+    out->body = data + prefix_len;
+    out->body_len = len - prefix_len;
+}
+
+/* The message whose chunk `frame` is, up to its last. Its body is put together when its first chunk is there. */
+static void take_chunks(struct cohorti_undelivered *u, unsigned lane, cohort_frame *frame, struct cohorti_lost *out)
+{
+    struct cohorti_chunk chunk;
+    int status = cohorti_chunk_decode(frame, &chunk);
+    assert(status == COHORT_OK);
+    (void)status;
+    out->kind = chunk.kind;
+    out->body_len = chunk.total - cohorti_kind_prefix_bytes(chunk.kind);
+    if (chunk.at == 0) {
+        u->whole = cohorti_alloc(u->alloc, chunk.total);
+    }
+    for (;;) {
+        if (u->whole != NULL) {
+            memcpy(u->whole + chunk.at, chunk.data, chunk.data_len);
+        }
+        if (chunk.at + chunk.data_len == chunk.total || u->lanes[lane].at >= u->lanes[lane].end) {
+            break;
+        }
+        next_frame(u, lane, frame);
+        status = cohorti_chunk_decode(frame, &chunk);
+        assert(status == COHORT_OK);
+    }
+    if (u->whole != NULL && chunk.at + chunk.data_len == chunk.total) {
+        split(out, u->whole, chunk.total);
+    }
+}
+
+static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const struct cohorti_outbound *ob, struct cohorti_lost *out)
+{
+    while (u->lanes[lane].at < u->lanes[lane].end) {
+        cohort_frame frame;
+        next_frame(u, lane, &frame);
+        memset(out, 0, sizeof *out);
+        out->lane = lane;
+        enum cohorti_type_class class = cohorti_type_class(frame.type);
+        if (class == COHORTI_TYPE_RAW) {
+            out->raw = true;
+            out->raw_type = frame.type;
+            out->body = frame.data;
+            out->body_len = frame.data_len;
+        } else if (class == COHORTI_TYPE_SUBJECT && cohorti_type_kind(frame.type) != COHORTI_KIND_VOID) {
+            out->kind = (enum cohorti_kind)cohorti_type_kind(frame.type);
+            uint32_t number = cohorti_type_number(frame.type);
+            if (cohorti_kind_is_chunk(out->kind)) {
+                take_chunks(u, lane, &frame, out);
+            } else {
+                split(out, frame.data, frame.data_len);
+            }
+            cohorti_outbound_subject_name(ob, lane, number, out->kind, out->subject);
+        } else {
+            continue;
+        }
+        out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;
+        return true;
+    }
+    return false;
+}
+
+bool cohorti_undelivered_next(struct cohorti_undelivered *u, const struct cohorti_outbound *ob, struct cohorti_lost *out)
+{
+    if (u->alloc == NULL) {
+        return false;
+    }
+    cohorti_release(u->alloc, u->whole);
+    u->whole = NULL;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        if (next_of_lane(u, cohorti_lane_order[i], ob, out)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void cohorti_undelivered_deinit(struct cohorti_undelivered *u)
+{
+    if (u->alloc == NULL) {
+        return;
+    }
+    cohorti_release(u->alloc, u->whole);
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_deinit(&u->lanes[i].log);
+    }
+    cohorti_undelivered_init(u);
+}

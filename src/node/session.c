@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The session with a peer, in the shell: when an open link joins it, what the peer acknowledges, when we acknowledge, and telling what was
+ * lost when it ends. The decisions are core/outbound.h and core/inbound.h.
+ *
+ * The receiving half has no lock: it belongs to the loop of the link that stands. A link is opened only when the one before is gone, so
+ * control may look at it in between.
+ */
+#include "node/node.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int cohorti_session_half(struct cohort_node *node, uint64_t *out)
+{
+    int status = COHORT_OK;
+    *out = 0;
+    while (status == COHORT_OK && *out == 0) {
+        status = node->io->ops->entropy(node->io, out, sizeof *out);
+    }
+    return status;
+}
+
+/* ---- telling -------------------------------------------------------------------------------------------------------- */
+
+static void call_listeners(struct cohort_node *node, struct cohorti_handlers *listeners, const cohort_undelivered *report)
+{
+    for (size_t i = 0; listeners != NULL && i < listeners->count; i++) {
+        struct cohorti_handler *h = listeners->at[i];
+        if (!atomic_load(&h->removed)) {
+            h->fn.undelivered(node, report, h->arg);
+        }
+    }
+}
+
+static bool next_lost(struct peer *peer, struct cohorti_undelivered *lost, struct cohorti_lost *out)
+{
+    cohorti_mutex_lock(&peer->lock);
+    bool there = cohorti_undelivered_next(lost, &peer->outbound, out);
+    cohorti_mutex_unlock(&peer->lock);
+    return there;
+}
+
+uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *lost, int reason)
+{
+    struct cohort_node *node = peer->owner;
+    struct cohorti_handlers *listeners = cohorti_registry_get(&node->registry, COHORTI_KEY_UNDELIVERED);
+    struct cohorti_lost one;
+    uint64_t count = 0;
+    while (next_lost(peer, lost, &one)) {
+        char raw[16];
+        snprintf(raw, sizeof raw, "#%d", (int)one.raw_type);
+        cohort_undelivered report = {.to = peer->id,
+                                     .subject = one.raw ? raw : one.subject,
+                                     .type = one.raw_type,
+                                     .raw = one.raw,
+                                     .lane = (cohort_lane)one.lane,
+                                     .maybe_handled = one.maybe_handled,
+                                     .reason = reason,
+                                     .data = one.body,
+                                     .data_len = one.body_len};
+        if (one.kind == COHORTI_KIND_MESSAGE) {
+            count++;
+            call_listeners(node, listeners, &report);
+        }
+    }
+    if (count > 0) {
+        atomic_fetch_add(&node->counters.messages_undelivered, count);
+        cohorti_log(node, listeners == NULL ? COHORT_LOG_WARN : COHORT_LOG_INFO, "session", peer->id, reason,
+                    "%llu messages may not have been handled: %s", (unsigned long long)count, cohort_error_text(reason));
+    }
+    cohorti_registry_put(&node->registry, listeners);
+    cohorti_undelivered_deinit(lost);
+    return count;
+}
+
+static void tell_writable(struct peer *peer, unsigned lanes)
+{
+    struct cohort_node *node = peer->owner;
+    struct cohorti_handlers *listeners = lanes == 0 ? NULL : cohorti_registry_get(&node->registry, COHORTI_KEY_WRITABLE);
+    for (unsigned lane = 0; listeners != NULL && lane < COHORTI_LANE_COUNT; lane++) {
+        for (size_t i = 0; (lanes >> lane & 1U) != 0 && i < listeners->count; i++) {
+            struct cohorti_handler *h = listeners->at[i];
+            if (!atomic_load(&h->removed)) {
+                h->fn.writable(node, peer->id, (cohort_lane)lane, h->arg);
+            }
+        }
+    }
+    cohorti_registry_put(&node->registry, listeners);
+}
+
+/* ---- a link joins --------------------------------------------------------------------------------------------------- */
+
+int cohorti_session_begin(struct conn *conn)
+{
+    struct cohorti_resume resume;
+    conn->frames_before = conn->peer->outbound.frames;
+    cohorti_inbound_marks(&conn->peer->inbound, conn->peer->outbound.half, &resume);
+    return cohorti_sender_resume(&conn->sender, &resume);
+}
+
+int cohorti_session_on_resume(struct conn *conn)
+{
+    struct peer *peer = conn->peer;
+    struct cohorti_undelivered lost;
+    cohorti_undelivered_init(&lost);
+    (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
+    cohorti_mutex_lock(&peer->lock);
+    int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
+    unsigned writable = status == COHORT_OK ? cohorti_outbound_writable(&peer->outbound) : 0;
+    cohorti_mutex_unlock(&peer->lock);
+    (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
+    tell_writable(peer, writable);
+    if (status == COHORT_OK) {
+        cohorti_conn_flush(conn);
+    }
+    return status;
+}
+
+int cohorti_session_on_ack(struct conn *conn)
+{
+    struct peer *peer = conn->peer;
+    cohorti_mutex_lock(&peer->lock);
+    int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
+    unsigned writable = status == COHORT_OK ? cohorti_outbound_writable(&peer->outbound) : 0;
+    bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    cohorti_mutex_unlock(&peer->lock);
+    tell_writable(peer, writable);
+    if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
+        cohorti_conn_flush(conn);
+    }
+    return status;
+}
+
+/* ---- acknowledging -------------------------------------------------------------------------------------------------- */
+
+static void send_ack(struct conn *conn)
+{
+    struct cohorti_ack ack;
+    if (cohorti_inbound_ack(&conn->peer->inbound, &ack)) {
+        cohorti_conn_lock(conn);
+        int queued = cohorti_sender_ack(&conn->sender, &ack);
+        (void)queued; /* without room for it the link is stuck; the next link's RESUME says it */
+        cohorti_conn_unlock(conn);
+    }
+    conn->ack_due_ns = COHORTI_NEVER;
+}
+
+void cohorti_session_acknowledge(struct conn *conn)
+{
+    if (conn->phase != CONN_OPEN || !conn->link.resumed) {
+        return;
+    }
+    size_t untold = cohorti_inbound_untold(&conn->peer->inbound);
+    if (untold == 0) {
+        return;
+    }
+    uint64_t now_ns = cohorti_now(conn->owner);
+    if (untold >= COHORTI_ACK_BYTES || now_ns >= conn->ack_due_ns) {
+        send_ack(conn);
+        cohorti_conn_flush(conn);
+    } else if (conn->ack_due_ns == COHORTI_NEVER) {
+        conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
+        if (conn->timer.deadline_ns > conn->ack_due_ns) {
+            cohorti_timer_set(&conn->worker->timers, &conn->timer, conn->ack_due_ns);
+        }
+    }
+}
+
+void cohorti_session_leave(struct conn *conn)
+{
+    if (conn->link.resumed) {
+        send_ack(conn);
+    }
+    cohorti_conn_lock(conn);
+    int queued = cohorti_sender_leave(&conn->sender);
+    (void)queued; /* when the queue is full, the end of the stream says it too */
+    cohorti_conn_unlock(conn);
+    cohorti_conn_drain(conn, conn->end_code);
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------------- */
+
+uint64_t cohorti_session_end(struct peer *peer, int reason)
+{
+    struct cohorti_undelivered lost;
+    uint64_t half = 0;
+    cohorti_undelivered_init(&lost);
+    if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
+        half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
+    }
+    cohorti_inbound_deinit(&peer->inbound);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_outbound_end(&peer->outbound, half, &lost);
+    cohorti_mutex_unlock(&peer->lock);
+    return cohorti_session_tell(peer, &lost, reason);
+}
