@@ -56,7 +56,11 @@ static void random_conditions(struct scenario *s, struct cohorti_prng *p)
     s->loss_ppm = pick(p, 0, 2) == 0 ? (uint32_t)pick(p, 0, 100000) : 0;
     s->segment_bytes = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 1, 64) : (uint32_t)pick(p, 500, 9000);
     s->window_bytes = (uint32_t)pick(p, 4096, 131072);
-    s->message_bytes_max = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 16, 60000) : (uint32_t)pick(p, 16, 500);
+    s->message_bytes_max = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 24, 128000) : (uint32_t)pick(p, 24, 500);
+    if (s->segment_bytes < 500 && s->message_bytes_max > 2000) {
+        s->message_bytes_max = 2000; /* what takes long in small pieces teaches nothing that this does not */
+    }
+    s->lanes = pick(p, 0, 2) != 0;
 }
 
 /* Weights: how often each fault is drawn. A run draws from a random subset, so that some runs know one fault only. */

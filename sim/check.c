@@ -46,16 +46,18 @@ static void note_event(struct player *p, const cohort_event *event)
     cohort_sim_note(p->run->sim, line);
 }
 
-/* A process that hears ACTIVATED can send at once. If the link has ended meanwhile, DEACTIVATED follows in the same breath. */
+/* A process that hears ACTIVATED reaches the member at once. If the link has ended meanwhile, DEACTIVATED follows in the same breath. */
 static void try_the_door(struct player *p, cohort_node *node, struct player *other, struct view *v, bool activates)
 {
     uint64_t now_ns = cohort_sim_now_ns(p->run->sim);
     if (v->closed_door_ns != 0 && now_ns - v->closed_door_ns > 10 * MS) {
-        run_fail(p->run, "%s: %s was ACTIVATED and could not be sent to", p->id, other->id);
+        run_fail(p->run, "%s: %s was ACTIVATED and could not be reached", p->id, other->id);
     }
     v->closed_door_ns = 0;
-    if (activates && cohort_send(node, other->id, "door", NULL, 0) == COHORT_EINACTIVE) {
-        v->closed_door_ns = now_ns;
+    if (activates) {
+        int status = cohort_echo(node, other->id, NULL, 0, 2000, check_echo, p);
+        p->echoes_out += status == COHORT_OK;
+        v->closed_door_ns = status == COHORT_EINACTIVE ? now_ns : 0;
     }
 }
 
@@ -93,37 +95,31 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
 
-/* A message is (sender, its process, number): numbers rise within a process of the sender, processes rise. */
+/* Once and in order is for the ledger; here, that it comes from a process whose coming was told. */
 void check_message(cohort_node *node, const cohort_message *message, void *arg)
 {
     struct player *p = arg;
     struct player *from = check_player(p->run, message->from);
-    uint32_t header[2];
-    uint64_t number = 0;
-    if (from == NULL || message->data_len < sizeof header + sizeof number) {
-        run_fail(p->run, "%s: a message nobody sent, from %s", p->id, message->from);
+    uint32_t process = 0;
+    if (from == NULL) {
+        run_fail(p->run, "%s: a message from %s, which is nobody", p->id, message->from);
         return;
     }
-    memcpy(header, message->data, sizeof header);
-    memcpy(&number, (const char *)message->data + sizeof header, sizeof number);
-    struct view *v = &p->views[from->index];
-    if (header[0] != from->index) {
-        run_fail(p->run, "%s: a message of n%u came as one of %s", p->id, header[0], from->id);
+    if (!ledger_handled(p->run, p, from, message, &process)) {
+        return;
     }
+    struct view *v = &p->views[from->index];
     if (!v->active) {
         run_fail(p->run, "%s: a message from %s, which is INACTIVE", p->id, from->id);
     }
-    bool newer = header[1] > v->process || (header[1] == v->process && number > v->received);
-    if (header[1] != v->process && v->process != 0 && !v->link_is_new) {
-        run_fail(p->run, "%s: %s#%u speaks, and nobody said that #%u had gone", p->id, from->id, header[1], v->process);
+    if (process != v->process && v->process != 0 && !v->link_is_new) {
+        run_fail(p->run, "%s: %s#%u speaks, and nobody said that #%u had gone", p->id, from->id, process, v->process);
     }
-    if (!newer) {
-        run_fail(p->run, "%s: message %" PRIu64 " of %s#%u after %" PRIu64 " of #%u", p->id, number, from->id, header[1],
-                 v->received, v->process);
+    if (process < v->process) {
+        run_fail(p->run, "%s: %s#%u speaks after #%u", p->id, from->id, process, v->process);
     }
-    v->process = header[1];
+    v->process = process;
     v->link_is_new = false;
-    v->received = number;
     p->run->result->messages++;
     p->run->final_received += p->run->settled;
 }
@@ -207,7 +203,9 @@ void check_process_ended(struct player *p)
         run_fail(p->run, "%s#%u left %" PRIu64 " blocks of memory, %" PRIu64 " bytes", p->id, p->process, p->blocks, p->bytes);
     }
     p->fail_in = 0;
-    memset(p->views, 0, p->run->scenario->nodes * sizeof *p->views);
+    for (uint32_t i = 0; i < p->run->scenario->nodes; i++) {
+        p->views[i] = (struct view){.removed_once = p->views[i].removed_once};
+    }
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
@@ -282,7 +280,7 @@ void check_quiet(struct run *run)
         }
         for (uint32_t j = 0; j < nodes; j++) {
             if (p->views[j].closed_door_ns != 0) {
-                run_fail(run, "%s: n%u was ACTIVATED and could not be sent to", p->id, j);
+                run_fail(run, "%s: n%u was ACTIVATED and could not be reached", p->id, j);
             }
         }
         for (uint32_t j = 0; j < nodes && nodes <= 32; j++) {

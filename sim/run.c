@@ -15,6 +15,8 @@
 #define CONVERGE_NS (UINT64_C(60) * 1000 * MS)
 /* A connection that a healed cut had silenced may still die of its user timeout: TCP does not try again before. */
 #define AFTERMATH_NS (UINT64_C(35) * 1000 * MS)
+/* What was sent while a link was down has to come through a slow one. */
+#define DELIVERY_NS (UINT64_C(120) * 1000 * MS)
 #define QUIET_NS (UINT64_C(8) * 1000 * MS)
 #define PORT 9876
 
@@ -57,7 +59,11 @@ static int open_process(struct run *run, struct player *p)
     cohort_handle_id id = 0;
     status = know_others(run, p);
     status = status == COHORT_OK ? cohort_listen(p->node, check_event, p, NULL, &id) : status;
-    status = status == COHORT_OK ? cohort_handle(p->node, "sim", check_message, p, NULL, &id) : status;
+    for (size_t i = 0; i < 3 && status == COHORT_OK; i++) {
+        status = cohort_handle(p->node, ledger_subjects[i], check_message, p, NULL, &id);
+    }
+    status = status == COHORT_OK ? cohort_on_undelivered(p->node, ledger_undelivered, p, NULL, &id) : status;
+    status = status == COHORT_OK ? ledger_prepare(p->node) : status;
     return status == COHORT_OK ? cohort_node_start(p->node, NULL) : status;
 }
 
@@ -106,29 +112,17 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
 
 static void send_messages(struct run *run, struct player *p, struct player *to, int64_t count)
 {
-    struct view *v = &p->views[to->index];
     uint32_t size_max = run->scenario->message_bytes_max;
-    char *data = calloc(1, size_max);
-    for (int64_t i = 0; data != NULL && i < count; i++) {
-        const uint32_t header[2] = {p->index, p->process};
-        uint64_t number = v->sent + 1;
-        size_t size = 16 + cohort_sim_random(run->sim, size_max - 15);
-        memcpy(data, header, sizeof header);
-        memcpy(data + sizeof header, &number, sizeof number);
-        int status = cohort_send(p->node, to->id, "sim", data, size);
-        if (status == COHORT_OK) {
-            v->sent = number;
-        } else if (status != COHORT_EINACTIVE && status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
-            run_fail(run, "%s: send to %s: %s", p->id, to->id, cohort_error_name(status));
-        }
+    for (int64_t i = 0; i < count; i++) {
+        ledger_send(run, p, to, LEDGER_HEAD_BYTES + cohort_sim_random(run->sim, size_max - LEDGER_HEAD_BYTES + 1));
     }
-    free(data);
 }
 
 static void change_member(struct run *run, struct player *p, struct player *other, bool add)
 {
     struct view *v = &p->views[other->index];
     bool was_removed = v->removed;
+    v->removed_once = v->removed_once || !add;
     v->removed = !add; /* before the call: its events come while it lasts */
     int status = add ? cohort_node_add(p->node, other->id, other->ip, PORT) : cohort_node_remove(p->node, other->id);
     bool expected = status == COHORT_OK || status == COHORT_ENOMEM || (status == COHORT_ENOPEER && !add);
@@ -311,6 +305,8 @@ static void finish(struct run *run)
     cohort_sim_run(run->sim, QUIET_NS);
     check_quiet(run);
     everybody_speaks(run, QUIET_NS);
+    (void)cohort_sim_run_until(run->sim, ledger_settled, run, DELIVERY_NS);
+    ledger_judge(run);
 }
 
 static int prepare(struct run *run)
@@ -399,6 +395,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
         free(run.players[i].views);
         free(run.players[i].cut);
     }
+    ledger_free(&run.ledger);
     free(run.players);
     free(run.definition.nodes);
     return status;

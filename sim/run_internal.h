@@ -3,6 +3,7 @@
 #ifndef COHORTI_SIM_RUN_INTERNAL_H
 #define COHORTI_SIM_RUN_INTERNAL_H
 
+#include "sim/ledger.h"
 #include "sim/run.h"
 
 #define MS UINT64_C(1000000)
@@ -10,11 +11,10 @@
 /* What one process knows of another node, as its listener and handlers were told. */
 struct view {
     bool member, active;
-    bool removed;      /* this process removed it */
-    bool link_is_new;  /* nothing received since ACTIVATED */
-    uint32_t process;  /* of the sender, of the last message */
-    uint64_t received; /* number of the last message */
-    uint64_t sent;
+    bool removed;            /* this process removed it */
+    bool link_is_new;        /* nothing received since ACTIVATED */
+    uint32_t process;        /* of the sender, of the last message */
+    bool removed_once;       /* by any process of this node */
     uint64_t closed_door_ns; /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };
 
@@ -45,6 +45,7 @@ struct run {
     char misjudged[128]; /* by check_faults_seen() */
     bool settled;        /* the last messages are counted */
     uint64_t final_sent, final_received;
+    struct ledger ledger;
 };
 
 /* check.c */

@@ -2,6 +2,8 @@
  * Scenarios as data: building, copying, and their text. */
 #include "sim/scenario.h"
 
+#include "sim/ledger.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@ void scenario_init(struct scenario *s, const char *name, uint32_t nodes)
     s->segment_bytes = 1448;
     s->window_bytes = 65536;
     s->message_bytes_max = 256;
+    s->lanes = true;
 }
 
 void scenario_deinit(struct scenario *s)
@@ -93,6 +96,7 @@ void scenario_print(const struct scenario *s, void *file)
             s->seed_dial ? "seed" : "backoff", s->loops);
     fprintf(out, "latency_us %" PRIu64 " %" PRIu64 "\nloss_ppm %u\nsegment_bytes %u\nwindow_bytes %u\nmessage_bytes %u\n",
             s->latency_min_us, s->latency_max_us, s->loss_ppm, s->segment_bytes, s->window_bytes, s->message_bytes_max);
+    fprintf(out, "lanes %s\n", s->lanes ? "all" : "normal");
     if (s->converge_ms > 0) {
         fprintf(out, "converge_ms %u\n", s->converge_ms);
     }
@@ -122,6 +126,7 @@ static bool parse_option(struct scenario *s, const char *text)
            sscanf(text, "window_bytes %u", &s->window_bytes) == 1 || sscanf(text, "message_bytes %u", &s->message_bytes_max) == 1 ||
            sscanf(text, "converge_ms %u", &s->converge_ms) == 1 ||
            (sscanf(text, "admission %31s", word) == 1 && (s->listed = strcmp(word, "listed") == 0, true)) ||
+           (sscanf(text, "lanes %31s", word) == 1 && (s->lanes = strcmp(word, "all") == 0, true)) ||
            (sscanf(text, "dial %31s", word) == 1 && (s->seed_dial = strcmp(word, "seed") == 0, true));
 }
 
@@ -157,8 +162,8 @@ static int parse_action(struct scenario *s, const char *text)
 static bool valid(const struct scenario *s)
 {
     return s->nodes >= 1 && s->nodes <= SCENARIO_NODES_MAX && s->loops <= 8 && s->latency_min_us <= s->latency_max_us &&
-           s->segment_bytes > 0 && s->window_bytes >= 4096 && s->message_bytes_max >= 16 && s->message_bytes_max <= 100000 &&
-           s->loss_ppm <= 500000;
+           s->segment_bytes > 0 && s->window_bytes >= 4096 && s->message_bytes_max >= LEDGER_HEAD_BYTES &&
+           s->message_bytes_max <= 128 * 1024 && s->loss_ppm <= 500000;
 }
 
 int scenario_parse(struct scenario *s, const char *name, const char *text, cohort_error *error)

@@ -50,7 +50,8 @@ struct scenario {
     uint32_t segment_bytes;
     uint32_t window_bytes;
     uint32_t converge_ms;       /* 0, or how soon after the last action every pair must be ACTIVE */
-    uint32_t message_bytes_max; /* of the messages sent: 16..this */
+    uint32_t message_bytes_max; /* of the messages sent: 24..this */
+    bool lanes;                 /* messages go to all lanes */
     struct action *actions;     /* in order of time */
     uint32_t action_count, action_cap;
 };

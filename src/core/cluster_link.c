@@ -537,8 +537,9 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         struct cohorti_cluster_link *ready = find_in_state(m, COHORTI_CLUSTER_LINK_READY);
         if (ready != NULL && !old_link_lingers(c, m)) {
             open_link(c, ready);
-        } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL) { /* no successor on its way */
-            cohorti_member_deactivate(c, m, code);
+        } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL &&
+                   !(c->stopping && old_link_lingers(c, m))) {
+            cohorti_member_deactivate(c, m, code); /* no successor on its way, and none that says goodbye and may still bring messages */
         }
     }
     if (m != NULL) {

@@ -315,6 +315,7 @@ static void on_syn(const struct packet *p)
     e->peer_id = p->src;
     e->state = SIM_SYN_RECEIVED;
     e->listener = listener;
+    e->listener_number = listener->number;
     e->retry_ns = SYN_RETRY_NS;
     send_from(e, (struct packet){.kind = PACKET_SYN_ACK});
     retry_after(e, SYN_RETRY_NS);
@@ -350,7 +351,7 @@ static bool complete_accept(struct sim_endpoint *e)
         return true;
     }
     struct cohorti_socket *listener = find_listener(e->host, e->port);
-    if (listener == NULL || listener != e->listener) {
+    if (listener == NULL || listener->number != e->listener_number) {
         return false;
     }
     established(e);

@@ -76,6 +76,7 @@ int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti
     }
     s->listening = true;
     s->port = port;
+    s->number = host->world->endpoint_next++;
     cohorti_list_append(&host->listeners, &s->of_host);
     (void)sim_attach(s, loop, fn, ctx);
     sim_watch(s, COHORTI_IO_READ);

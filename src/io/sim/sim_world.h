@@ -163,6 +163,7 @@ struct cohorti_socket {
     char remote[64];
     /* listener */
     bool listening;
+    uint64_t number; /* never given again, as its address may be */
     uint16_t port;
     struct cohorti_list of_host;
     struct cohorti_list accepted; /* endpoints */
@@ -202,6 +203,7 @@ struct sim_endpoint {
     enum sim_endpoint_state state;
     struct cohorti_socket *socket; /* NULL: an orphan, or not accepted yet */
     struct cohorti_socket *listener;
+    uint64_t listener_number;
     struct cohorti_list of_accepted;
     /* sending: out holds [acked, written); a FIN counts as one more */
     struct cohorti_buffer out;

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A page for each (process of a sender, receiver), an entry for each message accepted. Numbers are given by the ledger, so nothing
+ * the library says is taken on trust.
+ *
+ * Judged at once: a message is handled once at most, by any process of the receiver; when it is, all accepted before it in its lane
+ * were handled or told as undelivered; what was told as certainly not handled never is, and nothing is told while both processes
+ * live and neither removed the other. Judged at the end: nothing is forgotten.
+ */
+#include "sim/ledger.h"
+
+#include "sim/run_internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const ledger_subjects[3] = {"sim", "sim/control", "sim/bulk"};
+
+struct entry {
+    size_t size;
+    uint8_t lane;
+    bool handled, told, certainly_not;
+};
+
+struct ledger_page {
+    struct ledger_page *next;
+    uint32_t from, process, to;
+    uint64_t count, cap;
+    uint64_t settled[3]; /* of each lane: all before are handled or told */
+    struct entry *entries;
+};
+
+static struct ledger_page *page_of(struct run *run, uint32_t from, uint32_t process, uint32_t to)
+{
+    struct ledger_page *page = run->ledger.pages;
+    while (page != NULL && (page->from != from || page->process != process || page->to != to)) {
+        page = page->next;
+    }
+    return page;
+}
+
+static struct entry *new_entry(struct run *run, struct player *from, struct player *to, struct ledger_page **out)
+{
+    struct ledger_page *page = page_of(run, from->index, from->process, to->index);
+    if (page == NULL) {
+        page = calloc(1, sizeof *page);
+        if (page == NULL) {
+            return NULL;
+        }
+        *page = (struct ledger_page){.next = run->ledger.pages, .from = from->index, .process = from->process, .to = to->index};
+        run->ledger.pages = page;
+    }
+    if (page->count == page->cap) {
+        uint64_t cap = page->cap == 0 ? 64 : page->cap * 2;
+        struct entry *grown = realloc(page->entries, cap * sizeof *grown);
+        if (grown == NULL) {
+            return NULL;
+        }
+        page->entries = grown;
+        page->cap = cap;
+    }
+    *out = page;
+    memset(&page->entries[page->count], 0, sizeof page->entries[0]);
+    return &page->entries[page->count];
+}
+
+int ledger_prepare(cohort_node *node)
+{
+    cohort_subject_options options;
+    COHORT_SUBJECT_OPTIONS_INIT(&options);
+    int status = COHORT_OK;
+    for (unsigned lane = 1; lane < 3 && status == COHORT_OK; lane++) {
+        options.lane = (cohort_lane)lane;
+        status = cohort_subject_set(node, ledger_subjects[lane], &options);
+    }
+    return status;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------- */
+
+static void fill(uint8_t *data, size_t size, const struct ledger_page *page, uint64_t number, unsigned lane)
+{
+    const uint32_t head[4] = {page->from, page->process, page->to, lane};
+    memset(data, (int)(number * 7 + lane), size);
+    memcpy(data, head, sizeof head);
+    memcpy(data + sizeof head, &number, sizeof number);
+}
+
+void ledger_send(struct run *run, struct player *from, struct player *to, size_t size)
+{
+    struct ledger_page *page = NULL;
+    unsigned lane = run->scenario->lanes ? (unsigned)cohort_sim_random(run->sim, 3) : 0;
+    struct entry *entry = new_entry(run, from, to, &page);
+    uint8_t *data = malloc(size);
+    if (entry == NULL || data == NULL) {
+        run_fail(run, "the simulator has no memory");
+        free(data);
+        return;
+    }
+    fill(data, size, page, page->count, lane);
+    int status = cohort_send(from->node, to->id, ledger_subjects[lane], data, size);
+    free(data);
+    if (status == COHORT_OK) {
+        entry->lane = (uint8_t)lane;
+        entry->size = size;
+        page->count++;
+    } else if (status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
+        run_fail(run, "%s: send to %s: %s", from->id, to->id, cohort_error_name(status));
+    }
+}
+
+/* ---- what became of it --------------------------------------------------------------------------------------------- */
+
+/* The page and entry a message or report is about; NULL when its bytes are not as they were sent. */
+static struct entry *find(struct run *run, const uint8_t *data, size_t size, struct ledger_page **page, uint64_t *number)
+{
+    uint32_t head[4];
+    if (size < LEDGER_HEAD_BYTES) {
+        return NULL;
+    }
+    memcpy(head, data, sizeof head);
+    memcpy(number, data + sizeof head, sizeof *number);
+    *page = page_of(run, head[0], head[1], head[2]);
+    if (*page == NULL || *number >= (*page)->count || head[3] != (*page)->entries[*number].lane) {
+        return NULL;
+    }
+    for (size_t i = LEDGER_HEAD_BYTES; i < size; i++) {
+        if (data[i] != (uint8_t)(*number * 7 + head[3])) {
+            return NULL;
+        }
+    }
+    return &(*page)->entries[*number];
+}
+
+static void check_order(struct run *run, struct ledger_page *page, uint64_t number, unsigned lane)
+{
+    uint64_t *at = &page->settled[lane];
+    for (; *at < number; (*at)++) {
+        const struct entry *before = &page->entries[*at];
+        if (before->lane == lane && !before->handled && !before->told) {
+            run_fail(run, "n%u handles message %" PRIu64 " of n%u#%u, and %" PRIu64 " of that lane is missing", page->to, number,
+                     page->from, page->process, *at);
+            return;
+        }
+    }
+    for (uint64_t i = number + 1; i < page->count && i < *at; i++) {
+        if (page->entries[i].lane == lane && page->entries[i].handled) {
+            run_fail(run, "n%u handles message %" PRIu64 " of n%u#%u after %" PRIu64 " of that lane", page->to, number, page->from,
+                     page->process, i);
+            return;
+        }
+    }
+}
+
+bool ledger_handled(struct run *run, struct player *by, struct player *from, const cohort_message *message, uint32_t *process)
+{
+    struct ledger_page *page = NULL;
+    uint64_t number = 0;
+    struct entry *entry = find(run, message->data, message->data_len, &page, &number);
+    if (entry == NULL || page->from != from->index || page->to != by->index ||
+        strcmp(message->subject, ledger_subjects[entry->lane]) != 0) {
+        run_fail(run, "%s: a message nobody sent like this, from %s", by->id, message->from);
+        return false;
+    }
+    *process = page->process;
+    if (entry->handled) {
+        run_fail(run, "%s handles message %" PRIu64 " of %s#%u twice", by->id, number, from->id, page->process);
+    }
+    if (entry->certainly_not) {
+        run_fail(run, "%s handles message %" PRIu64 " of %s#%u, which was told as not handled", by->id, number, from->id,
+                 page->process);
+    }
+    check_order(run, page, number, entry->lane);
+    entry->handled = true;
+    return true;
+}
+
+static bool may_be_lost(const struct run *run, const struct player *from, const struct player *to)
+{
+    const struct view *v = &from->views[to->index];
+    return to->process > 1 || v->removed_once || to->views[from->index].removed_once || from->node == NULL;
+}
+
+/* A large message of which the first chunks were acknowledged: one that was handled, and the acknowledgement lost, or the oldest of its
+ * lane that is open. */
+static struct entry *find_without_body(struct run *run, const struct player *from, const struct player *to,
+                                       const cohort_undelivered *report, struct ledger_page **page, uint64_t *number)
+{
+    *page = to == NULL ? NULL : page_of(run, from->index, from->process, to->index);
+    for (uint64_t i = 0; *page != NULL && i < (*page)->count; i++) {
+        struct entry *entry = &(*page)->entries[i];
+        bool same_size = entry->size == report->data_len;
+        if (entry->lane != report->lane || entry->told) {
+            continue;
+        }
+        *number = i;
+        if (entry->handled && report->maybe_handled && same_size) {
+            return entry;
+        }
+        if (!entry->handled) {
+            return same_size ? entry : NULL;
+        }
+    }
+    return NULL;
+}
+
+void ledger_undelivered(cohort_node *node, const cohort_undelivered *report, void *arg)
+{
+    struct player *from = arg;
+    struct run *run = from->run;
+    struct player *to = check_player(run, report->to);
+    struct ledger_page *page = NULL;
+    uint64_t number = 0;
+    struct entry *entry = report->data != NULL ? find(run, report->data, report->data_len, &page, &number)
+                                               : find_without_body(run, from, to, report, &page, &number);
+    if (entry == NULL || to == NULL || page->from != from->index || page->process != from->process || page->to != to->index) {
+        run_fail(run, "%s was told of a message to %s that it never sent", from->id, report->to);
+        return;
+    }
+    if (entry->told || (entry->handled && !report->maybe_handled)) {
+        run_fail(run, "%s: message %" PRIu64 " to %s told as undelivered, %s", from->id, number, to->id,
+                 entry->told ? "again" : "not handled, and it was");
+    }
+    if (!may_be_lost(run, from, to)) {
+        run_fail(run, "%s: message %" PRIu64 " to %s told as undelivered (%s), and both live", from->id, number, to->id,
+                 cohort_error_name(report->reason));
+    }
+    entry->told = true;
+    entry->certainly_not = !report->maybe_handled;
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t missing(const struct ledger_page *page, uint64_t *first)
+{
+    uint64_t count = 0;
+    for (uint64_t i = 0; i < page->count; i++) {
+        if (!page->entries[i].handled && !page->entries[i].told) {
+            *first = count == 0 ? i : *first;
+            count++;
+        }
+    }
+    return count;
+}
+
+static bool is_alive(const struct run *run, const struct ledger_page *page)
+{
+    const struct player *from = &run->players[page->from];
+    return from->node != NULL && from->process == page->process;
+}
+
+bool ledger_settled(void *arg)
+{
+    const struct run *run = arg;
+    uint64_t first = 0;
+    for (const struct ledger_page *page = run->ledger.pages; page != NULL; page = page->next) {
+        if (is_alive(run, page) && missing(page, &first) > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void ledger_judge(struct run *run)
+{
+    for (const struct ledger_page *page = run->ledger.pages; page != NULL; page = page->next) {
+        uint64_t first = 0;
+        uint64_t count = is_alive(run, page) ? missing(page, &first) : 0;
+        if (count > 0) {
+            run_fail(run, "%" PRIu64 " messages of n%u#%u to n%u were neither handled nor told, %" PRIu64 " is the first", count,
+                     page->from, page->process, page->to, first);
+            return;
+        }
+    }
+}
+
+void ledger_free(struct ledger *ledger)
+{
+    while (ledger->pages != NULL) {
+        struct ledger_page *page = ledger->pages;
+        ledger->pages = page->next;
+        free(page->entries);
+        free(page);
+    }
+}

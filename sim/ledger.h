@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * ledger: what became of every message that a send accepted. Exactly once, in order within its lane, or told as undelivered: here is
+ * where that is judged.
+ */
+#ifndef COHORTI_SIM_LEDGER_H
+#define COHORTI_SIM_LEDGER_H
+
+#include <cohort/cohort.h>
+
+#define LEDGER_HEAD_BYTES 24 /* of a message: the least it has */
+
+struct run;
+struct player;
+struct ledger_page; /* one process of a sender, one receiver */
+
+struct ledger {
+    struct ledger_page *pages;
+};
+
+/** Send one message of `size` bytes in a lane the ledger chooses, and write down what the library said. */
+void ledger_send(struct run *run, struct player *from, struct player *to, size_t size);
+/** A message arrived; `number` and the sender's process are taken from it. False when it is none of ours: the run has failed. */
+bool ledger_handled(struct run *run, struct player *by, struct player *from, const cohort_message *message, uint32_t *process);
+/** cohort_undelivered_fn; arg: the player that sent. */
+void ledger_undelivered(cohort_node *node, const cohort_undelivered *report, void *arg);
+/** Every message of a process that lives was handled or told. */
+bool ledger_settled(void *run);
+void ledger_judge(struct run *run);
+void ledger_free(struct ledger *ledger);
+/** The options of the subjects it sends. */
+COHORT_NODISCARD int ledger_prepare(cohort_node *node);
+
+extern const char *const ledger_subjects[3];
+
+#endif
