@@ -18,6 +18,7 @@ extern "C" {
 #endif
 
 typedef struct cohort_node cohort_node;
+typedef struct cohort_loops cohort_loops;
 
 /** Version of the library that runs, "MAJOR.MINOR.PATCH". */
 COHORT_API const char *cohort_version(void);
@@ -56,6 +57,12 @@ typedef struct cohort_limits {
     uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
 } cohort_limits;
 
+/** Whose threads run a node. */
+typedef enum cohort_threads {
+    COHORT_THREADS_OWN = 0,  /* the library's: one, and loop_count more */
+    COHORT_THREADS_NONE = 1, /* the application's: the library starts none; see "Without threads" */
+} cohort_threads;
+
 /**
  * How a node is to be. Fill with cohort_config_init(), then change what you need. All pointers are borrowed until
  * cohort_node_open() returns, except the contexts of allocator and log, which must outlive the node.
@@ -77,6 +84,9 @@ typedef struct cohort_config {
 
     const cohort_allocator *allocator; /* NULL: malloc */
     cohort_log_sink log;               /* write NULL: warnings and errors to stderr */
+
+    cohort_threads threads; /* default COHORT_THREADS_OWN; NONE: loop_count does not matter */
+    cohort_loops *loops; /* NULL: the node's own. Loops shared with other nodes; must outlive the node. loop_count does not matter */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -102,7 +112,8 @@ COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, co
  *   COHORT_EADDR       the ip is not one of this machine.
  *   COHORT_EIO         another operating system error; named in error->text.
  *   COHORT_ESTATE      started before.
- *   COHORT_ECALLBACK   called inside a callback of this node.
+ *   COHORT_ECALLBACK   called inside a callback of this node, or of another on the same loops.
+ *   COHORT_EBUSY       without threads: another thread is dispatching these loops now. Try again.
  */
 COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_error *error);
 
@@ -113,11 +124,65 @@ COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_erro
  *
  *   COHORT_OK        all was flushed.
  *   COHORT_ETIMEDOUT not all was flushed. The node is gone all the same.
- *   COHORT_ECALLBACK called inside a callback of this node. Nothing happened.
+ *   COHORT_ECALLBACK called inside a callback of this node, or of another on the same loops. Nothing happened.
+ *   COHORT_EBUSY     without threads: another thread is dispatching now. Nothing happened.
  *
  * Thread: one only, and no other call on this node may be running or follow. NULL is allowed.
  */
 COHORT_API int cohort_node_close(cohort_node *node, uint32_t timeout_ms);
+
+/* ---- loops that several nodes share -------------------------------------------------------------------------------- */
+
+#define COHORT_LOOPS_MAX 256
+
+/**
+ * Loops for any number of nodes of this process (config.loops): membership and links of all of them are spread over the same threads and
+ * receive buffers. Callbacks of one node keep their order; those of different nodes may run on one thread, and one that blocks holds up
+ * all nodes there. Calls that may not be made inside a callback of the node may not be made inside one of the others either.
+ *
+ * count      threads, 1 .. COHORT_LOOPS_MAX; they run from here on. 0: none, see "Without threads".
+ * allocator  NULL: malloc. Copied; its context must outlive the loops.
+ *
+ *   COHORT_EINVAL  too many, or the allocator lacks a function.
+ *   COHORT_ENOMEM, COHORT_ELIMIT (out of descriptors), COHORT_EIO.
+ */
+COHORT_API COHORT_NODISCARD int cohort_loops_open(uint32_t count, const cohort_allocator *allocator, cohort_loops **out);
+
+/**
+ * End the threads and free the loops. NULL is allowed.
+ *
+ *   COHORT_ESTATE     nodes use them: close those first. Nothing happened.
+ *   COHORT_ECALLBACK  called inside a callback that runs on them. Nothing happened.
+ */
+COHORT_API int cohort_loops_close(cohort_loops *loops);
+
+/* ---- Without threads -----------------------------------------------------------------------------------------------
+ *
+ * With COHORT_THREADS_NONE, or on loops opened with a count of 0, the library starts no thread: the application waits until
+ * cohort_node_fd() is readable or cohort_node_next_timeout_ms() have passed, and calls cohort_node_dispatch(). Every callback runs inside
+ * cohort_node_dispatch(), or inside cohort_node_close(), which runs the loop itself until all is said. The thread that
+ * starts the node, then whichever dispatches, is the node's thread. On it, between two dispatches, cohort_node_add() and
+ * cohort_node_remove() take effect before they return; events, and what cohort_node_members() shows, follow in the next dispatch. Other
+ * threads may send at any time; their cohort_node_add() and cohort_node_remove() wait for the next dispatch.
+ * Nodes on the same loops are dispatched together, through any of them.
+ */
+
+/** A descriptor for poll(2), epoll(7) or select(2), readable (level-triggered) when there is something to dispatch. The library's: do not
+ * read or close it. Valid until the node is closed. COHORT_ESTATE (negative): the node has threads. Thread: any. */
+COHORT_API int cohort_node_fd(cohort_node *node);
+
+/** How long to wait for the descriptor at most: milliseconds, rounded up; 0 there is something to do now; -1 no limit, or the node has threads.
+ * Ask before each wait. Thread: the node's, outside callbacks. */
+COHORT_API int cohort_node_next_timeout_ms(cohort_node *node);
+
+/**
+ * Do what is ready, without blocking: timers, bytes, callbacks.
+ *
+ *   COHORT_ESTATE     the node has threads, or is not started.
+ *   COHORT_ECALLBACK  called inside a callback of this node, or of another on the same loops.
+ *   COHORT_EBUSY      another thread is dispatching now. Nothing happened.
+ */
+COHORT_API COHORT_NODISCARD int cohort_node_dispatch(cohort_node *node);
 
 /* ---- members ------------------------------------------------------------------------------------------------------- */
 

@@ -78,6 +78,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},
         {"dial.delay_max_ms", config->dial.delay_max_ms, config->dial.delay_min_ms, 3600000},
         {"dial.connect_timeout_ms", config->dial.connect_timeout_ms, 1, 3600000},
+        {"threads", config->threads, COHORT_THREADS_OWN, COHORT_THREADS_NONE},
         {"admission", config->admission, COHORT_ADMIT_DEFAULT, COHORT_ADMIT_LISTED},
         {"incarnation", config->incarnation, 0, (1UL << 53) - 1},
     };
@@ -131,6 +132,10 @@ int cohorti_config_read(const cohort_config *given, cohort_config *whole, struct
     const char *cluster = whole->cluster != NULL ? whole->cluster : whole->definition != NULL ? whole->definition->cluster : "";
     if (!cohorti_cluster_valid(cluster, strlen(cluster)) || !cohorti_copy_string(out->cluster, sizeof out->cluster, cluster)) {
         return invalid(error, "cluster", cluster, "is not [A-Za-z0-9._-]{0,64}");
+    }
+    if (whole->loops != NULL && whole->threads != COHORT_THREADS_OWN) {
+        return invalid(error, "threads", "NONE",
+                       "and config.loops exclude each other: whether loops have threads is said when they are opened");
     }
     const cohort_allocator *a = whole->allocator;
     if (a != NULL && (a->allocate == NULL || a->reallocate == NULL || a->release == NULL)) {
