@@ -18,6 +18,7 @@ extern "C" {
 #endif
 
 typedef struct cohort_node cohort_node;
+typedef struct cohort_loops cohort_loops;
 
 /** Version of the library that runs, "MAJOR.MINOR.PATCH". */
 COHORT_API const char *cohort_version(void);
@@ -55,7 +56,14 @@ typedef struct cohort_limits {
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
     uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
     uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
+    uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
 } cohort_limits;
+
+/** Whose threads run a node. */
+typedef enum cohort_threads {
+    COHORT_THREADS_OWN = 0,  /* the library's: one, and loop_count more */
+    COHORT_THREADS_NONE = 1, /* the application's: the library starts none; see "Without threads" */
+} cohort_threads;
 
 /**
  * How a node is to be. Fill with cohort_config_init(), then change what you need. All pointers are borrowed until
@@ -78,6 +86,9 @@ typedef struct cohort_config {
 
     const cohort_allocator *allocator; /* NULL: malloc */
     cohort_log_sink log;               /* write NULL: warnings and errors to stderr */
+
+    cohort_threads threads; /* default COHORT_THREADS_OWN; NONE: loop_count does not matter */
+    cohort_loops *loops; /* NULL: the node's own. Loops shared with other nodes; must outlive the node. loop_count does not matter */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -103,7 +114,8 @@ COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, co
  *   COHORT_EADDR       the ip is not one of this machine.
  *   COHORT_EIO         another operating system error; named in error->text.
  *   COHORT_ESTATE      started before.
- *   COHORT_ECALLBACK   called inside a callback of this node.
+ *   COHORT_ECALLBACK   called inside a callback of this node, or of another on the same loops.
+ *   COHORT_EBUSY       without threads: another thread is dispatching these loops now. Try again.
  */
 COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_error *error);
 
@@ -115,11 +127,65 @@ COHORT_API COHORT_NODISCARD int cohort_node_start(cohort_node *node, cohort_erro
  *   COHORT_OK        all was delivered.
  *   COHORT_ETIMEDOUT not all was; what was not, also for members without a link, was told to cohort_on_undelivered() listeners.
  *                    The node is gone all the same.
- *   COHORT_ECALLBACK called inside a callback of this node. Nothing happened.
+ *   COHORT_ECALLBACK called inside a callback of this node, or of another on the same loops. Nothing happened.
+ *   COHORT_EBUSY     without threads: another thread is dispatching now. Nothing happened.
  *
  * Thread: one only, and no other call on this node may be running or follow. NULL is allowed.
  */
 COHORT_API int cohort_node_close(cohort_node *node, uint32_t timeout_ms);
+
+/* ---- loops that several nodes share -------------------------------------------------------------------------------- */
+
+#define COHORT_LOOPS_MAX 256
+
+/**
+ * Loops for any number of nodes of this process (config.loops): membership and links of all of them are spread over the same threads and
+ * receive buffers. Callbacks of one node keep their order; those of different nodes may run on one thread, and one that blocks holds up
+ * all nodes there. Calls that may not be made inside a callback of the node may not be made inside one of the others either.
+ *
+ * count      threads, 1 .. COHORT_LOOPS_MAX; they run from here on. 0: none, see "Without threads".
+ * allocator  NULL: malloc. Copied; its context must outlive the loops.
+ *
+ *   COHORT_EINVAL  too many, or the allocator lacks a function.
+ *   COHORT_ENOMEM, COHORT_ELIMIT (out of descriptors), COHORT_EIO.
+ */
+COHORT_API COHORT_NODISCARD int cohort_loops_open(uint32_t count, const cohort_allocator *allocator, cohort_loops **out);
+
+/**
+ * End the threads and free the loops. NULL is allowed.
+ *
+ *   COHORT_ESTATE     nodes use them: close those first. Nothing happened.
+ *   COHORT_ECALLBACK  called inside a callback that runs on them. Nothing happened.
+ */
+COHORT_API int cohort_loops_close(cohort_loops *loops);
+
+/* ---- Without threads -----------------------------------------------------------------------------------------------
+ *
+ * With COHORT_THREADS_NONE, or on loops opened with a count of 0, the library starts no thread: the application waits until
+ * cohort_node_fd() is readable or cohort_node_next_timeout_ms() have passed, and calls cohort_node_dispatch(). Every callback runs inside
+ * cohort_node_dispatch(), or inside cohort_node_close(), which runs the loop itself until all is said. The thread that
+ * starts the node, then whichever dispatches, is the node's thread. On it, between two dispatches, cohort_node_add() and
+ * cohort_node_remove() take effect before they return; events, and what cohort_node_members() shows, follow in the next dispatch. Other
+ * threads may send at any time; their cohort_node_add() and cohort_node_remove() wait for the next dispatch.
+ * Nodes on the same loops are dispatched together, through any of them.
+ */
+
+/** A descriptor for poll(2), epoll(7) or select(2), readable (level-triggered) when there is something to dispatch. The library's: do not
+ * read or close it. Valid until the node is closed. COHORT_ESTATE (negative): the node has threads. Thread: any. */
+COHORT_API int cohort_node_fd(cohort_node *node);
+
+/** How long to wait for the descriptor at most: milliseconds, rounded up; 0 there is something to do now; -1 no limit, or the node has threads.
+ * Ask before each wait. Thread: the node's, outside callbacks. */
+COHORT_API int cohort_node_next_timeout_ms(cohort_node *node);
+
+/**
+ * Do what is ready, without blocking: timers, bytes, callbacks.
+ *
+ *   COHORT_ESTATE     the node has threads, or is not started.
+ *   COHORT_ECALLBACK  called inside a callback of this node, or of another on the same loops.
+ *   COHORT_EBUSY      another thread is dispatching now. Nothing happened.
+ */
+COHORT_API COHORT_NODISCARD int cohort_node_dispatch(cohort_node *node);
 
 /* ---- members ------------------------------------------------------------------------------------------------------- */
 
@@ -182,6 +248,9 @@ typedef void (*cohort_event_fn)(cohort_node *node, const cohort_event *event, vo
 COHORT_API COHORT_NODISCARD int cohort_listen(cohort_node *node, cohort_event_fn fn, void *arg, cohort_release_fn release,
                                               cohort_handle_id *out);
 
+/** A request received, to be replied to once: see cohort_reply(). */
+typedef struct cohort_call cohort_call;
+
 /** A message received, borrowed for the call. */
 typedef struct cohort_message {
     const char *from;    /* id of the sender */
@@ -191,6 +260,7 @@ typedef struct cohort_message {
     bool legacy;         /* from a legacy peer */
     const void *data;
     size_t data_len;
+    cohort_call *call; /* a request: what to reply to, borrowed like the rest unless kept. NULL: an ordinary message */
 } cohort_message;
 
 typedef void (*cohort_message_fn)(cohort_node *node, const cohort_message *message, void *arg);
@@ -316,6 +386,100 @@ COHORT_API void cohort_subject_options_init(cohort_subject_options *options, siz
  */
 COHORT_API COHORT_NODISCARD int cohort_subject_set(cohort_node *node, const char *subject, const cohort_subject_options *options);
 
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+/** How a request ended. Borrowed for the call. */
+typedef struct cohort_result {
+    const char *from; /* id of the member asked */
+    /* COHORT_OK: data is the reply. What the member's handler gave to cohort_reply_error(), or of its library: COHORT_ENOHANDLER,
+     * COHORT_ENOREPLY, COHORT_ELIMIT (too many of ours wait there). Of ours: COHORT_ETIMEDOUT, COHORT_ECANCELLED, COHORT_ERESTARTED (the
+     * member's process was replaced), COHORT_EREMOVED, COHORT_ELEGACY, COHORT_ECLOSED (this node was closed). Unless there is a reply,
+     * or an error of the handler, the request may have been handled or not. */
+    int status;
+    const char *text; /* of an error from the member; else "" */
+    const void *data;
+    size_t data_len;
+} cohort_result;
+
+typedef void (*cohort_result_fn)(cohort_node *node, const cohort_result *result, void *arg);
+
+/** Names a request to a member that is under way. */
+typedef uint64_t cohort_request_id;
+
+/**
+ * Send a request and return at once; fn is called exactly once if COHORT_OK is returned, else never: with the reply, an error, or
+ * because the time is over. A reply that comes after that is dropped and counted.
+ *
+ * timeout_ms  from now, 1 .. 2^31; the member is told how much of it was left when the request was queued. 0: none; it then ends
+ *             only by a reply, or with the session or the member.
+ * out         may be NULL: for cohort_cancel().
+ *
+ *   As cohort_send() for a named subject; COHORT_EINVAL for a raw one; COHORT_ELEGACY to a legacy member.
+ *   COHORT_ELIMIT  limits.requests_max wait for this member's replies.
+ *
+ * Thread: any. fn runs on a loop of the node, or in cohort_cancel() or cohort_node_close().
+ */
+COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data,
+                                               size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
+                                               cohort_request_id *out);
+
+/** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
+COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);
+
+/** A result that owns its memory. */
+typedef struct cohort_answer {
+    int status;
+    char text[256];
+    void *data;
+    size_t data_len;
+    cohort_allocator allocator; /* who owns data */
+} cohort_answer;
+
+/**
+ * Send a request and wait for its end. Returns out->status, or why it was not sent.
+ *
+ * out   filled in either case; to be released with cohort_answer_free().
+ *
+ *   COHORT_ECALLBACK  inside a callback of this node, which nobody could wake.
+ *   As cohort_request(), and as cohort_result has it.
+ */
+COHORT_API int cohort_request_wait(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len,
+                                   uint32_t timeout_ms, cohort_answer *out);
+COHORT_API void cohort_answer_free(cohort_answer *answer);
+
+/** All results of cohort_request_all(), in order of id, borrowed for the call. */
+typedef void (*cohort_results_fn)(cohort_node *node, const cohort_result *results, size_t count, void *arg);
+
+/**
+ * Ask every ACTIVE member but the local node and legacy ones, and collect what they say. fn is called exactly once if COHORT_OK is
+ * returned, when the last has ended: at once, before this returns, when there is nobody to ask. A member to which it could not be sent is
+ * among the results, with the reason.
+ *
+ *   COHORT_EINVAL, COHORT_ECLOSED, COHORT_ESIZE, COHORT_ENOMEM.
+ */
+COHORT_API COHORT_NODISCARD int cohort_request_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                   uint32_t timeout_ms, cohort_results_fn fn, void *arg);
+
+/**
+ * Reply to a request, once: in its handler with message->call, or later and from any thread with a call that was kept. A kept call is
+ * given back by this. The reply finds room beyond limits.peer_queue_bytes_max, up to as much again.
+ *
+ *   COHORT_ESTATE   it was replied to before.
+ *   COHORT_ENOPEER  the member that asked is gone, or its process was replaced. The call is given back all the same.
+ *   COHORT_EAGAIN   even that room is taken; COHORT_ENOMEM, COHORT_ESIZE: nothing was sent; reply again, or with an error. The call is kept.
+ *   COHORT_ECLOSED
+ */
+COHORT_API COHORT_NODISCARD int cohort_reply(cohort_call *call, const void *data, size_t data_len);
+/** The same with an error: `status` is a negative code of error.h, COHORT_EHANDLER for your own errors; text NULL or up to 255 bytes. */
+COHORT_API COHORT_NODISCARD int cohort_reply_error(cohort_call *call, int status, const char *text);
+/** Keep the call of a request beyond its handler, to reply later. It must be replied to before cohort_node_close() returns. NULL: out of
+ * memory, or it was replied to or kept before. */
+COHORT_API cohort_call *cohort_call_keep(cohort_call *call);
+/** What is left of the caller's time in milliseconds; UINT32_MAX when it set no limit. */
+COHORT_API uint32_t cohort_call_time_left_ms(const cohort_call *call);
+
+/* ---- echo ---------------------------------------------------------------------------------------------------------- */
+
 /** Answer to an echo. status COHORT_OK: `rtt_ns` is the round-trip time. Else COHORT_ETIMEDOUT, or why the link ended. */
 typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
 
@@ -354,6 +518,7 @@ typedef struct cohort_node_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t messages_unhandled;   /* no handler took them */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
+    uint64_t replies_late;         /* came when nobody waited for them any more */
     uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
     uint64_t errors[64];           /* links ended, by reason: errors[-code] */

@@ -37,6 +37,11 @@ extern "C" {
     X(ESYNTAX, -18, CALL, "syntax error")                                        \
     X(EDEFINITION, -19, CALL, "invalid cluster definition")                      \
     X(ESTATE, -20, CALL, "not possible in this state")                           \
+    X(EBUSY, -21, RETRY, "another thread is inside")                             \
+    X(EHANDLER, -30, CALL, "the handler answered with an error")                 \
+    X(ENOHANDLER, -31, CALL, "no handler takes this request")                    \
+    X(ENOREPLY, -32, CALL, "the handler returned without a reply")               \
+    X(ECANCELLED, -33, CALL, "cancelled")                                        \
     X(EMARKER, -40, LINK, "bytes received are not a TLV frame (wrong marker)")   \
     X(ELENGTH, -41, LINK, "frame length out of range")                           \
     X(EHELLO, -42, LINK, "malformed HELLO")                                      \

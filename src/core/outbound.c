@@ -9,6 +9,7 @@
 #include "core/outbound.h"
 
 #include "base/alloc.h"
+#include "core/chunk.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
@@ -180,11 +181,12 @@ static size_t chunk_count(size_t len)
     return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
 }
 
-static bool over_watermark(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len)
+static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len, bool has_room)
 {
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
-    if (queued <= ob->limits.lane_bytes_max && need <= ob->limits.lane_bytes_max - queued) {
+    size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
+    if (queued <= max && need <= max - queued) {
         return false;
     }
     lane->blocked = true;
@@ -236,7 +238,7 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
     if (put->body_len > ob->limits.message_bytes_max) {
         return COHORT_ESIZE;
     }
-    if (over_watermark(ob, lane, total)) {
+    if (over_watermark(ob, lane, total, put->has_room)) {
         return COHORT_EAGAIN;
     }
     int status = reply ? COHORT_OK : subject_number(ob, put->lane, put->subject, &number);
@@ -266,7 +268,7 @@ int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const v
     if (len > ob->limits.message_bytes_max) {
         return COHORT_ESIZE;
     }
-    return over_watermark(ob, lane, len) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len);
+    return over_watermark(ob, lane, len, false) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
@@ -372,7 +374,23 @@ static void continue_at(struct cohorti_outbound *ob, const struct cohorti_resume
     }
 }
 
-/* A frame of the old log that a new reader is still to get. Chunks whose first went to the old one are not. */
+static unsigned kind_of(const cohort_frame *frame)
+{
+    return cohorti_type_class(frame->type) == COHORTI_TYPE_SUBJECT ? cohorti_type_kind(frame->type) : COHORTI_KIND_MESSAGE;
+}
+
+/* Requests and replies are between two processes: with one of them they end. Names were announced again already. */
+static bool is_for_anybody(const cohort_frame *frame)
+{
+    unsigned kind = kind_of(frame);
+    struct cohorti_chunk chunk;
+    if (cohorti_kind_is_chunk((enum cohorti_kind)kind) && cohorti_chunk_decode(frame, &chunk) == COHORT_OK) {
+        kind = (unsigned)chunk.kind;
+    }
+    return kind == COHORTI_KIND_MESSAGE && frame->type != cohorti_type_control(COHORTI_CONTROL_SUBJECT);
+}
+
+/* What of the old log a new reader is still to get. Chunks whose first went to the old one are not. */
 static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost)
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[index];
@@ -389,15 +407,14 @@ static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohor
         int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
         assert(status == COHORT_OK && len > 0);
         (void)status;
-        unsigned kind = cohorti_type_class(frame.type) == COHORTI_TYPE_SUBJECT ? cohorti_type_kind(frame.type) : COHORTI_KIND_MESSAGE;
+        unsigned kind = kind_of(&frame);
         bool continues = kind == COHORTI_KIND_CHUNK_MIDDLE || kind == COHORTI_KIND_CHUNK_LAST;
         bool stays = at + len <= lost->lanes[index].written_max || (continues && !kept_any) || kind == COHORTI_KIND_VOID;
-        bool announcement = frame.type == cohorti_type_control(COHORTI_CONTROL_SUBJECT);
         if (!stays && !kept_any) {
             kept_any = true;
             lost->lanes[index].end = at;
         }
-        if (!stays && !announcement) {
+        if (!stays && is_for_anybody(&frame)) {
             if (append_frame(ob, lane, frame.type, frame.data, frame.data_len, NULL, 0) != COHORT_OK) {
                 lost->lanes[index].end = end; /* no memory: then all of it is told */
                 cohorti_log_truncate(&lane->log, announced);

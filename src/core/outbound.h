@@ -67,6 +67,7 @@ struct cohorti_put {
     size_t prefix_len;
     const void *body;
     size_t body_len;
+    bool has_room; /* it may go beyond the watermark, up to as much again: somebody waits for it */
 };
 
 /** Append whole or not at all. COHORT_EAGAIN: over the watermark, the lane is `blocked`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */

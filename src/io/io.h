@@ -54,6 +54,12 @@ struct cohorti_io_ops {
     void (*loop_timer)(struct cohorti_loop *loop, uint64_t deadline_ns); /* loop thread; UINT64_MAX: none */
     bool (*loop_is_current)(const struct cohorti_loop *loop);            /* are we on its thread? */
 
+    /* A loop that is not started, run by the caller's thread. NULL in a simulation. */
+    struct cohorti_loop *(*loop_enter)(struct cohorti_loop *loop); /* be its thread from here on; NULL: of none. Gives the one before */
+    void (*loop_turn)(struct cohorti_loop *loop, bool block); /* on its thread: call what is ready; block: wait for something first */
+    int (*loop_fd)(const struct cohorti_loop *loop);          /* readable when something is ready */
+    int (*loop_wait_ms)(struct cohorti_loop *loop);           /* until a turn is due all the same: 0 now, -1 never */
+
     /* host: numeric IPv4 or IPv6. COHORT_EADDR, COHORT_EADDRINUSE, COHORT_EIO; `error` names it. Attached to the loop. */
     int (*listen)(struct cohorti_loop *loop, const char *host, uint16_t port, cohorti_socket_fn fn, void *ctx,
                   struct cohorti_socket **out, cohort_error *error);

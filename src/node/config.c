@@ -30,7 +30,8 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .subjects_max = 4096,
                    .echoes_max = 64,
                    .handlers_max = 4096,
-                   .window_bytes = 4 * 1024 * 1024},
+                   .window_bytes = 4 * 1024 * 1024,
+                   .requests_max = 65536},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
@@ -75,12 +76,14 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.subjects_max", l->subjects_max, 1, 1000000},
         {"limits.echoes_max", l->echoes_max, 1, 65536},
         {"limits.handlers_max", l->handlers_max, 1, 1000000},
+        {"limits.requests_max", l->requests_max, 1, 1000000},
         {"limits.window_bytes", l->window_bytes, 64UL * 1024, 1024UL * 1024 * 1024},
         {"loop_count", config->loop_count, 0, 256},
         {"dial.mode", config->dial.mode, COHORT_DIAL_BACKOFF, COHORT_DIAL_SEED},
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},
         {"dial.delay_max_ms", config->dial.delay_max_ms, config->dial.delay_min_ms, 3600000},
         {"dial.connect_timeout_ms", config->dial.connect_timeout_ms, 1, 3600000},
+        {"threads", config->threads, COHORT_THREADS_OWN, COHORT_THREADS_NONE},
         {"admission", config->admission, COHORT_ADMIT_DEFAULT, COHORT_ADMIT_LISTED},
         {"incarnation", config->incarnation, 0, (1UL << 53) - 1},
     };
@@ -134,6 +137,10 @@ int cohorti_config_read(const cohort_config *given, cohort_config *whole, struct
     const char *cluster = whole->cluster != NULL ? whole->cluster : whole->definition != NULL ? whole->definition->cluster : "";
     if (!cohorti_cluster_valid(cluster, strlen(cluster)) || !cohorti_copy_string(out->cluster, sizeof out->cluster, cluster)) {
         return invalid(error, "cluster", cluster, "is not [A-Za-z0-9._-]{0,64}");
+    }
+    if (whole->loops != NULL && whole->threads != COHORT_THREADS_OWN) {
+        return invalid(error, "threads", "NONE",
+                       "and config.loops exclude each other: whether loops have threads is said when they are opened");
     }
     const cohort_allocator *a = whole->allocator;
     if (a != NULL && (a->allocate == NULL || a->reallocate == NULL || a->release == NULL)) {

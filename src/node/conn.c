@@ -119,7 +119,7 @@ static struct worker *least_used(struct cohort_node *node)
 {
     struct worker *best = node->worker_count == 0 ? &node->control : &node->workers[0];
     for (uint32_t i = 1; i < node->worker_count; i++) {
-        if (atomic_load(&node->workers[i].load) < atomic_load(&best->load)) {
+        if (atomic_load(&node->workers[i].runner->load) < atomic_load(&best->runner->load)) {
             best = &node->workers[i];
         }
     }
@@ -161,7 +161,7 @@ void cohorti_conn_hand_over(struct conn *conn)
     cohorti_mutex_unlock(&conn->peer->lock);
     cohorti_timer_cancel(&conn->owner->control.timers, &conn->timer);
     conn->phase = CONN_OPEN;
-    atomic_fetch_add(&conn->worker->load, 1);
+    atomic_fetch_add(&conn->worker->runner->load, 1);
     cohorti_conn_ref(conn);
     cohorti_worker_post(conn->worker, &conn->attach_mail);
 }
@@ -327,7 +327,7 @@ void cohorti_conn_end(struct conn *conn, int code)
     }
     cohorti_conn_unlock(conn);
     if (was_handed_over) {
-        atomic_fetch_sub(&conn->worker->load, 1);
+        atomic_fetch_sub(&conn->worker->runner->load, 1);
     }
     complete_echoes(conn, conn->end_code);
     if (ends_session) {

@@ -27,7 +27,7 @@ static void call_handlers(struct cohort_node *node, struct cohorti_handlers *han
     }
 }
 
-static void deliver(struct conn *conn, cohort_message *message)
+bool cohorti_conn_deliver(struct conn *conn, cohort_message *message)
 {
     struct cohort_node *node = conn->owner;
     char raw[16];
@@ -43,23 +43,28 @@ static void deliver(struct conn *conn, cohort_message *message)
     }
     if (handlers == NULL) {
         atomic_fetch_add(&node->counters.messages_unhandled, 1);
-        return;
+        return false;
     }
     call_handlers(node, handlers, message);
     cohorti_registry_put(&node->registry, handlers);
+    return true;
 }
 
 /* A frame of the session: it counts as taken when its handlers have returned, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
     const struct cohorti_delivery taken = conn->link.delivery;
-    cohort_message message = {.subject = taken.subject == NULL ? NULL : taken.subject->name,
-                              .type = taken.raw_type,
-                              .raw = taken.raw,
-                              .data = taken.body,
-                              .data_len = taken.body_len};
     if (taken.raw || taken.kind == COHORTI_KIND_MESSAGE) {
-        deliver(conn, &message);
+        cohort_message message = {.subject = taken.subject == NULL ? NULL : taken.subject->name,
+                                  .type = taken.raw_type,
+                                  .raw = taken.raw,
+                                  .data = taken.body,
+                                  .data_len = taken.body_len};
+        (void)cohorti_conn_deliver(conn, &message);
+    } else if (taken.kind == COHORTI_KIND_REQUEST) {
+        cohorti_requests_deliver(conn, &taken);
+    } else {
+        cohorti_requests_complete(conn, &taken);
     }
     cohorti_inbound_commit(&conn->peer->inbound, &taken, true);
 }
@@ -67,7 +72,7 @@ static void on_taken(struct conn *conn)
 static void on_legacy_message(struct conn *conn, const struct cohorti_link_event *event)
 {
     cohort_message message = {.type = event->raw_type, .raw = true, .data = event->data, .data_len = event->data_len};
-    deliver(conn, &message);
+    (void)cohorti_conn_deliver(conn, &message);
 }
 
 static void answer_echo(struct conn *conn, const struct cohorti_link_event *event)

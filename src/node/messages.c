@@ -82,13 +82,6 @@ static struct conn *current_conn(struct peer *peer)
     return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
 }
 
-/* A message as the public calls have it, checked. */
-struct outgoing {
-    bool raw;
-    uint32_t type;
-    struct cohorti_put put;
-};
-
 static int put_legacy(const struct conn *conn, struct cohorti_sender *sender, const struct outgoing *m)
 {
     if (!m->raw) {
@@ -125,7 +118,7 @@ static int send_to(struct peer *peer, const struct outgoing *m)
     return status;
 }
 
-static int check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
+int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
 {
     if (subject == NULL || (data == NULL && data_len > 0)) {
         return COHORT_EINVAL;
@@ -150,7 +143,7 @@ static int check_message(struct cohort_node *node, const char *subject, const vo
 int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
 {
     struct outgoing message;
-    int status = check_message(node, subject, data, data_len, &message);
+    int status = cohorti_check_message(node, subject, data, data_len, &message);
     if (status != COHORT_OK) {
         return status;
     }
@@ -193,7 +186,7 @@ int cohort_broadcast(cohort_node *node, const char *subject, const void *data, s
 {
     size_t count = 0, done = 0;
     struct outgoing message;
-    int first_error = check_message(node, subject, data, data_len, &message);
+    int first_error = cohorti_check_message(node, subject, data, data_len, &message);
     struct peer **all = first_error == COHORT_OK ? cohorti_peer_all(node, &count) : NULL;
     if (first_error == COHORT_OK && all == NULL) {
         first_error = COHORT_ENOMEM;

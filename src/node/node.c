@@ -23,35 +23,26 @@ static _Thread_local const struct cohort_node *life_owner;
 
 /* ---- open ---------------------------------------------------------------------------------------------------------- */
 
-static void free_workers(struct cohort_node *node)
-{
-    for (uint32_t i = 0; i < node->workers_ready; i++) {
-        cohorti_worker_deinit(&node->workers[i]);
-    }
-    cohorti_release(&node->alloc, node->workers);
-    node->workers = NULL;
-    node->workers_ready = 0;
-}
-
+/* On loops of its own a node has one for control and loop_count for links. On shared ones control goes to each in turn, and links to
+ * all. A single loop carries both. */
 static int make_workers(struct cohort_node *node)
 {
-    if (node->worker_count == 0) {
+    struct cohort_loops *loops = node->loops;
+    uint32_t control = loops->shared ? atomic_fetch_add(&loops->control_next, 1) % loops->count : 0;
+    uint32_t first = loops->shared ? 0 : 1;
+    uint32_t count = loops->count == 1 ? 0 : loops->count - first;
+    cohorti_worker_init(&node->control, node, &loops->runners[control]);
+    if (count == 0) {
         return COHORT_OK;
     }
-    node->workers = cohorti_alloc_zero(&node->alloc, node->worker_count * sizeof node->workers[0]);
+    node->workers = cohorti_alloc_zero(&node->alloc, count * sizeof node->workers[0]);
     if (node->workers == NULL) {
         return COHORT_ENOMEM;
     }
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "cohort-io-%u", i);
-        int status = cohorti_worker_init(&node->workers[i], node, name);
-        if (status != COHORT_OK) {
-            free_workers(node);
-            return status;
-        }
-        node->workers_ready++;
+    for (uint32_t i = 0; i < count; i++) {
+        cohorti_worker_init(&node->workers[i], node, &loops->runners[first + i]);
     }
+    node->worker_count = count;
     return COHORT_OK;
 }
 
@@ -94,7 +85,6 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     }
     memcpy(node->id, cluster->id, sizeof node->id);
     node->limits = config->limits;
-    node->worker_count = config->loop_count;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_map_init(&node->conns, &node->alloc);
@@ -130,9 +120,11 @@ static void free_node(struct cohort_node *node)
     cohorti_map_deinit(&node->peers);
     cohorti_mutex_deinit(&node->life_lock);
     cohorti_mutex_deinit(&node->peers_lock);
-    if (node->owns_io) {
-        cohorti_io_uv_free(node->io);
+    atomic_fetch_sub(&node->loops->node_count, 1);
+    if (node->owns_loops) {
+        cohorti_loops_free(node->loops);
     }
+    cohorti_release(&node->alloc, node->workers);
     cohort_allocator alloc = node->alloc;
     cohorti_release(&alloc, node);
 }
@@ -155,39 +147,36 @@ static int open_node(struct cohort_node *node, const cohort_config *config, stru
     if (status != COHORT_OK) {
         return status;
     }
-    status = cohorti_worker_init(&node->control, node, "cohort-control");
+    status = make_workers(node);
     if (status == COHORT_OK) {
-        status = make_workers(node);
-        if (status == COHORT_OK) {
-            status = publish_self(node);
-        }
-        if (status == COHORT_OK) {
-            status = add_listed(node, config->definition, error);
-        }
-        if (status == COHORT_OK) {
-            return COHORT_OK;
-        }
-        free_workers(node);
-        cohorti_worker_deinit(&node->control);
+        status = publish_self(node);
     }
-    cohorti_cluster_deinit(&node->cluster);
+    if (status == COHORT_OK) {
+        status = add_listed(node, config->definition, error);
+    }
+    if (status != COHORT_OK) {
+        cohorti_cluster_deinit(&node->cluster);
+    }
     return status;
 }
 
-static int open_on(struct cohorti_io *io, bool owns_io, const cohort_config *config, const struct cohorti_cluster_config *checked,
+/* Takes the loops when they are the node's own, also on failure. */
+static int open_on(struct cohort_loops *loops, const cohort_config *config, const struct cohorti_cluster_config *checked,
                    const cohort_allocator *alloc, cohort_node **out, cohort_error *error)
 {
     struct cohorti_cluster_config cluster = *checked;
     struct cohort_node *node = cohorti_alloc_zero(alloc, sizeof *node);
     if (node == NULL) {
-        if (owns_io) {
-            cohorti_io_uv_free(io);
+        if (!loops->shared) {
+            cohorti_loops_free(loops);
         }
         return COHORT_ENOMEM;
     }
     node->alloc = *alloc;
-    node->io = io;
-    node->owns_io = owns_io;
+    node->loops = loops;
+    node->owns_loops = !loops->shared;
+    node->io = loops->io;
+    atomic_fetch_add(&loops->node_count, 1);
     init_node(node, config, &cluster);
     int status = open_node(node, config, &cluster, error);
     if (status != COHORT_OK) {
@@ -217,16 +206,21 @@ int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, coh
     cohort_config whole;
     struct cohorti_cluster_config cluster;
     int status = cohorti_config_read(config, &whole, &cluster, error);
+    if (status == COHORT_OK && io != NULL && (whole.loops != NULL || whole.threads != COHORT_THREADS_OWN)) {
+        status = COHORT_EINVAL;
+        snprintf(error->text, sizeof error->text, "config.%s: a simulated node runs on the simulation's loops",
+                 whole.loops != NULL ? "loops" : "threads");
+    }
     if (status != COHORT_OK) {
-        return status;
+        return explain(error, status);
     }
     const cohort_allocator *alloc = whole.allocator == NULL ? &cohorti_malloc : whole.allocator;
-    bool owns_io = io == NULL;
-    if (owns_io) {
-        status = cohorti_io_uv_new(alloc, &io);
+    struct cohort_loops *loops = whole.loops;
+    if (loops == NULL) {
+        status = cohorti_loops_new(io, alloc, whole.threads == COHORT_THREADS_NONE ? 0 : 1 + whole.loop_count, false, &loops);
     }
     if (status == COHORT_OK) {
-        status = open_on(io, owns_io, &whole, &cluster, alloc, out, error);
+        status = open_on(loops, &whole, &cluster, alloc, out, error);
     }
     return explain(error, status);
 }
@@ -248,21 +242,41 @@ static int start_cluster(struct cohort_node *node, void *arg)
     return status;
 }
 
-static int start_loops(struct cohort_node *node)
+/* Who sees STARTED may post to control and wait, for ever on loops that were stopped since the start failed. So on loops of our own
+ * STARTED comes last, and calls beside a start wait for life_lock. */
+static int start_on_own(struct cohort_node *node, cohort_error *error)
 {
-    int status = node->io->ops->loop_start(node->control.loop);
-    for (uint32_t i = 0; i < node->worker_count && status == COHORT_OK; i++) {
-        status = node->io->ops->loop_start(node->workers[i].loop);
+    int status = cohorti_loops_start(node->loops);
+    if (status == COHORT_OK) {
+        status = cohorti_node_call(node, start_cluster, error);
+    }
+    atomic_store(&node->phase, status == COHORT_OK ? NODE_STARTED : NODE_CLOSING);
+    if (status != COHORT_OK) {
+        cohorti_loops_stop(node->loops);
     }
     return status;
 }
 
-static void stop_loops(struct cohort_node *node)
+/* Loops that go on whatever becomes of the start serve every call: STARTED comes first. Nor may life_lock be held while we wait for
+ * them: a callback of another node there may be waiting for it. */
+static int start_on_running(struct cohort_node *node, cohort_error *error)
 {
-    node->io->ops->loop_stop(node->control.loop);
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        node->io->ops->loop_stop(node->workers[i].loop);
+    int status = cohorti_node_call(node, start_cluster, error);
+    if (status != COHORT_OK) {
+        atomic_store(&node->phase, NODE_CLOSING);
     }
+    return status;
+}
+
+/* The caller's thread is the loop's from now on. */
+static int adopt_loop(struct cohort_loops *loops)
+{
+    struct cohorti_loop *before = NULL;
+    int status = cohorti_loops_enter(loops, &before);
+    if (status == COHORT_OK) {
+        cohorti_loops_leave(loops, before);
+    }
+    return status;
 }
 
 int cohort_node_start(cohort_node *node, cohort_error *error)
@@ -273,20 +287,21 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     if (cohorti_node_in_callback(node)) {
         return explain(error, COHORT_ECALLBACK);
     }
+    bool own = !node->loops->shared && node->loops->threads;
     cohorti_mutex_lock(&node->life_lock);
-    int status = COHORT_ESTATE;
-    if (atomic_load(&node->phase) == NODE_OPEN) {
-        status = start_loops(node);
-        if (status == COHORT_OK) {
-            status = cohorti_node_call(node, start_cluster, error);
-        }
-        /* STARTED only now: who sees it may post to control and wait, and would wait for ever on loops that are stopped. */
-        atomic_store(&node->phase, status == COHORT_OK ? NODE_STARTED : NODE_CLOSING);
-        if (status != COHORT_OK) {
-            stop_loops(node);
-        }
+    int status = atomic_load(&node->phase) == NODE_OPEN ? COHORT_OK : COHORT_ESTATE;
+    if (status == COHORT_OK && !node->loops->threads) {
+        status = adopt_loop(node->loops);
+    }
+    if (status == COHORT_OK && own) {
+        status = start_on_own(node, error);
+    } else if (status == COHORT_OK) {
+        atomic_store(&node->phase, NODE_STARTED);
     }
     cohorti_mutex_unlock(&node->life_lock);
+    if (status == COHORT_OK && !own) {
+        status = start_on_running(node, error);
+    }
     return explain(error, status);
 }
 
@@ -309,28 +324,44 @@ static void run_call(struct mail *mail)
     cohorti_waiter_signal(&call->waiter);
 }
 
+/* Without threads, between two dispatches, on the thread that dispatches: as if inside, but no callback runs; the next dispatch
+ * carries out what follows. */
+static bool call_between(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg, int *status)
+{
+    struct cohorti_loop *before = NULL;
+    if (!cohorti_loops_mine(node->loops) || cohorti_loops_enter(node->loops, &before) != COHORT_OK) {
+        return false;
+    }
+    *status = fn(node, arg);
+    cohorti_worker_touch(&node->control);
+    cohorti_loops_leave(node->loops, before);
+    node->io->ops->loop_wake(node->control.loop);
+    return true;
+}
+
 int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg)
 {
+    int status = COHORT_OK;
     if (node->io->ops->loop_is_current(node->control.loop)) {
-        int status = fn(node, arg);
-        cohorti_control_effects(node); /* nothing when we are inside an effect: they follow when it returns */
+        status = fn(node, arg);
+        cohorti_control_effects(node);        /* nothing when we are inside an effect: they follow when it returns */
+        cohorti_worker_touch(&node->control); /* the callback we are in may be another node's */
+        return status;
+    }
+    if (call_between(node, fn, arg, &status)) {
         return status;
     }
     struct call call = {.mail = {.run = run_call}, .node = node, .fn = fn, .arg = arg};
     cohorti_waiter_init(&call.waiter);
     cohorti_worker_post(&node->control, &call.mail);
-    int status = node->io->ops->wait(node->io, &call.waiter, UINT64_MAX);
+    status = node->io->ops->wait(node->io, &call.waiter, UINT64_MAX);
     cohorti_waiter_deinit(&call.waiter);
     return status == COHORT_OK ? call.status : status;
 }
 
 bool cohorti_node_in_callback(const struct cohort_node *node)
 {
-    bool inside = life_owner == node || node->io->ops->loop_is_current(node->control.loop);
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        inside = inside || node->io->ops->loop_is_current(node->workers[i].loop);
-    }
-    return inside;
+    return life_owner == node || cohorti_loops_current(node->loops);
 }
 
 /* ---- close --------------------------------------------------------------------------------------------------------- */
@@ -347,14 +378,50 @@ static int begin_close(struct cohort_node *node, void *arg)
     return COHORT_OK;
 }
 
+struct goodbye {
+    struct mail mail;
+    struct cohorti_waiter waiter;
+};
+
+static void run_goodbye(struct mail *mail)
+{
+    cohorti_worker_detach(mail->to);
+    cohorti_waiter_signal(&COHORTI_CONTAINER(mail, struct goodbye, mail)->waiter);
+}
+
+/* The loops go on without us. Control first: mail it passes on must reach the others before their last. */
+static void leave_running(struct cohort_node *node)
+{
+    for (uint32_t i = 0; i <= node->worker_count; i++) {
+        struct goodbye goodbye = {.mail = {.run = run_goodbye}};
+        cohorti_waiter_init(&goodbye.waiter);
+        cohorti_worker_post(i == 0 ? &node->control : &node->workers[i - 1], &goodbye.mail);
+        (void)node->io->ops->wait(node->io, &goodbye.waiter, UINT64_MAX);
+        cohorti_waiter_deinit(&goodbye.waiter);
+    }
+}
+
+/* Without threads it is we who run the loop until nothing of the node is left; the deadline is a timer of it. */
+static void drive_until(struct cohort_node *node, struct cohorti_waiter *closed)
+{
+    node->io->ops->loop_wake(node->control.loop); /* for what the call before left to do */
+    while (!cohorti_waiter_done(closed)) {
+        node->io->ops->loop_turn(node->control.loop, true);
+    }
+}
+
 static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
 {
     struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
+    atomic_store(&node->phase, NODE_CLOSING);
     cohorti_waiter_init(&args.closed);
     (void)cohorti_node_call(node, begin_close, &args);
-    (void)node->io->ops->wait(node->io, &args.closed, UINT64_MAX); /* the deadline's timer ends every link */
+    if (node->loops->threads) {
+        (void)node->io->ops->wait(node->io, &args.closed, UINT64_MAX); /* the deadline's timer ends every link */
+    } else {
+        drive_until(node, &args.closed);
+    }
     cohorti_waiter_deinit(&args.closed);
-    stop_loops(node);
     return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
@@ -370,15 +437,19 @@ static int end_sessions(struct cohort_node *node)
     return lost > 0 ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
-/* No loop runs. Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */
-static void free_stopped(struct cohort_node *node)
+/* Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */
+static void detach_workers(struct cohort_node *node)
 {
     cohorti_worker_abandon(&node->control);
-    for (uint32_t i = 0; i < node->workers_ready; i++) {
+    cohorti_worker_detach(&node->control);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
         cohorti_worker_abandon(&node->workers[i]);
+        cohorti_worker_detach(&node->workers[i]);
     }
-    free_workers(node);
-    cohorti_worker_deinit(&node->control);
+}
+
+static void free_stopped(struct cohort_node *node)
+{
     cohorti_cluster_deinit(&node->cluster);
     free_node(node);
 }
@@ -391,6 +462,7 @@ void cohorti_node_abandon(struct cohort_node *node)
     if (node->listener != NULL) {
         node->io->ops->close(node->listener);
     }
+    detach_workers(node);
     free_stopped(node);
 }
 
@@ -402,10 +474,24 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
     if (cohorti_node_in_callback(node)) {
         return COHORT_ECALLBACK;
     }
-    int status = COHORT_OK;
+    struct cohort_loops *loops = node->loops;
+    struct cohorti_loop *before = NULL;
+    int status = loops->threads ? COHORT_OK : cohorti_loops_enter(loops, &before);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    bool ever_ran = atomic_load(&node->phase) != NODE_OPEN;
     if (atomic_load(&node->phase) == NODE_STARTED) {
-        atomic_store(&node->phase, NODE_CLOSING);
         status = stop_running(node, timeout_ms);
+    }
+    if (!loops->shared) {
+        cohorti_loops_stop(loops);
+    } else if (loops->threads && ever_ran) {
+        leave_running(node);
+    }
+    detach_workers(node);
+    if (!loops->threads) {
+        cohorti_loops_leave(loops, before);
     }
     atomic_store(&node->phase, NODE_CLOSING);
     int undelivered = end_sessions(node);
@@ -483,7 +569,8 @@ static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node
     if (life_owner == node) {
         return fn(node, args); /* inside a callback before start: the call under way carries out the effects */
     }
-    bool on_control = node->io->ops->loop_is_current(node->control.loop); /* then start() may hold life_lock and wait for us */
+    /* on loops of our own start() may hold life_lock and wait for us */
+    bool on_control = node->owns_loops && node->io->ops->loop_is_current(node->control.loop);
     if (atomic_load(&node->phase) == NODE_OPEN && !on_control) {
         int status = COHORT_ECLOSED;
         cohorti_mutex_lock(&node->life_lock);

@@ -3,9 +3,10 @@
  * The shell: the core's effects carried out on io, and the public API. Private to src/node.
  *
  * Threads and ownership.
- *   control  one loop: the cluster (membership, handshakes, dialling), the listener, every connection until it is open. Event
+ *   runner   one loop and its thread. It may work for several nodes; a worker is what one node has on it.
+ *   control  one worker: the cluster (membership, handshakes, dialling), the listener, every connection until it is open. Event
  *            listeners are called here.
- *   workers  carry the open connections: reading, message handlers, writing. With loop_count 0 control is the only worker.
+ *   workers  carry the open connections: reading, message handlers, writing. With one loop control is the only worker.
  *   peer->lock  guards the sending side of the peer's connections: sender, echoes, and the socket against being closed under a
  *            writer. Any thread may send. A socket is closed by its loop, under this lock.
  *   mail     how one loop asks another: run in order on the receiving loop. Callbacks run with no lock held.
@@ -18,6 +19,7 @@
 #include "base/map.h"
 #include "base/timers.h"
 #include "channel/channel.h"
+#include "core/calls.h"
 #include "core/cluster.h"
 #include "core/echo.h"
 #include "core/link.h"
@@ -38,30 +40,81 @@
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
+#define COHORTI_TIMER_CALLS 1 /* kind of the timers in a worker's heap that belong to peers; of all others 0 */
+
 struct mail {
     struct cohorti_list node;
+    struct worker *to;
     void (*run)(struct mail *mail);
-    struct conn *conn; /* whose mail it is, with a reference while under way; NULL for a call */
+    struct conn *conn; /* whose mail it is, with a reference while under way; NULL for a call or a peer's */
+    struct peer *peer; /* the same for a peer's */
 };
 
-struct worker {
-    struct cohort_node *owner;
+/* One loop and what belongs to its thread, whichever node it works for. */
+struct runner {
+    struct cohort_loops *owner;
     struct cohorti_loop *loop;
-    struct cohorti_timers timers; /* of connections, and the listener's pause; loop thread */
     uint8_t *receive;             /* COHORTI_RECEIVE_BYTES, shared by all connections of the loop */
+    struct cohorti_timers timers; /* worker.due of each worker; loop thread */
+    uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
+    struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
     struct cohorti_list mail; /* under mail_lock */
     _Atomic uint32_t load;    /* open connections here */
 };
 
-int cohorti_worker_init(struct worker *w, struct cohort_node *owner, const char *name);
-void cohorti_worker_deinit(struct worker *w);
+/* The loops of one node, or of several (cohort_loops_open()). */
+struct cohort_loops {
+    cohort_allocator alloc;
+    struct cohorti_io *io;
+    bool owns_io;
+    bool threads; /* false: one loop, run by whoever calls dispatch */
+    bool shared;  /* made by the application; runs from open to close */
+    _Atomic uint32_t node_count;
+    _Atomic uint32_t control_next; /* whose turn it is to be a node's control */
+    _Atomic bool driven;           /* without threads: some thread is inside */
+    _Atomic uintptr_t driver;      /* ... this one, or it was the last */
+    uint32_t count, ready;
+    struct runner runners[];
+};
+
+/** `io` NULL: the real machine. Made, not started. COHORT_ENOMEM, COHORT_ELIMIT, COHORT_EIO. */
+COHORT_NODISCARD int cohorti_loops_new(struct cohorti_io *io, const cohort_allocator *alloc, uint32_t count, bool shared,
+                                       struct cohort_loops **out);
+COHORT_NODISCARD int cohorti_loops_start(struct cohort_loops *loops); /* on failure some run: stop them */
+void cohorti_loops_stop(struct cohort_loops *loops);
+void cohorti_loops_free(struct cohort_loops *loops);
+bool cohorti_loops_current(const struct cohort_loops *loops); /* on a thread of theirs: inside a callback */
+/** Loops without threads: be their thread until cohorti_loops_leave(). COHORT_ECALLBACK inside already, COHORT_EBUSY another is. */
+COHORT_NODISCARD int cohorti_loops_enter(struct cohort_loops *loops, struct cohorti_loop **before);
+void cohorti_loops_leave(struct cohort_loops *loops, struct cohorti_loop *before);
+bool cohorti_loops_mine(const struct cohort_loops *loops); /* without threads, and this thread was the last one inside */
+
+/* What a node has on one loop. */
+struct worker {
+    struct cohort_node *owner;
+    struct runner *runner;
+    struct cohorti_loop *loop;    /* the runner's */
+    uint8_t *receive;             /* the runner's */
+    struct cohorti_timers timers; /* of connections, and the listener's pause; loop thread */
+    struct cohorti_timer due;     /* in runner->timers: the earliest of ours */
+    struct cohorti_list touched;  /* in runner->touched */
+};
+
+void cohorti_worker_init(struct worker *w, struct cohort_node *owner, struct runner *runner);
+/** Nothing of the worker is left with its runner. Its loop's thread, or no loop runs. */
+void cohorti_worker_detach(struct worker *w);
 /** Run `mail` on the worker's loop, after what was posted before. Any thread. */
 void cohorti_worker_post(struct worker *w, struct mail *mail);
-/** Forget the mail that waits: the process is dead. */
+/** Forget the mail that waits: nobody will read it. No call may be under way. */
 void cohorti_worker_abandon(struct worker *w);
+/** Its timers, or its cluster, changed outside its own callbacks: look after it at the end of this one. Loop thread. */
+void cohorti_worker_touch(struct worker *w);
 /** At the end of every callback of the loop: mail, effects of the cluster, timer. */
 void cohorti_worker_settle(struct worker *w);
+
+COHORT_NODISCARD int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char *name);
+void cohorti_runner_deinit(struct runner *r);
 
 /* ---- peers: what other threads see of members ----------------------------------------------------------------------- */
 
@@ -77,6 +130,12 @@ struct peer {
     bool legacy, removed;             /* the last link was a legacy one; it is no member any more; under lock */
     struct cohorti_outbound outbound; /* under lock */
     struct cohorti_inbound inbound;   /* the loop of the open link; control while there is none */
+    struct cohorti_calls calls;       /* ours, that wait; under lock */
+    struct mail calls_mail;           /* to control: set calls_timer */
+    bool calls_posted;                /* it is under way; under lock */
+    uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
+    struct cohorti_timer calls_timer; /* control */
+    _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -166,6 +225,8 @@ void cohorti_conn_fail(struct conn *conn, int code, const char *detail);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
+/** Call the handlers of a message; false when there are none. */
+bool cohorti_conn_deliver(struct conn *conn, cohort_message *message);
 void cohorti_conn_flush(struct conn *conn);
 /** Something was queued: see that it is written. Any thread, with the peer's lock held. */
 void cohorti_conn_kick(struct conn *conn);
@@ -194,12 +255,36 @@ uint64_t cohorti_session_end(struct peer *peer, int reason);
 /** Tell what was lost with a session; returns how many messages. No lock held. Frees `lost`. */
 uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *lost, int reason);
 
+/* ---- requests (requests.c) ------------------------------------------------------------------------------------------ */
+
+/** A message to one peer, as the public calls have it, checked. */
+struct outgoing {
+    bool raw;
+    uint32_t type;
+    struct cohorti_put put;
+};
+COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                           struct outgoing *out);
+
+void cohorti_requests_init(struct peer *peer);
+void cohorti_requests_deinit(struct peer *peer);
+/** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
+void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken);
+/** A reply, or an error in its place, came. Its loop's thread. */
+void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken);
+/** Time for some of them is over; control loop. */
+void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns);
+/** None that waits will be answered. No lock held. */
+void cohorti_requests_end(struct peer *peer, int reason);
+/** It is no member any more; control loop. */
+void cohorti_requests_forget_timer(struct peer *peer);
+
 /* ---- the node ------------------------------------------------------------------------------------------------------ */
 
 struct node_counters {
     _Atomic uint64_t links_accepted, links_dialled, links_opened, links_closed, links_open, handshakes;
     _Atomic uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    _Atomic uint64_t messages_unhandled, messages_undelivered, bytes_dropped, echoes_dropped;
+    _Atomic uint64_t messages_unhandled, messages_undelivered, replies_late, bytes_dropped, echoes_dropped;
     _Atomic uint64_t errors[64];
 };
 
@@ -212,8 +297,9 @@ enum node_phase {
 struct cohort_node {
     cohort_allocator alloc;
     cohort_log_sink log;
-    struct cohorti_io *io;
-    bool owns_io;
+    struct cohort_loops *loops;
+    bool owns_loops;
+    struct cohorti_io *io; /* the loops' */
     char id[COHORT_ID_BYTES_MAX + 1];
     cohort_limits limits;
     _Atomic int phase;
@@ -222,7 +308,6 @@ struct cohort_node {
     struct worker control;
     struct worker *workers;
     uint32_t worker_count;
-    uint32_t workers_ready;
 
     /* control loop only */
     struct cohorti_cluster cluster;

@@ -30,6 +30,7 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
                                                               .subjects_max = limits->subjects_max,
                                                               .window_bytes = limits->window_bytes});
         peer->owner = node;
+        cohorti_requests_init(peer);
         atomic_init(&peer->refs, 1);
         cohorti_mutex_init(&peer->lock);
         cohorti_list_init(&peer->conns);
@@ -41,6 +42,7 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
 void cohorti_peer_unref(struct peer *peer)
 {
     if (peer != NULL && atomic_fetch_sub(&peer->refs, 1) == 1) {
+        cohorti_requests_deinit(peer);
         cohorti_outbound_deinit(&peer->outbound);
         cohorti_inbound_deinit(&peer->inbound);
         cohorti_mutex_deinit(&peer->lock);
@@ -120,6 +122,7 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
     }
     cohorti_mutex_unlock(&node->peers_lock);
     if (gone != NULL) {
+        cohorti_requests_forget_timer(gone);
         cohorti_mutex_lock(&gone->lock);
         gone->removed = true;
         bool linked = !cohorti_list_empty(&gone->conns);

@@ -109,6 +109,9 @@ int cohorti_session_on_resume(struct conn *conn)
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
     unsigned writable = status == COHORT_OK ? cohorti_outbound_writable(&peer->outbound) : 0;
     cohorti_mutex_unlock(&peer->lock);
+    if (lost.alloc != NULL) {
+        cohorti_requests_end(peer, COHORT_ERESTARTED);
+    }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
     tell_writable(peer, writable);
     if (status == COHORT_OK) {
@@ -193,5 +196,6 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_mutex_lock(&peer->lock);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_requests_end(peer, reason);
     return cohorti_session_tell(peer, &lost, reason);
 }

@@ -1,118 +1,194 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A loop of the node: its mailbox, its timers, and what happens at the end of each of its callbacks.
+ * A loop and the nodes it works for: its mailbox, its timers, and what happens at the end of each of its callbacks.
+ *
+ * The runner's heap holds one timer of each worker, the earliest of that worker's own heap: so a loop that serves a hundred nodes looks
+ * at those that are due and at no other. Workers whose timers may have changed wait in `touched` until the callback ends.
  */
 #include "node/node.h"
 
 #include <string.h>
 
-static void set_timer(struct worker *w)
+static bool is_control(const struct worker *w)
 {
-    uint64_t deadline = cohorti_timers_deadline(&w->timers);
-    struct cohort_node *node = w->owner;
-    if (w == &node->control) {
-        uint64_t cluster = cohorti_cluster_deadline(&node->cluster);
-        deadline = cluster < deadline ? cluster : deadline;
-    }
-    node->io->ops->loop_timer(w->loop, deadline);
+    return w == &w->owner->control;
 }
 
-static bool run_mail(struct worker *w)
+void cohorti_worker_touch(struct worker *w)
 {
-    cohorti_mutex_lock(&w->mail_lock);
-    struct cohorti_list *first = cohorti_list_pop(&w->mail);
-    cohorti_mutex_unlock(&w->mail_lock);
+    if (cohorti_list_empty(&w->touched)) {
+        cohorti_list_append(&w->runner->touched, &w->touched);
+    }
+}
+
+static void set_due(struct worker *w)
+{
+    uint64_t deadline = cohorti_timers_deadline(&w->timers);
+    if (is_control(w)) {
+        uint64_t cluster = cohorti_cluster_deadline(&w->owner->cluster);
+        deadline = cluster < deadline ? cluster : deadline;
+    }
+    if (deadline != w->due.deadline_ns) {
+        cohorti_timer_set(&w->runner->timers, &w->due, deadline);
+    }
+}
+
+static bool run_mail(struct runner *r)
+{
+    cohorti_mutex_lock(&r->mail_lock);
+    struct cohorti_list *first = cohorti_list_pop(&r->mail);
+    cohorti_mutex_unlock(&r->mail_lock);
     if (first == NULL) {
         return false;
     }
     struct mail *mail = COHORTI_CONTAINER(first, struct mail, node);
-    mail->run(mail);
-    if (w == &w->owner->control) {
-        cohorti_control_effects(w->owner);
-    }
+    cohorti_worker_touch(mail->to);
+    mail->run(mail); /* the worker may be gone now: then it is no longer touched */
     return true;
+}
+
+static void settle(struct runner *r)
+{
+    do {
+        struct cohorti_list *first;
+        while ((first = cohorti_list_pop(&r->touched)) != NULL) {
+            struct worker *w = COHORTI_CONTAINER(first, struct worker, touched);
+            if (is_control(w)) {
+                cohorti_control_effects(w->owner);
+            }
+            set_due(w);
+        }
+    } while (run_mail(r));
+    uint64_t deadline = cohorti_timers_deadline(&r->timers);
+    if (deadline != r->armed_ns) {
+        r->armed_ns = deadline;
+        r->owner->io->ops->loop_timer(r->loop, deadline);
+    }
 }
 
 void cohorti_worker_settle(struct worker *w)
 {
-    if (w == &w->owner->control) {
-        cohorti_control_effects(w->owner);
-    }
-    while (run_mail(w)) {
-    }
-    set_timer(w);
+    cohorti_worker_touch(w);
+    settle(w->runner);
 }
 
 static void on_wake(void *ctx)
 {
-    cohorti_worker_settle(ctx);
+    settle(ctx);
 }
 
-static void on_timer(void *ctx)
+static void run_timers(struct worker *w, uint64_t now_ns)
 {
-    struct worker *w = ctx;
     struct cohort_node *node = w->owner;
-    uint64_t now_ns = cohorti_now(node);
     struct cohorti_timer *timer;
     while ((timer = cohorti_timers_pop(&w->timers, now_ns)) != NULL) {
-        if (w == &node->control && (timer == &node->accept_pause || timer == &node->close_deadline)) {
+        if (timer->kind == COHORTI_TIMER_CALLS) {
+            cohorti_requests_on_timer(COHORTI_CONTAINER(timer, struct peer, calls_timer), now_ns);
+        } else if (is_control(w) && (timer == &node->accept_pause || timer == &node->close_deadline)) {
             cohorti_control_on_timer(node, timer, now_ns);
         } else {
             cohorti_conn_on_timer(COHORTI_CONTAINER(timer, struct conn, timer), now_ns);
         }
     }
-    if (w == &node->control) {
+    if (is_control(w)) {
         cohorti_cluster_on_timer(&node->cluster, now_ns);
     }
-    cohorti_worker_settle(w);
 }
 
-int cohorti_worker_init(struct worker *w, struct cohort_node *owner, const char *name)
+static void on_timer(void *ctx)
+{
+    struct runner *r = ctx;
+    uint64_t now_ns = r->owner->io->ops->now_ns(r->owner->io);
+    struct cohorti_timer *timer;
+    r->armed_ns = COHORTI_NEVER;
+    while ((timer = cohorti_timers_pop(&r->timers, now_ns)) != NULL) {
+        struct worker *w = COHORTI_CONTAINER(timer, struct worker, due);
+        cohorti_worker_touch(w);
+        run_timers(w, now_ns);
+    }
+    settle(r);
+}
+
+int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char *name)
 {
     static const struct cohorti_loop_handler handler = {.on_wake = on_wake, .on_timer = on_timer};
-    memset(w, 0, sizeof *w);
-    w->owner = owner;
-    w->receive = cohorti_alloc(&owner->alloc, COHORTI_RECEIVE_BYTES);
-    if (w->receive == NULL) {
+    memset(r, 0, sizeof *r);
+    r->owner = owner;
+    r->armed_ns = COHORTI_NEVER;
+    r->receive = cohorti_alloc(&owner->alloc, COHORTI_RECEIVE_BYTES);
+    if (r->receive == NULL) {
         return COHORT_ENOMEM;
     }
-    int status = owner->io->ops->loop_new(owner->io, name, &handler, w, &w->loop);
+    int status = owner->io->ops->loop_new(owner->io, name, &handler, r, &r->loop);
     if (status != COHORT_OK) {
-        cohorti_release(&owner->alloc, w->receive);
+        cohorti_release(&owner->alloc, r->receive);
         return status;
     }
-    cohorti_timers_init(&w->timers);
-    cohorti_mutex_init(&w->mail_lock);
-    cohorti_list_init(&w->mail);
+    cohorti_timers_init(&r->timers);
+    cohorti_mutex_init(&r->mail_lock);
+    cohorti_list_init(&r->mail);
+    cohorti_list_init(&r->touched);
     return COHORT_OK;
+}
+
+void cohorti_runner_deinit(struct runner *r)
+{
+    r->owner->io->ops->loop_free(r->loop);
+    cohorti_mutex_deinit(&r->mail_lock);
+    cohorti_release(&r->owner->alloc, r->receive);
+}
+
+void cohorti_worker_init(struct worker *w, struct cohort_node *owner, struct runner *runner)
+{
+    memset(w, 0, sizeof *w);
+    w->owner = owner;
+    w->runner = runner;
+    w->loop = runner->loop;
+    w->receive = runner->receive;
+    cohorti_timers_init(&w->timers);
+    cohorti_timer_init(&w->due);
+    cohorti_list_init(&w->touched);
+}
+
+void cohorti_worker_detach(struct worker *w)
+{
+    cohorti_timer_cancel(&w->runner->timers, &w->due);
+    cohorti_list_remove(&w->touched);
 }
 
 void cohorti_worker_abandon(struct worker *w)
 {
+    struct cohorti_list mine;
+    cohorti_list_init(&mine);
+    cohorti_mutex_lock(&w->runner->mail_lock);
+    COHORTI_LIST_FOREACH_SAFE (it, &w->runner->mail) {
+        if (COHORTI_CONTAINER(it, struct mail, node)->to == w) {
+            cohorti_list_remove(it);
+            cohorti_list_append(&mine, it);
+        }
+    }
+    cohorti_mutex_unlock(&w->runner->mail_lock);
     struct cohorti_list *node;
-    while ((node = cohorti_list_pop(&w->mail)) != NULL) {
+    while ((node = cohorti_list_pop(&mine)) != NULL) {
         struct mail *mail = COHORTI_CONTAINER(node, struct mail, node);
         if (mail->conn != NULL) {
             cohorti_conn_unref(mail->conn);
         }
+        cohorti_peer_unref(mail->peer);
     }
-}
-
-void cohorti_worker_deinit(struct worker *w)
-{
-    w->owner->io->ops->loop_free(w->loop);
-    cohorti_mutex_deinit(&w->mail_lock);
-    cohorti_release(&w->owner->alloc, w->receive);
 }
 
 void cohorti_worker_post(struct worker *w, struct mail *mail)
 {
-    cohorti_mutex_lock(&w->mail_lock);
-    bool first = cohorti_list_empty(&w->mail);
-    cohorti_list_append(&w->mail, &mail->node);
-    cohorti_mutex_unlock(&w->mail_lock);
+    struct runner *r = w->runner;
+    mail->to = w;
+    cohorti_mutex_lock(&r->mail_lock);
+    bool first = cohorti_list_empty(&r->mail);
+    cohorti_list_append(&r->mail, &mail->node);
+    cohorti_mutex_unlock(&r->mail_lock);
     /* On its own thread the loop settles at the end of the callback that runs now; otherwise the first mail wakes it. */
-    if (first && !w->owner->io->ops->loop_is_current(w->loop)) {
-        w->owner->io->ops->loop_wake(w->loop);
+    const struct cohorti_io_ops *ops = r->owner->io->ops;
+    if (first && !ops->loop_is_current(r->loop)) {
+        ops->loop_wake(r->loop);
     }
 }

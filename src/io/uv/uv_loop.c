@@ -13,7 +13,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-static _Thread_local const struct cohorti_loop *current_loop;
+#define TURNS_MORE 3
+
+static _Thread_local struct cohorti_loop *current_loop;
 
 static uint64_t now_ns(struct cohorti_io *io)
 {
@@ -183,6 +185,36 @@ static bool loop_is_current(const struct cohorti_loop *loop)
     return current_loop == loop;
 }
 
+/* ---- a loop of somebody else's thread ------------------------------------------------------------------------------ */
+
+static struct cohorti_loop *loop_enter(struct cohorti_loop *loop)
+{
+    struct cohorti_loop *before = current_loop;
+    current_loop = loop;
+    return before;
+}
+
+/* Watches that a callback asked for reach the kernel at the next turn only (uv_backend_timeout() says 0 then): take it at once, so that
+ * who looks at the descriptor alone is told too. Bounded: callbacks may go on asking. */
+static void loop_turn(struct cohorti_loop *loop, bool block)
+{
+    uv_run(&loop->uv, block ? UV_RUN_ONCE : UV_RUN_NOWAIT);
+    for (int i = 0; i < TURNS_MORE && uv_backend_timeout(&loop->uv) == 0; i++) {
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+    }
+}
+
+static int loop_fd(const struct cohorti_loop *loop)
+{
+    return uv_backend_fd(&loop->uv);
+}
+
+static int loop_wait_ms(struct cohorti_loop *loop)
+{
+    uv_update_time(&loop->uv);
+    return uv_backend_timeout(&loop->uv);
+}
+
 /* ---- the machine --------------------------------------------------------------------------------------------------- */
 
 static const struct cohorti_io_ops uv_ops = {
@@ -197,6 +229,10 @@ static const struct cohorti_io_ops uv_ops = {
     .loop_wake = loop_wake,
     .loop_timer = loop_timer,
     .loop_is_current = loop_is_current,
+    .loop_enter = loop_enter,
+    .loop_turn = loop_turn,
+    .loop_fd = loop_fd,
+    .loop_wait_ms = loop_wait_ms,
     .listen = cohorti_uv_listen,
     .accept = cohorti_uv_accept,
     .connect = cohorti_uv_connect,

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Requests, both ways: ours that wait for a reply (core/calls.h), and those of peers that we owe one.
+ *
+ * Ours are kept with the peer, under its lock, where the request is queued. Their deadlines are one timer a peer on the control loop, which
+ * is told only when an earlier one appears: a caller that always gives the same time wakes it once.
+ * A call of a peer lives on the handler's stack until somebody keeps it.
+ */
+#include "node/node.h"
+
+#include "base/cursor.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct cohort_call {
+    struct cohort_node *node;
+    struct peer *peer;
+    uint64_t id;
+    uint64_t reader; /* the half of the process that asked */
+    uint64_t deadline_ns;
+    unsigned lane;
+    bool kept, replied;
+    struct cohort_call *copy; /* when it was kept */
+};
+
+void cohorti_requests_init(struct peer *peer)
+{
+    cohorti_calls_init(&peer->calls, &peer->owner->alloc, peer->owner->limits.requests_max, peer->outbound.half);
+    cohorti_timer_init(&peer->calls_timer);
+    peer->calls_timer.kind = COHORTI_TIMER_CALLS;
+    peer->calls_armed_ns = COHORTI_NEVER;
+}
+
+void cohorti_requests_deinit(struct peer *peer)
+{
+    struct cohorti_call *call;
+    while ((call = cohorti_calls_pop(&peer->calls)) != NULL) { /* of a process that was killed: nobody is told */
+        cohorti_calls_recycle(&peer->calls, call);
+    }
+    cohorti_calls_deinit(&peer->calls);
+}
+
+/* ---- completing ours ------------------------------------------------------------------------------------------------ */
+
+static void complete(struct peer *peer, struct cohorti_call *call, cohort_result *result)
+{
+    cohort_result_fn fn;
+    memcpy(&fn, &call->fn, sizeof fn); /* no cast from an object pointer to a function */
+    result->from = peer->id;
+    fn(peer->owner, result, call->arg);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_calls_recycle(&peer->calls, call);
+    cohorti_mutex_unlock(&peer->lock);
+}
+
+static void complete_with(struct peer *peer, struct cohorti_call *call, int status)
+{
+    complete(peer, call, &(cohort_result){.status = status, .text = ""});
+}
+
+static struct cohorti_call *take(struct peer *peer, uint64_t id)
+{
+    cohorti_mutex_lock(&peer->lock);
+    struct cohorti_call *call = cohorti_calls_take(&peer->calls, id);
+    cohorti_mutex_unlock(&peer->lock);
+    return call;
+}
+
+void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken)
+{
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, taken->prefix, cohorti_kind_prefix_bytes(taken->kind));
+    struct cohorti_call *call = take(conn->peer, cohorti_read_u64(&r));
+    if (call == NULL) {
+        atomic_fetch_add(&conn->owner->counters.replies_late, 1);
+        return;
+    }
+    if (taken->kind == COHORTI_KIND_REPLY) {
+        complete(conn->peer, call, &(cohort_result){.text = "", .data = taken->body, .data_len = taken->body_len});
+        return;
+    }
+    char text[256];
+    uint32_t number = cohorti_read_u32(&r);
+    bool known = number < 65536 && cohort_error_scope_of(-(int)number) != COHORT_SCOPE_NONE;
+    snprintf(text, sizeof text, "%.*s", (int)(taken->body_len < 255 ? taken->body_len : 255), (const char *)taken->body);
+    complete(conn->peer, call, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
+}
+
+void cohorti_requests_end(struct peer *peer, int reason)
+{
+    for (;;) {
+        cohorti_mutex_lock(&peer->lock);
+        struct cohorti_call *call = cohorti_calls_pop(&peer->calls);
+        cohorti_mutex_unlock(&peer->lock);
+        if (call == NULL) {
+            return;
+        }
+        complete_with(peer, call, reason);
+    }
+}
+
+/* ---- deadlines ------------------------------------------------------------------------------------------------------ */
+
+/* Control loop. */
+static void arm(struct peer *peer)
+{
+    cohorti_mutex_lock(&peer->lock);
+    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : cohorti_calls_deadline(&peer->calls);
+    uint64_t deadline_ns = peer->calls_armed_ns;
+    cohorti_mutex_unlock(&peer->lock);
+    cohorti_timer_set(&peer->owner->control.timers, &peer->calls_timer, deadline_ns);
+}
+
+void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
+{
+    for (;;) {
+        cohorti_mutex_lock(&peer->lock);
+        struct cohorti_call *call = cohorti_calls_expire(&peer->calls, now_ns);
+        cohorti_mutex_unlock(&peer->lock);
+        if (call == NULL) {
+            break;
+        }
+        complete_with(peer, call, COHORT_ETIMEDOUT);
+    }
+    arm(peer);
+}
+
+void cohorti_requests_forget_timer(struct peer *peer)
+{
+    cohorti_timer_cancel(&peer->owner->control.timers, &peer->calls_timer);
+}
+
+static void run_arm(struct mail *mail)
+{
+    struct peer *peer = mail->peer;
+    cohorti_mutex_lock(&peer->lock);
+    peer->calls_posted = false;
+    cohorti_mutex_unlock(&peer->lock);
+    arm(peer);
+    cohorti_peer_unref(peer);
+}
+
+/* With the lock held. */
+static void want_timer(struct peer *peer, uint64_t deadline_ns)
+{
+    if (deadline_ns >= peer->calls_armed_ns) {
+        return;
+    }
+    peer->calls_armed_ns = deadline_ns;
+    if (!peer->calls_posted) {
+        peer->calls_posted = true;
+        peer->calls_mail.run = run_arm;
+        peer->calls_mail.peer = peer;
+        atomic_fetch_add(&peer->refs, 1);
+        cohorti_worker_post(&peer->owner->control, &peer->calls_mail);
+    }
+}
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+static struct conn *current_conn(struct peer *peer)
+{
+    return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
+}
+
+struct asking {
+    struct outgoing message;
+    uint32_t timeout_ms;
+    cohort_result_fn fn;
+    void *arg;
+};
+
+static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *id)
+{
+    uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
+    uint64_t deadline_ns =
+        asking->timeout_ms == 0 ? COHORTI_NEVER : cohorti_now(peer->owner) + asking->timeout_ms * COHORTI_NS_PER_MS;
+    struct cohorti_call *call = NULL;
+    if (peer->removed || peer->legacy) {
+        return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
+    }
+    int status = cohorti_calls_add(&peer->calls, deadline_ns, &call);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    memcpy(&call->fn, &asking->fn, sizeof asking->fn);
+    call->arg = asking->arg;
+    struct cohorti_writer w;
+    cohorti_writer_init(&w, prefix, sizeof prefix);
+    cohorti_write_u64(&w, call->id);
+    cohorti_write_u32(&w, asking->timeout_ms);
+    struct cohorti_put put = asking->message.put;
+    put.kind = COHORTI_KIND_REQUEST;
+    put.prefix = prefix;
+    put.prefix_len = sizeof prefix;
+    status = cohorti_outbound_put(&peer->outbound, &put);
+    if (status != COHORT_OK) {
+        cohorti_calls_recycle(&peer->calls, cohorti_calls_take(&peer->calls, call->id));
+        return status;
+    }
+    *id = call->id;
+    want_timer(peer, deadline_ns);
+    struct conn *conn = current_conn(peer);
+    if (conn != NULL) {
+        cohorti_conn_kick(conn);
+    }
+    return COHORT_OK;
+}
+
+static int ask(struct peer *peer, const struct asking *asking, cohort_request_id *out)
+{
+    uint64_t id = 0;
+    cohorti_mutex_lock(&peer->lock);
+    int status = ask_locked(peer, asking, &id);
+    cohorti_mutex_unlock(&peer->lock);
+    if (status == COHORT_OK && out != NULL) {
+        *out = id;
+    }
+    return status;
+}
+
+static int check_asking(cohort_node *node, const char *subject, const void *data, size_t data_len, struct asking *asking)
+{
+    int status = cohorti_check_message(node, subject, data, data_len, &asking->message);
+    if (status == COHORT_OK && (asking->message.raw || asking->fn == NULL)) {
+        status = COHORT_EINVAL;
+    }
+    return status;
+}
+
+int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
+                   cohort_result_fn fn, void *arg, cohort_request_id *out)
+{
+    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    int status = check_asking(node, subject, data, data_len, &asking);
+    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
+        return status != COHORT_OK ? status : COHORT_EINVAL;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer == NULL) {
+        return COHORT_ENOPEER;
+    }
+    status = ask(peer, &asking, out);
+    cohorti_peer_unref(peer);
+    return status;
+}
+
+int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request)
+{
+    struct peer *peer = cohorti_peer_find(node, id);
+    struct cohorti_call *call = peer == NULL ? NULL : take(peer, request);
+    if (call != NULL) {
+        complete_with(peer, call, COHORT_ECANCELLED);
+    }
+    cohorti_peer_unref(peer);
+    return call == NULL ? COHORT_EINVAL : COHORT_OK;
+}
+
+/* ---- requests of peers ---------------------------------------------------------------------------------------------- */
+
+static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
+{
+    struct peer *peer = call->peer;
+    uint8_t prefix[COHORTI_ERROR_PREFIX_BYTES];
+    struct cohorti_writer w;
+    cohorti_writer_init(&w, prefix, sizeof prefix);
+    cohorti_write_u64(&w, call->id);
+    if (kind == COHORTI_KIND_ERROR_REPLY) {
+        cohorti_write_u32(&w, code);
+    }
+    struct cohorti_put put = {.kind = kind,
+                              .lane = call->lane,
+                              .prefix = prefix,
+                              .prefix_len = cohorti_writer_len(&w),
+                              .body = body,
+                              .body_len = body_len,
+                              .has_room = true};
+    cohorti_mutex_lock(&peer->lock);
+    bool gone = peer->removed || peer->legacy || peer->outbound.reader != call->reader;
+    int status = gone ? COHORT_ENOPEER : cohorti_outbound_put(&peer->outbound, &put);
+    struct conn *conn = current_conn(peer);
+    if (status == COHORT_OK && conn != NULL) {
+        cohorti_conn_kick(conn);
+    }
+    cohorti_mutex_unlock(&peer->lock);
+    return status;
+}
+
+static void give_back(cohort_call *call)
+{
+    call->replied = true;
+    atomic_fetch_sub(&call->peer->calls_in, 1);
+    if (call->kept) {
+        struct cohort_node *node = call->node;
+        cohorti_peer_unref(call->peer);
+        cohorti_release(&node->alloc, call);
+    }
+}
+
+static int reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
+{
+    if (body == NULL && body_len > 0) {
+        return COHORT_EINVAL;
+    }
+    if (call->replied || call->copy != NULL) {
+        return COHORT_ESTATE;
+    }
+    int status = atomic_load(&call->node->phase) == NODE_CLOSING ? COHORT_ECLOSED : send_reply(call, kind, code, body, body_len);
+    if (status == COHORT_OK || status == COHORT_ENOPEER || status == COHORT_ECLOSED) {
+        give_back(call);
+    }
+    return status;
+}
+
+int cohort_reply(cohort_call *call, const void *data, size_t data_len)
+{
+    return reply(call, COHORTI_KIND_REPLY, 0, data, data_len);
+}
+
+int cohort_reply_error(cohort_call *call, int status, const char *text)
+{
+    if (status >= 0 || cohort_error_scope_of(status) == COHORT_SCOPE_NONE) {
+        return COHORT_EINVAL;
+    }
+    size_t len = text == NULL ? 0 : strnlen(text, 255);
+    return reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-status, text, len);
+}
+
+cohort_call *cohort_call_keep(cohort_call *call)
+{
+    if (call->kept || call->copy != NULL || call->replied) {
+        return call->kept ? call : NULL;
+    }
+    cohort_call *copy = cohorti_alloc(&call->node->alloc, sizeof *copy);
+    if (copy != NULL) {
+        *copy = *call;
+        copy->kept = true;
+        atomic_fetch_add(&copy->peer->refs, 1);
+        call->copy = copy;
+    }
+    return copy;
+}
+
+uint32_t cohort_call_time_left_ms(const cohort_call *call)
+{
+    if (call->deadline_ns == COHORTI_NEVER) {
+        return UINT32_MAX;
+    }
+    uint64_t now_ns = cohorti_now(call->node);
+    return call->deadline_ns <= now_ns ? 0 : (uint32_t)((call->deadline_ns - now_ns) / COHORTI_NS_PER_MS);
+}
+
+void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken)
+{
+    struct cohort_node *node = conn->owner;
+    struct cohorti_reader r;
+    cohorti_reader_init(&r, taken->prefix, COHORTI_REQUEST_PREFIX_BYTES);
+    cohort_call call = {.node = node, .peer = conn->peer, .id = cohorti_read_u64(&r), .lane = taken->lane};
+    uint32_t left_ms = cohorti_read_u32(&r);
+    call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : cohorti_now(node) + left_ms * COHORTI_NS_PER_MS;
+    call.reader = conn->link.resume.half;
+    int refusal = COHORT_ENOREPLY;
+    if (atomic_fetch_add(&conn->peer->calls_in, 1) >= node->limits.requests_max) {
+        refusal = COHORT_ELIMIT;
+    } else {
+        cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
+        refusal = cohorti_conn_deliver(conn, &message) ? COHORT_ENOREPLY : COHORT_ENOHANDLER;
+    }
+    if (!call.replied && call.copy == NULL) {
+        int status = cohort_reply_error(&call, refusal, NULL);
+        if (status != COHORT_OK && !call.replied) {
+            give_back(&call); /* no room even for that: the caller's time will end it */
+        }
+    }
+}
