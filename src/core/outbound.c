@@ -77,6 +77,15 @@ void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned l
     memcpy(out, name, strlen(name) + 1);
 }
 
+size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
+{
+    size_t len = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        len += cohorti_log_unsent(&ob->lanes[i].log);
+    }
+    return len;
+}
+
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
 
 /* One frame of up to two pieces. */

@@ -82,6 +82,9 @@ void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned l
 /** Bytes appended and not acknowledged, all lanes. */
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
 
+/** Of those, not written yet. */
+size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob);
+
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
 struct cohorti_slice {

@@ -314,6 +314,10 @@ void cohorti_conn_end(struct conn *conn, int code)
             cohorti_outbound_left(&conn->peer->outbound);
         }
         ends_session = conn->peer->removed && cohorti_list_empty(&conn->peer->conns);
+        if (conn->pumping) { /* a handler that removes the member still reads from its session */
+            conn->ends_session = conn->peer->ending = true;
+            ends_session = false;
+        }
     } else {
         size_t lost = cohorti_buffer_len(&conn->sender.out);
         atomic_fetch_add(&node->counters.bytes_dropped, lost);

@@ -3,7 +3,8 @@
  * Bytes of a connection: read, cut into events, handed to handlers; written when there is something to write.
  *
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
- * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call. Invariant, under the
+ * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call; unless it has become so
+ * much that the sender does it, which keeps both on one processor from taking turns for every few messages. Invariant, under the
  * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or the connection is not attached yet and its
  * attaching will flush.
  */
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
+#define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
@@ -27,7 +29,41 @@ static void call_handlers(struct cohort_node *node, struct cohorti_handlers *han
     }
 }
 
-bool cohorti_conn_deliver(struct conn *conn, cohort_message *message)
+static struct cohorti_handlers *find_handlers(struct cohort_node *node, const char *subject)
+{
+    struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, subject);
+    return handlers != NULL ? handlers : cohorti_registry_get(&node->registry, COHORTI_KEY_DEFAULT);
+}
+
+void cohorti_conn_unpin(struct conn *conn)
+{
+    for (uint32_t i = 0; i < conn->pinned_count; i++) {
+        cohorti_registry_put(&conn->owner->registry, conn->pinned[i]->cache);
+        conn->pinned[i]->cache = NULL;
+    }
+    conn->pinned_count = 0;
+}
+
+/* Messages come in bursts about few subjects, and a look-up costs more than all else a message needs. So what was found is kept until
+ * the batch ends, or some handler is registered or taken back; not longer, since it would put off the release of a handler. */
+static struct cohorti_handlers *pin_handlers(struct conn *conn, struct cohorti_inbound_subject *subject)
+{
+    struct cohort_node *node = conn->owner;
+    uint32_t generation = atomic_load(&node->registry.generation);
+    if (generation != conn->pinned_generation || (subject->cache == NULL && conn->pinned_count == COHORTI_PINS_MAX)) {
+        cohorti_conn_unpin(conn);
+        conn->pinned_generation = generation;
+    }
+    if (subject->cache == NULL) {
+        subject->cache = find_handlers(node, subject->name);
+        if (subject->cache != NULL) {
+            conn->pinned[conn->pinned_count++] = subject;
+        }
+    }
+    return subject->cache;
+}
+
+bool cohorti_conn_deliver(struct conn *conn, cohort_message *message, struct cohorti_inbound_subject *subject)
 {
     struct cohort_node *node = conn->owner;
     char raw[16];
@@ -37,42 +73,41 @@ bool cohorti_conn_deliver(struct conn *conn, cohort_message *message)
         snprintf(raw, sizeof raw, "#%d", (int)message->type);
         message->subject = raw;
     }
-    struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, message->subject);
-    if (handlers == NULL) {
-        handlers = cohorti_registry_get(&node->registry, COHORTI_KEY_DEFAULT);
-    }
+    struct cohorti_handlers *handlers = subject != NULL ? pin_handlers(conn, subject) : find_handlers(node, message->subject);
     if (handlers == NULL) {
         atomic_fetch_add(&node->counters.messages_unhandled, 1);
         return false;
     }
     call_handlers(node, handlers, message);
-    cohorti_registry_put(&node->registry, handlers);
+    if (subject == NULL) {
+        cohorti_registry_put(&node->registry, handlers);
+    }
     return true;
 }
 
 /* A frame of the session: it counts as taken when its handlers have returned, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
-    const struct cohorti_delivery taken = conn->link.delivery;
-    if (taken.raw || taken.kind == COHORTI_KIND_MESSAGE) {
-        cohort_message message = {.subject = taken.subject == NULL ? NULL : taken.subject->name,
-                                  .type = taken.raw_type,
-                                  .raw = taken.raw,
-                                  .data = taken.body,
-                                  .data_len = taken.body_len};
-        (void)cohorti_conn_deliver(conn, &message);
-    } else if (taken.kind == COHORTI_KIND_REQUEST) {
-        cohorti_requests_deliver(conn, &taken);
+    const struct cohorti_delivery *taken = &conn->link.delivery;
+    if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
+        cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
+                                  .type = taken->raw_type,
+                                  .raw = taken->raw,
+                                  .data = taken->body,
+                                  .data_len = taken->body_len};
+        (void)cohorti_conn_deliver(conn, &message, taken->subject);
+    } else if (taken->kind == COHORTI_KIND_REQUEST) {
+        cohorti_requests_deliver(conn, taken);
     } else {
-        cohorti_requests_complete(conn, &taken);
+        cohorti_requests_complete(conn, taken);
     }
-    cohorti_inbound_commit(&conn->peer->inbound, &taken, true);
+    cohorti_inbound_commit(&conn->peer->inbound, taken, true);
 }
 
 static void on_legacy_message(struct conn *conn, const struct cohorti_link_event *event)
 {
     cohort_message message = {.type = event->raw_type, .raw = true, .data = event->data, .data_len = event->data_len};
-    (void)cohorti_conn_deliver(conn, &message);
+    (void)cohorti_conn_deliver(conn, &message, NULL);
 }
 
 static void answer_echo(struct conn *conn, const struct cohorti_link_event *event)
@@ -169,6 +204,7 @@ static void publish_counters(struct conn *conn)
 void cohorti_conn_pump(struct conn *conn)
 {
     struct cohorti_link_event event;
+    conn->pumping = true;
     while (conn->phase != CONN_ENDED && cohorti_link_poll(&conn->link, &event)) {
         if (conn->phase == CONN_OPEN) {
             on_event_open(conn, &event);
@@ -176,7 +212,12 @@ void cohorti_conn_pump(struct conn *conn)
             cohorti_control_conn_event(conn, &event);
         }
     }
+    conn->pumping = false;
+    cohorti_conn_unpin(conn);
     publish_counters(conn);
+    if (conn->phase == CONN_ENDED && conn->ends_session) {
+        cohorti_session_settle(conn);
+    }
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
@@ -355,9 +396,20 @@ void cohorti_conn_flush(struct conn *conn)
     set_timer(conn, echo_deadline_ns);
 }
 
+/* So much waits that writing it here costs the sender less than filling memory for the loop. */
+static bool is_much(const struct conn *conn)
+{
+    return conn->peer != NULL && conn->link.peer.extended && cohorti_outbound_unsent(&conn->peer->outbound) >= MUCH_BYTES;
+}
+
 void cohorti_conn_kick(struct conn *conn)
 {
     bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
+    if (conn->flush_posted && !conn->watching_write && is_much(conn) && conn->attached &&
+        !conn->owner->io->ops->loop_is_current(conn->worker->loop)) {
+        (void)write_locked(conn); /* a full socket, or one that failed, the flush under way will meet as well */
+        return;
+    }
     if (!conn->attached || conn->flush_posted || (conn->watching_write && !needs_loop)) {
         return; /* who attaches, the flush under way, or the loop when the socket has room, will write */
     }

@@ -36,6 +36,7 @@
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
 #define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
@@ -128,6 +129,7 @@ struct peer {
     struct cohorti_mutex lock;
     struct cohorti_list conns;        /* open ones, the newest last: that one is sent to; under lock */
     bool legacy, removed;             /* the last link was a legacy one; it is no member any more; under lock */
+    bool ending;                      /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound; /* under lock */
     struct cohorti_inbound inbound;   /* the loop of the open link; control while there is none */
     struct cohorti_calls calls;       /* ours, that wait; under lock */
@@ -170,8 +172,12 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    int end_code; /* why it ends */
+    int end_code;                                             /* why it ends */
+    bool pumping;                                             /* its events are being handled */
+    struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
+    uint32_t pinned_count, pinned_generation;
     bool got_bytes;
+    bool ends_session;      /* once its events are handled */
     bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
     uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
     bool drains_on_control; /* counted in owner->draining_count */
@@ -225,8 +231,10 @@ void cohorti_conn_fail(struct conn *conn, int code, const char *detail);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
-/** Call the handlers of a message; false when there are none. */
-bool cohorti_conn_deliver(struct conn *conn, cohort_message *message);
+/** Call the handlers of a message; false when there are none. `subject` is NULL for a raw one. */
+bool cohorti_conn_deliver(struct conn *conn, cohort_message *message, struct cohorti_inbound_subject *subject);
+/** Forget the handlers looked up in this batch. */
+void cohorti_conn_unpin(struct conn *conn);
 void cohorti_conn_flush(struct conn *conn);
 /** Something was queued: see that it is written. Any thread, with the peer's lock held. */
 void cohorti_conn_kick(struct conn *conn);
@@ -250,6 +258,8 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_acknowledge(struct conn *conn);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
 void cohorti_session_leave(struct conn *conn);
+/** The link ended while its events were handled, and now they are: end the session if the member was removed. */
+void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
 uint64_t cohorti_session_end(struct peer *peer, int reason);
 /** Tell what was lost with a session; returns how many messages. No lock held. Frees `lost`. */

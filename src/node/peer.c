@@ -125,7 +125,7 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
         cohorti_requests_forget_timer(gone);
         cohorti_mutex_lock(&gone->lock);
         gone->removed = true;
-        bool linked = !cohorti_list_empty(&gone->conns);
+        bool linked = gone->ending || !cohorti_list_empty(&gone->conns);
         cohorti_mutex_unlock(&gone->lock);
         if (!linked) {
             (void)cohorti_session_end(gone, COHORT_EREMOVED);

@@ -114,6 +114,7 @@ static int add_locked(struct cohorti_registry *r, const char *key, struct cohort
     *old = slot->handlers;
     slot->handlers = new;
     r->count++;
+    atomic_fetch_add(&r->generation, 1);
     return COHORT_OK;
 }
 
@@ -176,6 +177,7 @@ int cohorti_registry_remove(struct cohorti_registry *r, cohort_handle_id id)
             old = slot->handlers;
             slot->handlers = new;
             r->count--;
+            atomic_fetch_add(&r->generation, 1);
             if (new == NULL) {
                 cohorti_map_remove(&r->slots, &slot->node);
                 cohorti_release(r->alloc, slot);

@@ -40,6 +40,7 @@ struct cohorti_registry {
     struct cohorti_map slots; /* of struct slot, by key */
     uint32_t count, max;
     cohort_handle_id next_id;
+    _Atomic uint32_t generation; /* changes with every change: what was got before may be out of date */
 };
 
 /* Keys of the slots that are no subject: a subject holds no space. */

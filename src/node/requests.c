@@ -365,7 +365,7 @@ void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *
         refusal = COHORT_ELIMIT;
     } else {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
-        refusal = cohorti_conn_deliver(conn, &message) ? COHORT_ENOREPLY : COHORT_ENOHANDLER;
+        refusal = cohorti_conn_deliver(conn, &message, taken->subject) ? COHORT_ENOREPLY : COHORT_ENOHANDLER;
     }
     if (!call.replied && call.copy == NULL) {
         int status = cohort_reply_error(&call, refusal, NULL);

@@ -104,6 +104,7 @@ int cohorti_session_on_resume(struct conn *conn)
     struct peer *peer = conn->peer;
     struct cohorti_undelivered lost;
     cohorti_undelivered_init(&lost);
+    cohorti_conn_unpin(conn);
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
@@ -183,6 +184,18 @@ void cohorti_session_leave(struct conn *conn)
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
+
+void cohorti_session_settle(struct conn *conn)
+{
+    struct peer *peer = conn->peer;
+    cohorti_mutex_lock(&peer->lock);
+    conn->ends_session = peer->ending = false;
+    bool ends = peer->removed && cohorti_list_empty(&peer->conns);
+    cohorti_mutex_unlock(&peer->lock);
+    if (ends) {
+        (void)cohorti_session_end(peer, COHORT_EREMOVED);
+    }
+}
 
 uint64_t cohorti_session_end(struct peer *peer, int reason)
 {

@@ -32,6 +32,7 @@ struct cohorti_loop {
 struct cohorti_socket {
     struct uv_io *io;
     int fd;
+    int watched;     /* what `poll` was started with: starting it again would cost a system call */
     uv_poll_t *poll; /* NULL while attached to nothing; owned by libuv from its close on */
     cohorti_socket_fn fn;
     void *ctx;

@@ -188,6 +188,7 @@ int cohorti_uv_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohor
     poll->data = s;
     poll->loop->data = s->io;
     s->poll = poll;
+    s->watched = 0;
     s->fn = fn;
     s->ctx = ctx;
     return COHORT_OK;
@@ -212,6 +213,10 @@ void cohorti_uv_watch(struct cohorti_socket *s, unsigned events)
     int wanted = 0;
     wanted |= (events & COHORTI_IO_READ) != 0 ? UV_READABLE : 0;
     wanted |= (events & COHORTI_IO_WRITE) != 0 ? UV_WRITABLE : 0;
+    if (wanted == s->watched) {
+        return;
+    }
+    s->watched = wanted;
     if (wanted == 0) {
         uv_poll_stop(s->poll);
     } else {
