@@ -313,6 +313,36 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
 COHORT_API COHORT_NODISCARD int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data,
                                             size_t data_len);
 
+/** A prepared way to send messages of one subject to one member: what cohort_send() looks up for each message, looked up once. */
+typedef struct cohort_route cohort_route;
+
+/**
+ * Prepare a route. Options of the subject (cohort_subject_set()) are read now. It stays usable however often the member's links
+ * break; once the member is removed it says COHORT_ENOPEER for good.
+ *
+ * out   to be closed with cohort_route_close(), before cohort_node_close().
+ *
+ *   COHORT_ENOPEER, COHORT_EINVAL, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
+ *
+ * Thread: any; a route may be used by several threads at once, but for a claim.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_open(cohort_node *node, const char *id, const char *subject, cohort_route **out);
+COHORT_API void cohort_route_close(cohort_route *route);
+/** As cohort_send(). */
+COHORT_API COHORT_NODISCARD int cohort_route_send(cohort_route *route, const void *data, size_t data_len);
+/**
+ * Room for a message of up to data_len bytes where it will be sent from: build it in place, then commit or abort. In between nobody else
+ * can send to this member, and nothing of it is written, so be short and call nothing of cohort's.
+ *
+ * data_len   at most 65 280 bytes, and limits.message_bytes_max.
+ *
+ *   As cohort_send() for a named subject. Unless COHORT_OK is returned, there is nothing to commit or abort.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_claim(cohort_route *route, size_t data_len, void **data);
+/** Send what was claimed, of which data_len bytes are used: no more than were claimed. Same thread. */
+COHORT_API void cohort_route_commit(cohort_route *route, size_t data_len);
+COHORT_API void cohort_route_abort(cohort_route *route);
+
 /** cohort_send() to each of `ids`. results[i], if results is not NULL, is what cohort_send() returned; the function returns the
  * number of COHORT_OK. */
 COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject,

@@ -37,6 +37,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
+        ob->lanes[i].epoch = 1;
     }
 }
 
@@ -47,6 +48,7 @@ static void forget_names(struct cohorti_outbound *ob, struct cohorti_outbound_la
         cohorti_release(ob->alloc, lane->by_number[i]);
     }
     lane->subject_count = 0;
+    lane->epoch++;
 }
 
 void cohorti_outbound_deinit(struct cohorti_outbound *ob)
@@ -185,6 +187,23 @@ static int subject_number(struct cohorti_outbound *ob, unsigned lane, const char
     return new_subject(ob, lane, name, hash, number);
 }
 
+static int number_for(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)
+{
+    struct cohorti_name_hint *hint = put->hint;
+    if (put->subject == NULL) {
+        return COHORT_OK;
+    }
+    if (hint != NULL && hint->epoch == ob->lanes[put->lane].epoch) {
+        *number = hint->number;
+        return COHORT_OK;
+    }
+    int status = subject_number(ob, put->lane, put->subject, number);
+    if (status == COHORT_OK && hint != NULL) {
+        *hint = (struct cohorti_name_hint){.epoch = ob->lanes[put->lane].epoch, .number = *number};
+    }
+    return status;
+}
+
 static size_t chunk_count(size_t len)
 {
     return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
@@ -241,7 +260,6 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
     size_t total = put->prefix_len + put->body_len;
-    bool reply = put->subject == NULL;
     uint32_t number = 0;
     assert(put->prefix_len <= COHORTI_PREFIX_BYTES_MAX);
     if (put->body_len > ob->limits.message_bytes_max) {
@@ -250,7 +268,7 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
     if (over_watermark(ob, lane, total, put->has_room)) {
         return COHORT_EAGAIN;
     }
-    int status = reply ? COHORT_OK : subject_number(ob, put->lane, put->subject, &number);
+    int status = number_for(ob, put, &number);
     if (status != COHORT_OK) {
         return status;
     }
@@ -266,6 +284,33 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
         ob->frames = frames_before;
     }
     return status;
+}
+
+int cohorti_outbound_claim(struct cohorti_outbound *ob, const struct cohorti_put *put, uint8_t **body)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
+    uint32_t number = 0;
+    if (put->body_len > ob->limits.message_bytes_max || chunk_count(put->body_len) > 1) {
+        return COHORT_ESIZE;
+    }
+    if (over_watermark(ob, lane, put->body_len, false)) {
+        return COHORT_EAGAIN;
+    }
+    int status = number_for(ob, put, &number);
+    if (status == COHORT_OK) {
+        status = cohorti_log_reserve(&lane->log, COHORT_FRAME_HEADER_BYTES + put->body_len, body);
+    }
+    if (status == COHORT_OK) {
+        *body += COHORT_FRAME_HEADER_BYTES;
+    }
+    return status;
+}
+
+void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_put *put, uint8_t *body, size_t len)
+{
+    cohort_frame_encode_header(body - COHORT_FRAME_HEADER_BYTES, cohorti_type_subject(put->kind, put->lane, put->hint->number), len);
+    cohorti_log_commit(&ob->lanes[put->lane].log, COHORT_FRAME_HEADER_BYTES + len);
+    ob->frames++;
 }
 
 int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len)

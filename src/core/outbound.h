@@ -34,6 +34,7 @@ struct cohorti_outbound_lane {
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
     uint32_t subject_count, subject_cap;
+    uint32_t epoch; /* of the numbers: changes when names are forgotten; never 0 */
 };
 
 struct cohorti_outbound {
@@ -59,6 +60,11 @@ void cohorti_outbound_deinit(struct cohorti_outbound *ob);
 
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
 
+/** Remembers the number of a name in one lane, so that it need not be looked up again. All zero at first. */
+struct cohorti_name_hint {
+    uint32_t epoch, number;
+};
+
 struct cohorti_put {
     enum cohorti_kind kind; /* MESSAGE, REQUEST, REPLY or ERROR_REPLY */
     unsigned lane;
@@ -67,11 +73,20 @@ struct cohorti_put {
     size_t prefix_len;
     const void *body;
     size_t body_len;
-    bool has_room; /* it may go beyond the watermark, up to as much again: somebody waits for it */
+    struct cohorti_name_hint *hint; /* may be NULL */
+    bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
 };
 
 /** Append whole or not at all. COHORT_EAGAIN: over the watermark, the lane is `blocked`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put);
+/**
+ * Room for the body of one message (kind MESSAGE, no body in `put`) of put->body_len bytes, to be filled in place and then committed, or
+ * left alone: nothing is appended until then. As put(); COHORT_ESIZE also when it would not fit into one frame.
+ */
+COHORT_NODISCARD int cohorti_outbound_claim(struct cohorti_outbound *ob, const struct cohorti_put *put, uint8_t **body);
+/** Append what was claimed last with the first `len` bytes of its body; nothing may have been appended to the lane since. */
+void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_put *put, uint8_t *body, size_t len);
+
 /** A frame of an application's raw type, in the normal lane. COHORT_ETYPE, and as above. */
 COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len);
 

@@ -77,7 +77,7 @@ int cohort_unhandle(cohort_node *node, cohort_handle_id id)
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
 /* The connection to send through, or NULL. With peer->lock held. */
-static struct conn *current_conn(struct peer *peer)
+struct conn *cohorti_current_conn(struct peer *peer)
 {
     return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
 }
@@ -90,9 +90,9 @@ static int put_legacy(const struct conn *conn, struct cohorti_sender *sender, co
     return conn == NULL ? COHORT_EINACTIVE : cohorti_sender_raw(sender, m->type, m->put.body, m->put.body_len);
 }
 
-static int send_locked(struct peer *peer, const struct outgoing *m)
+int cohorti_send_locked(struct peer *peer, const struct outgoing *m)
 {
-    struct conn *conn = current_conn(peer);
+    struct conn *conn = cohorti_current_conn(peer);
     int status;
     if (peer->removed) {
         return COHORT_ENOPEER;
@@ -110,10 +110,18 @@ static int send_locked(struct peer *peer, const struct outgoing *m)
     return status;
 }
 
+void cohorti_kick(struct peer *peer)
+{
+    struct conn *conn = cohorti_current_conn(peer);
+    if (conn != NULL) {
+        cohorti_conn_kick(conn);
+    }
+}
+
 static int send_to(struct peer *peer, const struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
-    int status = send_locked(peer, m);
+    int status = cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
     return status;
 }
@@ -177,7 +185,7 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
 static int broadcast_to(struct peer *peer, const struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
-    int status = current_conn(peer) == NULL ? COHORT_EINACTIVE : send_locked(peer, m);
+    int status = cohorti_current_conn(peer) == NULL ? COHORT_EINACTIVE : cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
     return status;
 }
@@ -258,7 +266,7 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
         return COHORT_ENOPEER;
     }
     cohorti_mutex_lock(&peer->lock);
-    struct conn *conn = current_conn(peer);
+    struct conn *conn = cohorti_current_conn(peer);
     int status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_peer_unref(peer);

@@ -273,6 +273,11 @@ struct outgoing {
     uint32_t type;
     struct cohorti_put put;
 };
+/** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
+COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
+/** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */
+struct conn *cohorti_current_conn(struct peer *peer);
+void cohorti_kick(struct peer *peer);
 COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len,
                                            struct outgoing *out);
 

@@ -159,11 +159,6 @@ static void want_timer(struct peer *peer, uint64_t deadline_ns)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-static struct conn *current_conn(struct peer *peer)
-{
-    return cohorti_list_empty(&peer->conns) ? NULL : COHORTI_CONTAINER(peer->conns.prev, struct conn, of_peer);
-}
-
 struct asking {
     struct outgoing message;
     uint32_t timeout_ms;
@@ -201,10 +196,7 @@ static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *
     }
     *id = call->id;
     want_timer(peer, deadline_ns);
-    struct conn *conn = current_conn(peer);
-    if (conn != NULL) {
-        cohorti_conn_kick(conn);
-    }
+    cohorti_kick(peer);
     return COHORT_OK;
 }
 
@@ -279,9 +271,8 @@ static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, 
     cohorti_mutex_lock(&peer->lock);
     bool gone = peer->removed || peer->legacy || peer->outbound.reader != call->reader;
     int status = gone ? COHORT_ENOPEER : cohorti_outbound_put(&peer->outbound, &put);
-    struct conn *conn = current_conn(peer);
-    if (status == COHORT_OK && conn != NULL) {
-        cohorti_conn_kick(conn);
+    if (status == COHORT_OK) {
+        cohorti_kick(peer);
     }
     cohorti_mutex_unlock(&peer->lock);
     return status;
