@@ -366,7 +366,7 @@ typedef struct cohort_undelivered {
     bool raw;
     cohort_lane lane;
     bool maybe_handled; /* it was written whole and not acknowledged: the member may have handled it, or not. Else it has not */
-    int reason;         /* ERESTARTED, ELEFT, EREMOVED, ELEGACY, or ECLOSED: this node was closed */
+    int reason;         /* ERESTARTED, EREMOVED, ELEGACY, ESLOW, or ECLOSED: this node was closed */
     const void *data;   /* NULL when the beginning of a large message is not held any more */
     size_t data_len;
 } cohort_undelivered;
@@ -396,10 +396,21 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
                                                    cohort_handle_id *out);
 
+/** What a send does when the lane to a member is full. */
+typedef enum cohort_when_full {
+    COHORT_FULL_FAIL = 0,       /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
+    COHORT_FULL_BLOCK = 1,      /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback of the node */
+    COHORT_FULL_DROP = 2,       /* COHORT_OK, and the message is gone: counted in messages_dropped */
+    COHORT_FULL_DISCONNECT = 3, /* COHORT_EAGAIN, and the session with that slow member ends (ESLOW): what it holds is told as
+                                   undelivered, and a new session begins when it dials or is dialled again */
+} cohort_when_full;
+
 /** How messages of a subject are sent. */
 typedef struct cohort_subject_options {
     size_t size; /* sizeof: set by cohort_subject_options_init() */
     cohort_lane lane;
+    cohort_when_full when_full;
+    uint32_t block_ms; /* default 1000 */
 } cohort_subject_options;
 
 COHORT_API void cohort_subject_options_init(cohort_subject_options *options, size_t size);
@@ -409,7 +420,7 @@ COHORT_API void cohort_subject_options_init(cohort_subject_options *options, siz
  * Say how this node sends messages of a named subject, from now on. What was sent before stays where it is, in its lane; so set it
  * before the first message, or order between the two is lost.
  *
- *   COHORT_EINVAL  not a subject name, or no such lane.
+ *   COHORT_EINVAL  not a subject name, no such lane, or no such policy.
  *   COHORT_ELIMIT  options for limits.subjects_max names are set. COHORT_ENOMEM.
  *
  * Thread: any.
@@ -548,6 +559,7 @@ typedef struct cohort_node_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t messages_unhandled;   /* no handler took them */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
+    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full */
     uint64_t replies_late;         /* came when nobody waited for them any more */
     uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */

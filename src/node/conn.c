@@ -226,10 +226,27 @@ void cohorti_conn_close(struct conn *conn, int code, bool leave)
     }
 }
 
+void cohorti_conn_post_close(struct conn *conn, int code)
+{
+    if (!conn->close_posted) {
+        conn->close_posted = true;
+        conn->close_code = code;
+        conn->leave = false;
+        cohorti_conn_ref(conn);
+        cohorti_worker_post(conn->worker, &conn->close_mail);
+    }
+}
+
 static void run_close(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     cohorti_conn_lock(conn);
+    struct worker *w = conn->worker;
+    if (!conn->owner->io->ops->loop_is_current(w->loop)) { /* handed over since it was posted: it follows */
+        cohorti_conn_unlock(conn);
+        cohorti_worker_post(w, mail);
+        return;
+    }
     conn->close_posted = false;
     int code = conn->close_code;
     bool leave = conn->leave;
@@ -313,7 +330,7 @@ void cohorti_conn_end(struct conn *conn, int code)
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
         }
-        ends_session = conn->peer->removed && cohorti_list_empty(&conn->peer->conns);
+        ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
         if (conn->pumping) { /* a handler that removes the member still reads from its session */
             conn->ends_session = conn->peer->ending = true;
             ends_session = false;
@@ -335,7 +352,7 @@ void cohorti_conn_end(struct conn *conn, int code)
     }
     complete_echoes(conn, conn->end_code);
     if (ends_session) {
-        (void)cohorti_session_end(conn->peer, COHORT_EREMOVED);
+        (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }
     cohorti_conn_ref(conn);
     cohorti_worker_post(&node->control, &conn->ended_mail);

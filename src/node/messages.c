@@ -63,10 +63,17 @@ int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, coho
 int cohort_subject_set(cohort_node *node, const char *subject, const cohort_subject_options *options)
 {
     if (subject == NULL || options == NULL || !cohorti_subject_valid(subject, strlen(subject)) ||
-        options->size < sizeof options->size + sizeof options->lane || (unsigned)options->lane >= COHORTI_LANE_COUNT) {
+        options->size < sizeof options->size + sizeof options->lane || options->size > 4096) {
         return COHORT_EINVAL;
     }
-    return cohorti_subjects_set(&node->subjects, subject, options);
+    cohort_subject_options whole;
+    cohort_subject_options_init(&whole, sizeof whole);
+    memcpy(&whole, options, options->size < sizeof whole ? options->size : sizeof whole);
+    whole.size = sizeof whole;
+    if ((unsigned)whole.lane >= COHORTI_LANE_COUNT || (unsigned)whole.when_full > COHORT_FULL_DISCONNECT) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_subjects_set(&node->subjects, subject, &whole);
 }
 
 int cohort_unhandle(cohort_node *node, cohort_handle_id id)
@@ -123,7 +130,7 @@ static int send_to(struct peer *peer, const struct outgoing *m)
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
-    return status;
+    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
 }
 
 int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
@@ -141,9 +148,8 @@ int cohorti_check_message(struct cohort_node *node, const char *subject, const v
         return COHORT_ECLOSED;
     }
     if (!out->raw) {
-        cohort_subject_options options;
-        cohorti_subjects_get(&node->subjects, subject, &options);
-        out->put.lane = (unsigned)options.lane;
+        cohorti_subjects_get(&node->subjects, subject, &out->options);
+        out->put.lane = (unsigned)out->options.lane;
     }
     return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
 }
@@ -187,7 +193,7 @@ static int broadcast_to(struct peer *peer, const struct outgoing *m)
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_current_conn(peer) == NULL ? COHORT_EINACTIVE : cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
-    return status;
+    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)

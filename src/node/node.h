@@ -131,6 +131,7 @@ struct peer {
     bool legacy, removed;             /* the last link was a legacy one; it is no member any more; under lock */
     bool ending;                      /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound; /* under lock */
+    struct cohorti_list waiting;      /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;   /* the loop of the open link; control while there is none */
     struct cohorti_calls calls;       /* ours, that wait; under lock */
     struct mail calls_mail;           /* to control: set calls_timer */
@@ -217,6 +218,8 @@ void cohorti_conn_hand_over(struct conn *conn);
 void cohorti_conn_abandon(struct conn *conn);
 /** Close it wherever it is, now or by mail. leave: what is queued and LEAVE go out first. */
 void cohorti_conn_close(struct conn *conn, int code, bool leave);
+/** End it because of `code`, by mail to its loop. Any thread, with the peer's lock held. */
+void cohorti_conn_post_close(struct conn *conn, int code);
 /** Its loop's thread: it is over. */
 void cohorti_conn_end(struct conn *conn, int code);
 /** Its loop's thread: write what is queued, wait for the peer to close, then end. */
@@ -272,7 +275,12 @@ struct outgoing {
     bool raw;
     uint32_t type;
     struct cohorti_put put;
+    cohort_subject_options options; /* of a named subject */
 };
+/** The lane is full: do as the options say (full.c). No lock held. */
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+/** Whoever waits for room tries again. With the lock held. */
+void cohorti_full_wake(struct peer *peer);
 /** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
 COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
 /** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */
@@ -299,7 +307,7 @@ void cohorti_requests_forget_timer(struct peer *peer);
 struct node_counters {
     _Atomic uint64_t links_accepted, links_dialled, links_opened, links_closed, links_open, handshakes;
     _Atomic uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    _Atomic uint64_t messages_unhandled, messages_undelivered, replies_late, bytes_dropped, echoes_dropped;
+    _Atomic uint64_t messages_unhandled, messages_undelivered, messages_dropped, replies_late, bytes_dropped, echoes_dropped;
     _Atomic uint64_t errors[64];
 };
 

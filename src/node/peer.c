@@ -35,6 +35,7 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_mutex_init(&peer->lock);
         cohorti_list_init(&peer->conns);
         cohorti_list_init(&peer->spare);
+        cohorti_list_init(&peer->waiting);
     }
     return peer;
 }
@@ -125,6 +126,7 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
         cohorti_requests_forget_timer(gone);
         cohorti_mutex_lock(&gone->lock);
         gone->removed = true;
+        cohorti_full_wake(gone);
         bool linked = gone->ending || !cohorti_list_empty(&gone->conns);
         cohorti_mutex_unlock(&gone->lock);
         if (!linked) {

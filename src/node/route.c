@@ -71,6 +71,12 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
     route->message.put.body_len = data_len;
     status = cohorti_send_locked(peer, &route->message);
     cohorti_mutex_unlock(&peer->lock);
+    if (status == COHORT_EAGAIN) {
+        struct outgoing message = route->message; /* another thread may use the route meanwhile */
+        message.put.body = data;
+        message.put.body_len = data_len;
+        status = cohorti_full(peer, &message);
+    }
     return status;
 }
 

@@ -74,6 +74,16 @@ uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *los
     return count;
 }
 
+/* Lanes that have room again; whoever waits for it wakes. With the lock held. */
+static unsigned take_writable(struct peer *peer)
+{
+    unsigned lanes = cohorti_outbound_writable(&peer->outbound);
+    if (lanes != 0) {
+        cohorti_full_wake(peer);
+    }
+    return peer->removed ? 0 : lanes;
+}
+
 static void tell_writable(struct peer *peer, unsigned lanes)
 {
     struct cohort_node *node = peer->owner;
@@ -108,7 +118,7 @@ int cohorti_session_on_resume(struct conn *conn)
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
-    unsigned writable = status == COHORT_OK ? cohorti_outbound_writable(&peer->outbound) : 0;
+    unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_mutex_unlock(&peer->lock);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, COHORT_ERESTARTED);
@@ -126,7 +136,7 @@ int cohorti_session_on_ack(struct conn *conn)
     struct peer *peer = conn->peer;
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
-    unsigned writable = status == COHORT_OK ? cohorti_outbound_writable(&peer->outbound) : 0;
+    unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
     cohorti_mutex_unlock(&peer->lock);
     tell_writable(peer, writable);
@@ -190,10 +200,11 @@ void cohorti_session_settle(struct conn *conn)
     struct peer *peer = conn->peer;
     cohorti_mutex_lock(&peer->lock);
     conn->ends_session = peer->ending = false;
-    bool ends = peer->removed && cohorti_list_empty(&peer->conns);
+    bool slow = conn->end_code == COHORT_ESLOW;
+    bool ends = (peer->removed || slow) && cohorti_list_empty(&peer->conns);
     cohorti_mutex_unlock(&peer->lock);
     if (ends) {
-        (void)cohorti_session_end(peer, COHORT_EREMOVED);
+        (void)cohorti_session_end(peer, slow ? COHORT_ESLOW : COHORT_EREMOVED);
     }
 }
 
@@ -208,7 +219,9 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
     cohorti_outbound_end(&peer->outbound, half, &lost);
+    unsigned writable = take_writable(peer);
     cohorti_mutex_unlock(&peer->lock);
+    tell_writable(peer, writable);
     cohorti_requests_end(peer, reason);
     return cohorti_session_tell(peer, &lost, reason);
 }

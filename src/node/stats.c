@@ -46,6 +46,7 @@ void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out)
     out->frames_out = atomic_load(&c->frames_out);
     out->messages_unhandled = atomic_load(&c->messages_unhandled);
     out->messages_undelivered = atomic_load(&c->messages_undelivered);
+    out->messages_dropped = atomic_load(&c->messages_dropped);
     out->replies_late = atomic_load(&c->replies_late);
     out->bytes_dropped = atomic_load(&c->bytes_dropped);
     out->echoes_dropped = atomic_load(&c->echoes_dropped);

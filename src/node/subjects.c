@@ -34,7 +34,7 @@ void cohorti_subjects_deinit(struct cohorti_subjects *s)
 
 void cohort_subject_options_init(cohort_subject_options *options, size_t size)
 {
-    const cohort_subject_options defaults = {.size = size, .lane = COHORT_LANE_NORMAL};
+    const cohort_subject_options defaults = {.size = size, .lane = COHORT_LANE_NORMAL, .block_ms = 1000};
     memset(options, 0, size);
     memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What becomes of a message for a lane that is full, as its subject's options say: refuse it, wait, drop it, or part with the member.
+ *
+ * A thread that waits hangs a waiter on the peer, under its lock, and tries again when the lane is told writable or the session
+ * ends; the lane is told writable to everybody at once, and whoever comes late waits again.
+ */
+#include "node/node.h"
+
+struct waiting {
+    struct cohorti_list node; /* peer->waiting, under its lock */
+    struct cohorti_waiter waiter;
+};
+
+void cohorti_full_wake(struct peer *peer)
+{
+    COHORTI_LIST_FOREACH_SAFE (it, &peer->waiting) {
+        cohorti_list_remove(it);
+        cohorti_waiter_signal(&COHORTI_CONTAINER(it, struct waiting, node)->waiter);
+    }
+}
+
+static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t deadline_ns)
+{
+    struct cohort_node *node = peer->owner;
+    int status = COHORT_EAGAIN;
+    while (status == COHORT_EAGAIN) {
+        struct waiting waiting;
+        uint64_t now_ns = cohorti_now(node);
+        if (now_ns >= deadline_ns) {
+            return COHORT_ETIMEDOUT;
+        }
+        cohorti_waiter_init(&waiting.waiter);
+        cohorti_list_init(&waiting.node);
+        cohorti_mutex_lock(&peer->lock);
+        status = cohorti_send_locked(peer, m); /* it may have got room since */
+        if (status == COHORT_EAGAIN) {
+            cohorti_list_append(&peer->waiting, &waiting.node);
+        }
+        cohorti_mutex_unlock(&peer->lock);
+        if (status == COHORT_EAGAIN) {
+            (void)node->io->ops->wait(node->io, &waiting.waiter, deadline_ns - now_ns);
+        }
+        cohorti_mutex_lock(&peer->lock);
+        cohorti_list_remove(&waiting.node);
+        cohorti_mutex_unlock(&peer->lock);
+        cohorti_waiter_deinit(&waiting.waiter);
+    }
+    return status;
+}
+
+static int part(struct peer *peer)
+{
+    cohorti_mutex_lock(&peer->lock);
+    struct conn *conn = cohorti_current_conn(peer);
+    if (conn != NULL) {
+        cohorti_conn_post_close(conn, COHORT_ESLOW);
+    }
+    cohorti_mutex_unlock(&peer->lock);
+    return COHORT_EAGAIN;
+}
+
+int cohorti_full(struct peer *peer, const struct outgoing *m)
+{
+    struct cohort_node *node = peer->owner;
+    switch (m->options.when_full) {
+    case COHORT_FULL_BLOCK:
+        if (cohorti_node_in_callback(node) || !node->loops->threads) {
+            return COHORT_ECALLBACK;
+        }
+        return send_when_woken(peer, m, cohorti_now(node) + m->options.block_ms * COHORTI_NS_PER_MS);
+    case COHORT_FULL_DROP:
+        atomic_fetch_add(&node->counters.messages_dropped, 1);
+        return COHORT_OK;
+    case COHORT_FULL_DISCONNECT:
+        return part(peer);
+    default:
+        return COHORT_EAGAIN;
+    }
+}
