@@ -276,6 +276,36 @@ typedef void (*cohort_message_fn)(cohort_node *node, const cohort_message *messa
 COHORT_API COHORT_NODISCARD int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg,
                                               cohort_release_fn release, cohort_handle_id *out);
 
+/** Where handlers run that must not hold up a loop: see cohort_handle_in(). */
+typedef struct cohort_queue cohort_queue;
+
+#define COHORT_QUEUE_THREADS_MAX 256
+
+/**
+ * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
+ * readable. Else so many threads of the library do; messages of one member and subject keep their order.
+ *
+ * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
+ * gets no more credit until handlers have returned.
+ *
+ *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors).
+ */
+COHORT_API COHORT_NODISCARD int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out);
+/**
+ * Free a queue; what waits in it is dropped, requests in it answered with ENOREPLY. cohort_node_close() frees what is left of them.
+ *
+ *   COHORT_ESTATE     handlers are registered for it, or their release is still to come. COHORT_ECALLBACK  in one of its handlers.
+ */
+COHORT_API COHORT_NODISCARD int cohort_queue_close(cohort_queue *queue);
+/** A descriptor that is readable (level-triggered) while something waits; -1 for a queue with threads. Poll it; do nothing else with it. */
+COHORT_API int cohort_queue_fd(const cohort_queue *queue);
+/** Run up to `max` handlers of what waits, here and now; returns how many. 0 for a queue with threads. One thread at a time keeps order. */
+COHORT_API size_t cohort_queue_dispatch(cohort_queue *queue, size_t max);
+
+/** cohort_handle(), with the handler run in a queue: fn may block. The message is a copy. At most 16 such handlers of one subject are run. */
+COHORT_API COHORT_NODISCARD int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn,
+                                                 void *arg, cohort_release_fn release, cohort_handle_id *out);
+
 /**
  * Take back a listener or handler. A call of it may still be running on another thread: `release` tells when none is.
  *

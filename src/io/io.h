@@ -19,6 +19,7 @@
 #include <cohort/types.h>
 
 struct cohorti_io;
+struct cohorti_event;
 struct cohorti_loop;
 struct cohorti_socket;
 
@@ -44,6 +45,12 @@ struct cohorti_io_ops {
     int (*entropy)(struct cohorti_io *io, void *out, size_t len);
     /* Until `w` is signalled, or COHORT_ETIMEDOUT. Not on a loop thread. UINT64_MAX: no limit. */
     int (*wait)(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns);
+
+    /* A descriptor that is readable while it is set, for a poll(2) of the application. Any thread. COHORT_ENOMEM, COHORT_ELIMIT. */
+    int (*event_new)(struct cohorti_io *io, struct cohorti_event **out);
+    void (*event_set)(struct cohorti_event *event, bool set);
+    int (*event_fd)(const struct cohorti_event *event); /* -1 where there are no descriptors */
+    void (*event_free)(struct cohorti_event *event);
 
     int (*loop_new)(struct cohorti_io *io, const char *name, const struct cohorti_loop_handler *handler, void *ctx,
                     struct cohorti_loop **out);

@@ -268,6 +268,7 @@ static void run_flush(struct mail *mail)
     conn->flush_posted = false;
     cohorti_conn_unlock(conn);
     if (conn->phase != CONN_ENDED) {
+        cohorti_session_acknowledge(conn);
         cohorti_conn_flush(conn);
     }
     cohorti_conn_unref(conn);

@@ -19,14 +19,45 @@
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
-static void call_handlers(struct cohort_node *node, struct cohorti_handlers *handlers, const cohort_message *message)
+#define QUEUED_MAX 16 /* handlers of one message that have queues */
+
+/* Copies for the queues are made first: without memory for one, none has seen the message, and it comes again. */
+static int call_handlers(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *message,
+                         const struct cohorti_delivery *taken, bool *consumed)
 {
+    struct queued *queued[QUEUED_MAX];
+    size_t count = 0;
+    struct cohorti_origin origin = {.conn = conn};
+    if (taken != NULL) {
+        origin = (struct cohorti_origin){
+            .conn = conn, .half = conn->peer->inbound.peer_half, .lane = taken->lane, .frame_bytes = taken->frame_bytes};
+    }
+    for (size_t i = 0; i < handlers->count && count < QUEUED_MAX; i++) {
+        struct cohorti_handler *h = handlers->at[i];
+        if (h->queue == NULL || atomic_load(&h->removed)) {
+            continue;
+        }
+        queued[count] = cohorti_queue_make(h, message, &origin);
+        if (queued[count] == NULL) {
+            while (count > 0) {
+                cohorti_queue_forget(queued[--count]);
+            }
+            return COHORT_ENOMEM;
+        }
+        origin.frame_bytes = 0; /* the first gives the credit back */
+        count++;
+    }
+    *consumed = count == 0;
+    for (size_t i = 0; i < count; i++) {
+        cohorti_queue_put(queued[i]);
+    }
     for (size_t i = 0; i < handlers->count; i++) {
         struct cohorti_handler *h = handlers->at[i];
-        if (!atomic_load(&h->removed)) {
-            h->fn.message(node, message, h->arg);
+        if (h->queue == NULL && !atomic_load(&h->removed)) {
+            h->fn.message(conn->owner, message, h->arg);
         }
     }
+    return COHORT_OK;
 }
 
 static struct cohorti_handlers *find_handlers(struct cohort_node *node, const char *subject)
@@ -63,12 +94,14 @@ static struct cohorti_handlers *pin_handlers(struct conn *conn, struct cohorti_i
     return subject->cache;
 }
 
-bool cohorti_conn_deliver(struct conn *conn, cohort_message *message, struct cohorti_inbound_subject *subject)
+int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken, bool *consumed)
 {
     struct cohort_node *node = conn->owner;
+    struct cohorti_inbound_subject *subject = taken == NULL ? NULL : taken->subject;
     char raw[16];
     message->from = conn->peer->id;
     message->legacy = !conn->link.peer.extended;
+    *consumed = true;
     if (message->raw) {
         snprintf(raw, sizeof raw, "#%d", (int)message->type);
         message->subject = raw;
@@ -76,38 +109,46 @@ bool cohorti_conn_deliver(struct conn *conn, cohort_message *message, struct coh
     struct cohorti_handlers *handlers = subject != NULL ? pin_handlers(conn, subject) : find_handlers(node, message->subject);
     if (handlers == NULL) {
         atomic_fetch_add(&node->counters.messages_unhandled, 1);
-        return false;
+        return COHORT_ENOHANDLER;
     }
-    call_handlers(node, handlers, message);
+    int status = call_handlers(conn, handlers, message, taken, consumed);
     if (subject == NULL) {
         cohorti_registry_put(&node->registry, handlers);
     }
-    return true;
+    return status;
 }
 
-/* A frame of the session: it counts as taken when its handlers have returned, also when they ended the link. */
+/* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
     const struct cohorti_delivery *taken = &conn->link.delivery;
+    bool consumed = true;
+    int status = COHORT_OK;
     if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
                                   .type = taken->raw_type,
                                   .raw = taken->raw,
                                   .data = taken->body,
                                   .data_len = taken->body_len};
-        (void)cohorti_conn_deliver(conn, &message, taken->subject);
+        status = cohorti_conn_deliver(conn, &message, taken, &consumed);
     } else if (taken->kind == COHORTI_KIND_REQUEST) {
-        cohorti_requests_deliver(conn, taken);
+        status = cohorti_requests_deliver(conn, taken, &consumed);
     } else {
         cohorti_requests_complete(conn, taken);
     }
-    cohorti_inbound_commit(&conn->peer->inbound, taken, true);
+    if (status == COHORT_ENOMEM) {
+        cohorti_conn_fail(conn, status, "no memory to queue a message");
+        return;
+    }
+    cohorti_inbound_commit(&conn->peer->inbound, taken, consumed);
 }
 
 static void on_legacy_message(struct conn *conn, const struct cohorti_link_event *event)
 {
+    bool consumed = true;
     cohort_message message = {.type = event->raw_type, .raw = true, .data = event->data, .data_len = event->data_len};
-    (void)cohorti_conn_deliver(conn, &message, NULL);
+    int status = cohorti_conn_deliver(conn, &message, NULL, &consumed);
+    (void)status; /* at most once: what cannot be queued is lost, as what nobody handles is */
 }
 
 static void answer_echo(struct conn *conn, const struct cohorti_link_event *event)
@@ -396,6 +437,15 @@ void cohorti_conn_flush(struct conn *conn)
     set_timer(conn, echo_deadline_ns);
 }
 
+void cohorti_conn_post_flush(struct conn *conn)
+{
+    if (!conn->flush_posted) {
+        conn->flush_posted = true;
+        cohorti_conn_ref(conn);
+        cohorti_worker_post(conn->worker, &conn->flush_mail);
+    }
+}
+
 /* So much waits that writing it here costs the sender less than filling memory for the loop. */
 static bool is_much(const struct conn *conn)
 {
@@ -419,9 +469,7 @@ void cohorti_conn_kick(struct conn *conn)
     if (idle && !conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_locked(conn) == COHORT_OK && !needs_loop) {
         return;
     }
-    conn->flush_posted = true;
-    cohorti_conn_ref(conn);
-    cohorti_worker_post(conn->worker, &conn->flush_mail);
+    cohorti_conn_post_flush(conn);
 }
 
 /* ---- the loop calls ------------------------------------------------------------------------------------------------ */

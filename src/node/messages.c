@@ -23,6 +23,12 @@ int cohort_listen(cohort_node *node, cohort_event_fn fn, void *arg, cohort_relea
 int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, void *arg, cohort_release_fn release,
                   cohort_handle_id *out)
 {
+    return cohort_handle_in(node, NULL, subject, fn, arg, release, out);
+}
+
+int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn, void *arg,
+                     cohort_release_fn release, cohort_handle_id *out)
+{
     const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
     char raw[16];
     uint32_t type = 0;
@@ -38,8 +44,8 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
     } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
         return COHORT_EINVAL;
     }
-    return cohorti_registry_add(&node->registry, key, &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release},
-                                out);
+    return cohorti_registry_add(&node->registry, key,
+                                &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release, .queue = queue}, out);
 }
 
 int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)

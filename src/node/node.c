@@ -87,6 +87,8 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     node->limits = config->limits;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
+    cohorti_mutex_init(&node->queues_lock);
+    cohorti_list_init(&node->queues);
     cohorti_map_init(&node->conns, &node->alloc);
     cohorti_map_init(&node->peers, &node->alloc);
     cohorti_list_init(&node->conn_list);
@@ -113,7 +115,9 @@ static void free_peers(struct cohort_node *node)
 /* After init_node(); the cluster and the loops are gone. */
 static void free_node(struct cohort_node *node)
 {
+    cohorti_queues_end(node);
     cohorti_registry_deinit(&node->registry);
+    cohorti_mutex_deinit(&node->queues_lock);
     cohorti_subjects_deinit(&node->subjects);
     free_peers(node);
     cohorti_map_deinit(&node->conns);

@@ -26,6 +26,7 @@
 #include "core/outbound.h"
 #include "core/sender.h"
 #include "io/io.h"
+#include "node/queue.h"
 #include "node/registry.h"
 #include "node/subjects.h"
 
@@ -127,12 +128,15 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns;        /* open ones, the newest last: that one is sent to; under lock */
-    bool legacy, removed;             /* the last link was a legacy one; it is no member any more; under lock */
-    bool ending;                      /* its session ends when its last link has handled what it is at; under lock */
-    struct cohorti_outbound outbound; /* under lock */
-    struct cohorti_list waiting;      /* threads that wait for room: full.c; under lock */
-    struct cohorti_inbound inbound;   /* the loop of the open link; control while there is none */
+    struct cohorti_list conns;             /* open ones, the newest last: that one is sent to; under lock */
+    bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
+    bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
+    struct cohorti_outbound outbound;      /* under lock */
+    struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
+    struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
+    uint64_t inbound_half;                 /* that inbound counts for; under lock */
+    uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
+    _Atomic bool has_consumed;
     struct cohorti_calls calls;       /* ours, that wait; under lock */
     struct mail calls_mail;           /* to control: set calls_timer */
     bool calls_posted;                /* it is under way; under lock */
@@ -234,11 +238,17 @@ void cohorti_conn_fail(struct conn *conn, int code, const char *detail);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
-/** Call the handlers of a message; false when there are none. `subject` is NULL for a raw one. */
-bool cohorti_conn_deliver(struct conn *conn, cohort_message *message, struct cohorti_inbound_subject *subject);
+/**
+ * Call the handlers of a message, or queue it for them. `taken` is NULL from a legacy peer, which gets no credit. *consumed: nothing of it
+ * waits in a queue. COHORT_ENOHANDLER; COHORT_ENOMEM: no handler has seen it.
+ */
+COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
+                                          bool *consumed);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 void cohorti_conn_flush(struct conn *conn);
+/** See that its loop acknowledges and flushes. Any thread, with the peer's lock held. */
+void cohorti_conn_post_flush(struct conn *conn);
 /** Something was queued: see that it is written. Any thread, with the peer's lock held. */
 void cohorti_conn_kick(struct conn *conn);
 void cohorti_conn_watch(struct conn *conn); /* with the lock held */
@@ -257,6 +267,8 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 /** Events of an open link; its loop's thread, no lock held. COHORT_EPROTOCOL: the link is to end. */
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
+/** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
+void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
@@ -292,7 +304,11 @@ COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char 
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
-void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken);
+COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
+/** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has
+ * returned, answer for it if it gave no reply. */
+cohort_call *cohorti_call_queue(cohort_call *call, bool *taken);
+void cohorti_call_unqueue(cohort_call *call);
 /** A reply, or an error in its place, came. Its loop's thread. */
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken);
 /** Time for some of them is over; control loop. */
@@ -351,6 +367,8 @@ struct cohort_node {
 
     struct cohorti_registry registry;
     struct cohorti_subjects subjects;
+    struct cohorti_mutex queues_lock;
+    struct cohorti_list queues; /* under queues_lock */
     struct node_counters counters;
 };
 

@@ -3,6 +3,7 @@
 #include "node/registry.h"
 
 #include "base/alloc.h"
+#include "node/queue.h"
 
 #include <string.h>
 
@@ -22,12 +23,13 @@ void cohorti_registry_init(struct cohorti_registry *r, const cohort_allocator *a
     cohorti_map_init(&r->slots, alloc);
 }
 
-static void handler_unref(struct cohorti_registry *r, struct cohorti_handler *h)
+void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h)
 {
     if (atomic_fetch_sub(&h->refs, 1) == 1) {
         if (h->release != NULL) {
             h->release(h->arg);
         }
+        cohorti_queue_count(h->queue, -1);
         cohorti_release(r->alloc, h);
     }
 }
@@ -36,7 +38,7 @@ void cohorti_registry_put(struct cohorti_registry *r, struct cohorti_handlers *h
 {
     if (handlers != NULL && atomic_fetch_sub(&handlers->refs, 1) == 1) {
         for (size_t i = 0; i < handlers->count; i++) {
-            handler_unref(r, handlers->at[i]);
+            cohorti_registry_unref(r, handlers->at[i]);
         }
         cohorti_release(r->alloc, handlers);
     }
@@ -127,6 +129,8 @@ int cohorti_registry_add(struct cohorti_registry *r, const char *key, const stru
     h->fn = handler->fn;
     h->arg = handler->arg;
     h->release = handler->release;
+    h->queue = handler->queue;
+    cohorti_queue_count(h->queue, 1);
     atomic_init(&h->refs, 1);
     struct cohorti_handlers *old = NULL;
     cohorti_mutex_lock(&r->lock);
@@ -135,6 +139,7 @@ int cohorti_registry_add(struct cohorti_registry *r, const char *key, const stru
     cohorti_mutex_unlock(&r->lock);
     cohorti_registry_put(r, old);
     if (status != COHORT_OK) {
+        cohorti_queue_count(h->queue, -1);
         cohorti_release(r->alloc, h);
     } else if (out != NULL) {
         *out = id;

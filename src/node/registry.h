@@ -26,6 +26,7 @@ struct cohorti_handler {
     } fn;
     void *arg;
     cohort_release_fn release;
+    struct cohort_queue *queue; /* NULL: it runs on the loop */
 };
 
 struct cohorti_handlers { /* immutable once published */
@@ -61,6 +62,8 @@ COHORT_NODISCARD int cohorti_registry_remove(struct cohorti_registry *r, cohort_
 
 /** The handlers of a key, referenced; NULL when there are none. */
 struct cohorti_handlers *cohorti_registry_get(struct cohorti_registry *r, const char *key);
+/** One reference to one handler less. */
+void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h);
 void cohorti_registry_put(struct cohorti_registry *r, struct cohorti_handlers *handlers);
 
 #endif

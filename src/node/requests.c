@@ -21,6 +21,7 @@ struct cohort_call {
     uint64_t deadline_ns;
     unsigned lane;
     bool kept, replied;
+    bool *taken;              /* kept for a handler in a queue, which says here that it has kept it itself; NULL when it has */
     struct cohort_call *copy; /* when it was kept */
 };
 
@@ -282,7 +283,7 @@ static void give_back(cohort_call *call)
 {
     call->replied = true;
     atomic_fetch_sub(&call->peer->calls_in, 1);
-    if (call->kept) {
+    if (call->kept && call->taken == NULL) {
         struct cohort_node *node = call->node;
         cohorti_peer_unref(call->peer);
         cohorti_release(&node->alloc, call);
@@ -320,8 +321,15 @@ int cohort_reply_error(cohort_call *call, int status, const char *text)
 
 cohort_call *cohort_call_keep(cohort_call *call)
 {
-    if (call->kept || call->copy != NULL || call->replied) {
-        return call->kept ? call : NULL;
+    if (call->kept) {
+        if (call->taken != NULL) {
+            *call->taken = true;
+            call->taken = NULL;
+        }
+        return call;
+    }
+    if (call->copy != NULL || call->replied) {
+        return NULL;
     }
     cohort_call *copy = cohorti_alloc(&call->node->alloc, sizeof *copy);
     if (copy != NULL) {
@@ -329,6 +337,15 @@ cohort_call *cohort_call_keep(cohort_call *call)
         copy->kept = true;
         atomic_fetch_add(&copy->peer->refs, 1);
         call->copy = copy;
+    }
+    return copy;
+}
+
+cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
+{
+    cohort_call *copy = cohort_call_keep(call);
+    if (copy != NULL) {
+        copy->taken = taken;
     }
     return copy;
 }
@@ -342,7 +359,28 @@ uint32_t cohort_call_time_left_ms(const cohort_call *call)
     return call->deadline_ns <= now_ns ? 0 : (uint32_t)((call->deadline_ns - now_ns) / COHORTI_NS_PER_MS);
 }
 
-void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken)
+/* The handler said nothing and kept nothing. */
+static void answer_for(cohort_call *call, int code)
+{
+    int status = cohort_reply_error(call, code, NULL);
+    if (status != COHORT_OK && status != COHORT_ENOPEER && status != COHORT_ECLOSED) {
+        give_back(call); /* no room even for that: the caller's time will end it */
+    }
+}
+
+void cohorti_call_unqueue(cohort_call *call)
+{
+    call->taken = NULL;
+    if (call->replied) {
+        struct cohort_node *node = call->node;
+        cohorti_peer_unref(call->peer);
+        cohorti_release(&node->alloc, call);
+    } else {
+        answer_for(call, COHORT_ENOREPLY);
+    }
+}
+
+int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed)
 {
     struct cohort_node *node = conn->owner;
     struct cohorti_reader r;
@@ -351,17 +389,17 @@ void cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *
     uint32_t left_ms = cohorti_read_u32(&r);
     call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : cohorti_now(node) + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
-    int refusal = COHORT_ENOREPLY;
-    if (atomic_fetch_add(&conn->peer->calls_in, 1) >= node->limits.requests_max) {
-        refusal = COHORT_ELIMIT;
-    } else {
+    int status = COHORT_ELIMIT;
+    if (atomic_fetch_add(&conn->peer->calls_in, 1) < node->limits.requests_max) {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
-        refusal = cohorti_conn_deliver(conn, &message, taken->subject) ? COHORT_ENOREPLY : COHORT_ENOHANDLER;
+        status = cohorti_conn_deliver(conn, &message, taken, consumed);
+    }
+    if (status == COHORT_ENOMEM) {
+        atomic_fetch_sub(&conn->peer->calls_in, 1);
+        return status;
     }
     if (!call.replied && call.copy == NULL) {
-        int status = cohort_reply_error(&call, refusal, NULL);
-        if (status != COHORT_OK && !call.replied) {
-            give_back(&call); /* no room even for that: the caller's time will end it */
-        }
+        answer_for(&call, status == COHORT_OK ? COHORT_ENOREPLY : status);
     }
+    return COHORT_OK;
 }

@@ -101,12 +101,34 @@ static void tell_writable(struct peer *peer, unsigned lanes)
 
 /* ---- a link joins --------------------------------------------------------------------------------------------------- */
 
+/* With the lock held, on the loop that owns the receiving half. */
+static void take_consumed(struct peer *peer)
+{
+    atomic_store(&peer->has_consumed, false);
+    for (unsigned lane = 0; lane < COHORTI_LANE_COUNT; lane++) {
+        if (peer->consumed[lane] > 0) {
+            cohorti_inbound_consumed(&peer->inbound, lane, peer->consumed[lane]);
+            peer->consumed[lane] = 0;
+        }
+    }
+}
+
 int cohorti_session_begin(struct conn *conn)
 {
     struct cohorti_resume resume;
     conn->frames_before = conn->peer->outbound.frames;
+    take_consumed(conn->peer);
     cohorti_inbound_marks(&conn->peer->inbound, conn->peer->outbound.half, &resume);
     return cohorti_sender_resume(&conn->sender, &resume);
+}
+
+/* With the lock held. What was handled of another process gives no credit to this one. */
+static void set_inbound_half(struct peer *peer, uint64_t half)
+{
+    if (peer->inbound_half != half) {
+        peer->inbound_half = half;
+        memset(peer->consumed, 0, sizeof peer->consumed);
+    }
 }
 
 int cohorti_session_on_resume(struct conn *conn)
@@ -118,6 +140,7 @@ int cohorti_session_on_resume(struct conn *conn)
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
+    set_inbound_half(peer, conn->link.resume.half);
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_mutex_unlock(&peer->lock);
     if (lost.alloc != NULL) {
@@ -165,6 +188,11 @@ void cohorti_session_acknowledge(struct conn *conn)
     if (conn->phase != CONN_OPEN || !conn->link.resumed) {
         return;
     }
+    if (atomic_load(&conn->peer->has_consumed)) {
+        cohorti_conn_lock(conn);
+        take_consumed(conn->peer);
+        cohorti_conn_unlock(conn);
+    }
     size_t untold = cohorti_inbound_untold(&conn->peer->inbound);
     if (untold == 0) {
         return;
@@ -193,6 +221,23 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
+void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, size_t bytes)
+{
+    size_t enough = peer->owner->limits.window_bytes / 4;
+    enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
+    cohorti_mutex_lock(&peer->lock);
+    if (peer->inbound_half == half) {
+        uint64_t before = peer->consumed[lane];
+        peer->consumed[lane] += bytes;
+        atomic_store(&peer->has_consumed, true);
+        struct conn *conn = cohorti_current_conn(peer);
+        if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
+            cohorti_conn_post_flush(conn);
+        }
+    }
+    cohorti_mutex_unlock(&peer->lock);
+}
+
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
 
 void cohorti_session_settle(struct conn *conn)
@@ -218,6 +263,7 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
+    set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     unsigned writable = take_writable(peer);
     cohorti_mutex_unlock(&peer->lock);

@@ -57,6 +57,37 @@ static int wait_for(struct cohorti_io *io, struct cohorti_waiter *waiter, uint64
     return cohorti_waiter_done(waiter) ? COHORT_OK : COHORT_ETIMEDOUT;
 }
 
+/* ---- events: nobody polls in a simulation, the application looks --------------------------------------------------------- */
+
+struct cohorti_event {
+    const cohort_allocator *alloc;
+};
+
+static int event_new(struct cohorti_io *io, struct cohorti_event **out)
+{
+    const cohort_allocator *alloc = machine_of(io)->world->alloc;
+    *out = cohorti_alloc(alloc, sizeof **out);
+    if (*out == NULL) {
+        return COHORT_ENOMEM;
+    }
+    (*out)->alloc = alloc;
+    return COHORT_OK;
+}
+
+static void event_set(struct cohorti_event *event, bool set)
+{
+}
+
+static int event_fd(const struct cohorti_event *event)
+{
+    return -1;
+}
+
+static void event_free(struct cohorti_event *event)
+{
+    cohorti_release(event->alloc, event);
+}
+
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
 static void on_run(struct sim_event *event);
@@ -211,6 +242,10 @@ static const struct cohorti_io_ops sim_ops = {
     .wall_us = wall_us,
     .entropy = entropy,
     .wait = wait_for,
+    .event_new = event_new,
+    .event_set = event_set,
+    .event_fd = event_fd,
+    .event_free = event_free,
     .loop_new = loop_new,
     .loop_start = loop_start,
     .loop_stop = loop_stop,

@@ -38,6 +38,12 @@ struct cohorti_socket {
     void *ctx;
 };
 
+/* uv_event.c */
+int cohorti_uv_event_new(struct cohorti_io *io, struct cohorti_event **out);
+void cohorti_uv_event_set(struct cohorti_event *event, bool set);
+int cohorti_uv_event_fd(const struct cohorti_event *event);
+void cohorti_uv_event_free(struct cohorti_event *event);
+
 /* address.c */
 int cohorti_uv_address(const char *host, uint16_t port, struct sockaddr_storage *out, socklen_t *len);
 void cohorti_uv_address_text(const struct sockaddr_storage *address, char *out, size_t cap);

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Queues of messages for handlers that must not, or need not, run on a loop.
+ *
+ * A queue has shards. Without threads it has one, which the application empties; with threads each has its own, and a member and
+ * subject together always fall into the same, which keeps their order. An entry holds a copy of the message, its handler, and its peer.
+ * The message is acknowledged when it is put here; the credit for it is given back when it was handled, so what waits is bounded by
+ * limits.window_bytes for each lane of each member.
+ */
+#include "node/queue.h"
+
+#include "node/node.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SMALL_BYTES ((size_t)512) /* entries up to this size are kept and used again */
+#define SPARES_MAX 1024
+#define BATCH_MAX 64 /* taken out at once */
+
+struct shard {
+    struct cohort_queue *queue;
+    struct cohorti_mutex lock;
+    struct cohorti_list waiting; /* under lock, as the rest */
+    struct cohorti_list spare;
+    uint32_t spare_count;
+    struct cohorti_event *event; /* readable while something waits; NULL with a thread */
+    struct cohorti_loop *loop;   /* the thread; NULL without */
+};
+
+struct cohort_queue {
+    struct cohort_node *node;
+    struct cohorti_list of_node; /* node->queues, under life_lock */
+    _Atomic uint32_t handlers;   /* registered for it */
+    uint32_t shard_count;
+    struct shard shards[];
+};
+
+struct queued {
+    struct cohorti_list node;
+    struct shard *shard;
+    struct cohorti_handler *handler;
+    struct peer *peer;
+    cohort_message message; /* pointers into what follows */
+    bool call_taken;        /* its handler has kept message.call: not ours to look at any more */
+    uint64_t half;
+    unsigned lane;
+    size_t frame_bytes;
+    size_t cap; /* of bytes */
+    uint8_t bytes[];
+};
+
+/* ---- putting: the loop of the link ---------------------------------------------------------------------------------- */
+
+static struct shard *shard_for(struct cohort_queue *q, const struct peer *peer, const char *subject)
+{
+    if (q->shard_count == 1) {
+        return &q->shards[0];
+    }
+    uint64_t hash = peer->node.hash ^ cohorti_hash_bytes(subject, strlen(subject));
+    return &q->shards[cohorti_hash_u64(hash) % q->shard_count];
+}
+
+static struct queued *new_entry(struct shard *shard, size_t need)
+{
+    struct queued *entry = NULL;
+    if (need <= SMALL_BYTES) {
+        cohorti_mutex_lock(&shard->lock);
+        struct cohorti_list *spare = cohorti_list_pop(&shard->spare);
+        shard->spare_count -= spare != NULL;
+        cohorti_mutex_unlock(&shard->lock);
+        entry = spare == NULL ? NULL : COHORTI_CONTAINER(spare, struct queued, node);
+    }
+    if (entry == NULL) {
+        size_t cap = need < SMALL_BYTES ? SMALL_BYTES : need;
+        entry = cohorti_alloc(&shard->queue->node->alloc, sizeof *entry + cap);
+        if (entry != NULL) {
+            entry->cap = cap;
+        }
+    }
+    return entry;
+}
+
+struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_origin *origin)
+{
+    struct peer *peer = origin->conn->peer;
+    struct shard *shard = shard_for(handler->queue, peer, message->subject);
+    size_t subject_size = strlen(message->subject) + 1;
+    struct queued *entry = new_entry(shard, message->data_len + subject_size);
+    if (entry == NULL) {
+        return NULL;
+    }
+    cohort_call *call = NULL;
+    entry->call_taken = false;
+    if (message->call != NULL) {
+        call = cohorti_call_queue(message->call, &entry->call_taken);
+        if (call == NULL) {
+            cohorti_release(&shard->queue->node->alloc, entry);
+            return NULL;
+        }
+    }
+    entry->shard = shard;
+    entry->handler = handler;
+    entry->peer = peer;
+    entry->half = origin->half;
+    entry->lane = origin->lane;
+    entry->frame_bytes = origin->frame_bytes;
+    entry->message = *message;
+    entry->message.call = call;
+    memcpy(entry->bytes, message->subject, subject_size);
+    if (message->data_len > 0) {
+        memcpy(entry->bytes + subject_size, message->data, message->data_len);
+    }
+    entry->message.from = peer->id;
+    entry->message.subject = (const char *)entry->bytes;
+    entry->message.data = entry->bytes + subject_size;
+    atomic_fetch_add(&handler->refs, 1);
+    atomic_fetch_add(&peer->refs, 1);
+    return entry;
+}
+
+static void recycle(struct queued *entry)
+{
+    struct shard *shard = entry->shard;
+    bool kept = false;
+    cohorti_mutex_lock(&shard->lock);
+    if (entry->cap == SMALL_BYTES && shard->spare_count < SPARES_MAX) {
+        cohorti_list_append(&shard->spare, &entry->node);
+        shard->spare_count++;
+        kept = true;
+    }
+    cohorti_mutex_unlock(&shard->lock);
+    if (!kept) {
+        cohorti_release(&shard->queue->node->alloc, entry);
+    }
+}
+
+/* Everything the entry holds, in the order that lets the last user of each go. */
+static void let_go(struct queued *entry)
+{
+    struct cohort_node *node = entry->shard->queue->node;
+    struct cohorti_handler *handler = entry->handler;
+    struct peer *peer = entry->peer;
+    recycle(entry);
+    cohorti_registry_unref(&node->registry, handler);
+    cohorti_peer_unref(peer);
+}
+
+void cohorti_queue_forget(struct queued *entry)
+{
+    if (entry->message.call != NULL && !entry->call_taken) {
+        cohorti_call_unqueue(entry->message.call);
+    }
+    let_go(entry);
+}
+
+void cohorti_queue_put(struct queued *entry)
+{
+    struct shard *shard = entry->shard;
+    struct cohorti_io *io = shard->queue->node->io;
+    cohorti_mutex_lock(&shard->lock);
+    bool first = cohorti_list_empty(&shard->waiting);
+    cohorti_list_append(&shard->waiting, &entry->node);
+    if (first && shard->event != NULL) {
+        io->ops->event_set(shard->event, true);
+    }
+    cohorti_mutex_unlock(&shard->lock);
+    if (first && shard->loop != NULL) {
+        io->ops->loop_wake(shard->loop);
+    }
+}
+
+/* ---- emptying: the application's thread, or the shard's -------------------------------------------------------------- */
+
+static size_t take_out(struct shard *shard, struct queued **out, size_t max)
+{
+    size_t count = 0;
+    cohorti_mutex_lock(&shard->lock);
+    while (count < max && !cohorti_list_empty(&shard->waiting)) {
+        out[count++] = COHORTI_CONTAINER(cohorti_list_pop(&shard->waiting), struct queued, node);
+    }
+    if (shard->event != NULL && count > 0 && cohorti_list_empty(&shard->waiting)) {
+        shard->queue->node->io->ops->event_set(shard->event, false);
+    }
+    cohorti_mutex_unlock(&shard->lock);
+    return count;
+}
+
+static void handle(struct queued *entry)
+{
+    struct cohorti_handler *h = entry->handler;
+    if (!atomic_load(&h->removed)) {
+        h->fn.message(entry->shard->queue->node, &entry->message, h->arg);
+    }
+    if (entry->message.call != NULL && !entry->call_taken) {
+        cohorti_call_unqueue(entry->message.call);
+    }
+    if (entry->frame_bytes > 0) {
+        cohorti_session_consumed(entry->peer, entry->half, entry->lane, entry->frame_bytes);
+    }
+    let_go(entry);
+}
+
+static size_t dispatch(struct shard *shard, size_t max)
+{
+    struct queued *batch[BATCH_MAX];
+    size_t done = 0;
+    while (done < max) {
+        size_t count = take_out(shard, batch, max - done < BATCH_MAX ? max - done : BATCH_MAX);
+        for (size_t i = 0; i < count; i++) {
+            handle(batch[i]);
+        }
+        done += count;
+        if (count == 0) {
+            break;
+        }
+    }
+    return done;
+}
+
+static void on_wake(void *ctx)
+{
+    struct shard *shard = ctx;
+    while (dispatch(shard, SIZE_MAX) > 0) {
+    }
+}
+
+static void on_timer(void *ctx)
+{
+}
+
+size_t cohort_queue_dispatch(cohort_queue *queue, size_t max)
+{
+    return queue->shards[0].loop != NULL ? 0 : dispatch(&queue->shards[0], max);
+}
+
+int cohort_queue_fd(const cohort_queue *queue)
+{
+    return queue->shards[0].event == NULL ? -1 : queue->node->io->ops->event_fd(queue->shards[0].event);
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
+
+static int init_shard(struct cohort_queue *q, struct shard *shard, uint32_t index)
+{
+    static const struct cohorti_loop_handler handler = {.on_wake = on_wake, .on_timer = on_timer};
+    struct cohorti_io *io = q->node->io;
+    shard->queue = q;
+    cohorti_mutex_init(&shard->lock);
+    cohorti_list_init(&shard->waiting);
+    cohorti_list_init(&shard->spare);
+    if (q->shard_count == 0) {
+        return io->ops->event_new(io, &shard->event);
+    }
+    char name[32];
+    snprintf(name, sizeof name, "cohort-pool-%u", index);
+    int status = io->ops->loop_new(io, name, &handler, shard, &shard->loop);
+    if (status == COHORT_OK) {
+        status = io->ops->loop_start(shard->loop);
+    }
+    return status;
+}
+
+static void free_list(struct cohort_node *node, struct cohorti_list *list)
+{
+    struct cohorti_list *it;
+    while ((it = cohorti_list_pop(list)) != NULL) {
+        cohorti_release(&node->alloc, COHORTI_CONTAINER(it, struct queued, node));
+    }
+}
+
+static void deinit_shard(struct shard *shard)
+{
+    struct cohorti_io *io = shard->queue->node->io;
+    if (shard->loop != NULL) {
+        io->ops->loop_stop(shard->loop);
+        io->ops->loop_free(shard->loop);
+    }
+    struct queued *entry;
+    while (take_out(shard, &entry, 1) == 1) {
+        cohorti_queue_forget(entry);
+    }
+    if (shard->event != NULL) {
+        io->ops->event_free(shard->event);
+    }
+    free_list(shard->queue->node, &shard->spare);
+    cohorti_mutex_deinit(&shard->lock);
+}
+
+static void queue_free(struct cohort_queue *q, uint32_t shards)
+{
+    struct cohort_node *node = q->node;
+    for (uint32_t i = 0; i < shards; i++) {
+        deinit_shard(&q->shards[i]);
+    }
+    cohorti_release(&node->alloc, q);
+}
+
+int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out)
+{
+    if (threads > COHORT_QUEUE_THREADS_MAX) {
+        return COHORT_EINVAL;
+    }
+    uint32_t count = threads == 0 ? 1 : threads;
+    struct cohort_queue *q = cohorti_alloc_zero(&node->alloc, sizeof *q + count * sizeof q->shards[0]);
+    if (q == NULL) {
+        return COHORT_ENOMEM;
+    }
+    q->node = node;
+    q->shard_count = threads;
+    for (uint32_t i = 0; i < count; i++) {
+        int status = init_shard(q, &q->shards[i], i);
+        if (status != COHORT_OK) {
+            queue_free(q, i + 1);
+            return status;
+        }
+    }
+    q->shard_count = count;
+    cohorti_mutex_lock(&node->queues_lock);
+    cohorti_list_append(&node->queues, &q->of_node);
+    cohorti_mutex_unlock(&node->queues_lock);
+    *out = q;
+    return COHORT_OK;
+}
+
+int cohort_queue_close(cohort_queue *queue)
+{
+    if (queue == NULL) {
+        return COHORT_OK;
+    }
+    for (uint32_t i = 0; i < queue->shard_count; i++) {
+        const struct shard *shard = &queue->shards[i];
+        if (shard->loop != NULL && queue->node->io->ops->loop_is_current(shard->loop)) {
+            return COHORT_ECALLBACK;
+        }
+    }
+    if (atomic_load(&queue->handlers) > 0) {
+        return COHORT_ESTATE;
+    }
+    cohorti_mutex_lock(&queue->node->queues_lock);
+    cohorti_list_remove(&queue->of_node);
+    cohorti_mutex_unlock(&queue->node->queues_lock);
+    queue_free(queue, queue->shard_count);
+    return COHORT_OK;
+}
+
+void cohorti_queues_end(struct cohort_node *node)
+{
+    struct cohorti_list *it;
+    while ((it = cohorti_list_pop(&node->queues)) != NULL) {
+        struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
+        queue_free(q, q->shard_count);
+    }
+}
+
+void cohorti_queue_count(struct cohort_queue *queue, int change)
+{
+    if (queue != NULL) {
+        atomic_fetch_add(&queue->handlers, (uint32_t)change);
+    }
+}
