@@ -61,6 +61,7 @@ static void random_conditions(struct scenario *s, struct cohorti_prng *p)
         s->message_bytes_max = 2000; /* what takes long in small pieces teaches nothing that this does not */
     }
     s->lanes = pick(p, 0, 2) != 0;
+    s->ttl_ms = pick(p, 0, 3) == 0 ? (uint32_t)pick(p, 1, 5000) : 0;
 }
 
 /* Weights: how often each fault is drawn. A run draws from a random subset, so that some runs know one fault only. */

@@ -65,13 +65,14 @@ static struct entry *new_entry(struct run *run, struct player *from, struct play
     return &page->entries[page->count];
 }
 
-int ledger_prepare(cohort_node *node)
+int ledger_prepare(const struct run *run, cohort_node *node)
 {
     cohort_subject_options options;
     COHORT_SUBJECT_OPTIONS_INIT(&options);
     int status = COHORT_OK;
     for (unsigned lane = 1; lane < 3 && status == COHORT_OK; lane++) {
         options.lane = (cohort_lane)lane;
+        options.ttl_ms = lane == COHORT_LANE_BULK ? run->scenario->ttl_ms : 0;
         status = cohort_subject_set(node, ledger_subjects[lane], &options);
     }
     return status;
@@ -222,10 +223,15 @@ void ledger_undelivered(cohort_node *node, const cohort_undelivered *report, voi
         run_fail(run, "%s: message %" PRIu64 " to %s told as undelivered, %s", from->id, number, to->id,
                  entry->told ? "again" : "not handled, and it was");
     }
-    if (!may_be_lost(run, from, to)) {
+    bool expired = report->reason == COHORT_ETIMEDOUT && run->scenario->ttl_ms > 0 && report->lane == COHORT_LANE_BULK;
+    if (expired && report->maybe_handled) {
+        run_fail(run, "%s: message %" PRIu64 " to %s expired after it was written", from->id, number, to->id);
+    }
+    if (!expired && !may_be_lost(run, from, to)) {
         run_fail(run, "%s: message %" PRIu64 " to %s told as undelivered (%s), and both live", from->id, number, to->id,
                  cohort_error_name(report->reason));
     }
+    run->final_received += run->settled; /* of the last ones, some may expire behind what waits */
     entry->told = true;
     entry->certainly_not = !report->maybe_handled;
 }

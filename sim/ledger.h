@@ -29,7 +29,7 @@ bool ledger_settled(void *run);
 void ledger_judge(struct run *run);
 void ledger_free(struct ledger *ledger);
 /** The options of the subjects it sends. */
-COHORT_NODISCARD int ledger_prepare(cohort_node *node);
+COHORT_NODISCARD int ledger_prepare(const struct run *run, cohort_node *node);
 
 extern const char *const ledger_subjects[3];
 

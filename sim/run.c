@@ -63,7 +63,7 @@ static int open_process(struct run *run, struct player *p)
         status = cohort_handle(p->node, ledger_subjects[i], check_message, p, NULL, &id);
     }
     status = status == COHORT_OK ? cohort_on_undelivered(p->node, ledger_undelivered, p, NULL, &id) : status;
-    status = status == COHORT_OK ? ledger_prepare(p->node) : status;
+    status = status == COHORT_OK ? ledger_prepare(run, p->node) : status;
     return status == COHORT_OK ? cohort_node_start(p->node, NULL) : status;
 }
 
@@ -304,7 +304,7 @@ static void finish(struct run *run)
     }
     cohort_sim_run(run->sim, QUIET_NS);
     check_quiet(run);
-    everybody_speaks(run, QUIET_NS);
+    everybody_speaks(run, DELIVERY_NS);
     (void)cohort_sim_run_until(run->sim, ledger_settled, run, DELIVERY_NS);
     ledger_judge(run);
 }

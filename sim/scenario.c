@@ -97,6 +97,9 @@ void scenario_print(const struct scenario *s, void *file)
     fprintf(out, "latency_us %" PRIu64 " %" PRIu64 "\nloss_ppm %u\nsegment_bytes %u\nwindow_bytes %u\nmessage_bytes %u\n",
             s->latency_min_us, s->latency_max_us, s->loss_ppm, s->segment_bytes, s->window_bytes, s->message_bytes_max);
     fprintf(out, "lanes %s\n", s->lanes ? "all" : "normal");
+    if (s->ttl_ms > 0) {
+        fprintf(out, "ttl_ms %u\n", s->ttl_ms);
+    }
     if (s->converge_ms > 0) {
         fprintf(out, "converge_ms %u\n", s->converge_ms);
     }
@@ -124,7 +127,7 @@ static bool parse_option(struct scenario *s, const char *text)
            sscanf(text, "latency_us %" SCNu64 " %" SCNu64, &s->latency_min_us, &s->latency_max_us) == 2 ||
            sscanf(text, "loss_ppm %u", &s->loss_ppm) == 1 || sscanf(text, "segment_bytes %u", &s->segment_bytes) == 1 ||
            sscanf(text, "window_bytes %u", &s->window_bytes) == 1 || sscanf(text, "message_bytes %u", &s->message_bytes_max) == 1 ||
-           sscanf(text, "converge_ms %u", &s->converge_ms) == 1 ||
+           sscanf(text, "converge_ms %u", &s->converge_ms) == 1 || sscanf(text, "ttl_ms %u", &s->ttl_ms) == 1 ||
            (sscanf(text, "admission %31s", word) == 1 && (s->listed = strcmp(word, "listed") == 0, true)) ||
            (sscanf(text, "lanes %31s", word) == 1 && (s->lanes = strcmp(word, "all") == 0, true)) ||
            (sscanf(text, "dial %31s", word) == 1 && (s->seed_dial = strcmp(word, "seed") == 0, true));

@@ -396,7 +396,7 @@ typedef struct cohort_undelivered {
     bool raw;
     cohort_lane lane;
     bool maybe_handled; /* it was written whole and not acknowledged: the member may have handled it, or not. Else it has not */
-    int reason;         /* ERESTARTED, EREMOVED, ELEGACY, ESLOW, or ECLOSED: this node was closed */
+    int reason;         /* ERESTARTED, EREMOVED, ELEGACY, ESLOW, ETIMEDOUT (its time to live), or ECLOSED: this node was closed */
     const void *data;   /* NULL when the beginning of a large message is not held any more */
     size_t data_len;
 } cohort_undelivered;
@@ -441,6 +441,9 @@ typedef struct cohort_subject_options {
     cohort_lane lane;
     cohort_when_full when_full;
     uint32_t block_ms; /* default 1000 */
+    /* Default 0: none. A message of which nothing was written after so long is withdrawn, and told as undelivered (ETIMEDOUT). Requests
+     * have their own time; claims have none. */
+    uint32_t ttl_ms;
 } cohort_subject_options;
 
 COHORT_API void cohort_subject_options_init(cohort_subject_options *options, size_t size);

@@ -120,6 +120,22 @@ void cohorti_log_truncate(struct cohorti_log *log, uint64_t offset)
     }
 }
 
+void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep)(void *ctx, uint8_t *bytes, size_t len), void *ctx)
+{
+    assert(offset >= log->sent && offset <= log->appended);
+    uint64_t next = 0;
+    for (struct cohorti_block *block = log->first; block != NULL; block = block->next) {
+        if (end_of(block) > offset || next != 0) {
+            size_t begin = next == 0 && offset > block->offset ? (size_t)(offset - block->offset) : 0;
+            block->offset = next == 0 ? block->offset : next;
+            block->len = begin + keep(ctx, block->bytes + begin, block->len - begin);
+            next = end_of(block);
+        }
+    }
+    log->appended = next == 0 ? log->appended : next;
+    cohorti_log_rewind(log, log->sent);
+}
+
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
 size_t cohorti_log_peek(const struct cohorti_log *log, size_t skip, const uint8_t **out)

@@ -60,6 +60,10 @@ void cohorti_log_ack(struct cohorti_log *log, uint64_t offset);
 /** Begin to send again at `offset`; acked <= offset <= appended. */
 void cohorti_log_rewind(struct cohorti_log *log, uint64_t offset);
 
+/** Block by block from `offset` on, keep of each what `keep` says: it is given the bytes of a block, moves what stays to their front and returns
+ * its length. Offsets behind move down. offset >= sent, at a frame; nobody may be writing. */
+void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep)(void *ctx, uint8_t *bytes, size_t len), void *ctx);
+
 /** Up to where bytes have ever been written on this log is for the owner to know; here, the run of bytes at `offset`, up to the end
  * of its block; acked <= offset <= appended. 0 at the end. The bytes may be changed if they were never written. */
 size_t cohorti_log_at(const struct cohorti_log *log, uint64_t offset, uint8_t **out);

@@ -57,6 +57,7 @@ void cohorti_outbound_deinit(struct cohorti_outbound *ob)
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
         forget_names(ob, lane);
         cohorti_release(ob->alloc, lane->by_number);
+        cohorti_release(ob->alloc, lane->expiries);
         cohorti_map_deinit(&lane->by_name);
         cohorti_log_deinit(&lane->log);
     }
@@ -256,7 +257,7 @@ static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *
     return status;
 }
 
-int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put)
+static int append_message(struct cohorti_outbound *ob, const struct cohorti_put *put)
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
     size_t total = put->prefix_len + put->body_len;
@@ -282,6 +283,35 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
     if (status != COHORT_OK) {
         cohorti_log_truncate(&lane->log, before);
         ob->frames = frames_before;
+    }
+    return status;
+}
+
+int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put)
+{
+    struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
+    if (put->deadline_ns == 0) {
+        return append_message(ob, put);
+    }
+    int status = cohorti_expiry_reserve(ob, lane);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    uint32_t names = lane->subject_count;
+    uint64_t before = lane->log.appended;
+    status = append_message(ob, put);
+    if (status == COHORT_OK) {
+        uint8_t *announcement = NULL;
+        if (names != lane->subject_count) { /* a name comes first, and stays */
+            size_t run = cohorti_log_at(&lane->log, before, &announcement);
+            cohort_frame frame;
+            size_t len = 0, needed = 0;
+            int decoded = cohort_frame_decode(announcement, run, run, &frame, &len, &needed);
+            assert(decoded == COHORT_OK);
+            (void)decoded;
+            before += len;
+        }
+        cohorti_expiry_add(lane, before, lane->log.appended, put->deadline_ns);
     }
     return status;
 }
@@ -452,6 +482,7 @@ static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohor
     uint64_t at = old->acked, end = old->appended;
     bool kept_any = false;
     uint64_t announced = lane->log.appended;
+    uint32_t expiry = 0;
     lost->lanes[index].end = end;
     while (at < end) {
         uint8_t *bytes = NULL;
@@ -468,11 +499,20 @@ static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohor
             kept_any = true;
             lost->lanes[index].end = at;
         }
+        while (expiry < lost->lanes[index].expiry_count && lost->lanes[index].expiries[expiry].offset < at) {
+            expiry++;
+        }
         if (!stays && is_for_anybody(&frame)) {
+            uint64_t new_at = lane->log.appended;
             if (append_frame(ob, lane, frame.type, frame.data, frame.data_len, NULL, 0) != COHORT_OK) {
                 lost->lanes[index].end = end; /* no memory: then all of it is told */
                 cohorti_log_truncate(&lane->log, announced);
+                lane->expiry_count = 0;
                 return;
+            }
+            const struct cohorti_expiry *e = &lost->lanes[index].expiries[expiry];
+            if (expiry < lost->lanes[index].expiry_count && e->offset == at && cohorti_expiry_reserve(ob, lane) == COHORT_OK) {
+                cohorti_expiry_add(lane, new_at, new_at + (e->end - e->offset), e->deadline_ns);
             }
         }
         at += len;
@@ -503,6 +543,10 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         lost->lanes[i].written_max = lane->written_max;
         lost->lanes[i].at = lane->log.acked;
         lost->lanes[i].end = lane->log.appended;
+        lost->lanes[i].expiries = lane->expiries;
+        lost->lanes[i].expiry_count = lane->expiry_count;
+        lane->expiries = NULL;
+        lane->expiry_count = lane->expiry_cap = 0;
         cohorti_log_init(&lane->log, ob->alloc);
         lane->written_max = 0;
         lane->limit = 0;

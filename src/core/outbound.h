@@ -26,8 +26,18 @@ struct cohorti_outbound_limits {
 
 struct cohorti_outbound_subject;
 
+/* A message with a time to live that was not begun when last looked at. */
+struct cohorti_expiry {
+    uint64_t offset, end;
+    uint64_t deadline_ns;
+};
+
 struct cohorti_outbound_lane {
     struct cohorti_log log;
+    struct cohorti_expiry *expiries; /* in order of offset */
+    uint32_t expiry_count, expiry_cap;
+    uint64_t expires_ns; /* the earliest deadline among them, or earlier */
+
     uint64_t limit;       /* credit of the reader: no frame is begun at or beyond */
     uint64_t written_max; /* highest `sent` ever with this reader */
     bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
@@ -74,6 +84,7 @@ struct cohorti_put {
     const void *body;
     size_t body_len;
     struct cohorti_name_hint *hint; /* may be NULL */
+    uint64_t deadline_ns;           /* withdrawn when it was not begun by then; 0: never */
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
 };
 
@@ -143,6 +154,16 @@ void cohorti_outbound_left(struct cohorti_outbound *ob);
 /** The session ends for good: everything not acknowledged goes to `lost`. What is appended from now on is of another half, `half`. */
 void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost);
 
+/* ---- time to live (expiry.c) ---------------------------------------------------------------------------------------- */
+
+/** Withdraw what was not begun in time: a copy goes to `lost`, the frames become void, and go away while no link writes. */
+void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost);
+/** When to call that; UINT64_MAX: never. */
+uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob);
+/* For outbound.c: room for one more, so that adding cannot fail; and adding. */
+COHORT_NODISCARD int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane);
+void cohorti_expiry_add(struct cohorti_outbound_lane *lane, uint64_t offset, uint64_t end, uint64_t deadline_ns);
+
 /* ---- undelivered --------------------------------------------------------------------------------------------------- */
 
 /** What was accepted and is not known to have been handled; lives apart from the session. */
@@ -152,6 +173,8 @@ struct cohorti_undelivered {
         struct cohorti_log log;
         uint64_t written_max;
         uint64_t at, end; /* what is left to tell */
+        struct cohorti_expiry *expiries;
+        uint32_t expiry_count;
     } lanes[COHORTI_LANE_COUNT];
     uint8_t *whole; /* a body put together from chunks */
 };
@@ -172,6 +195,8 @@ static inline void cohorti_undelivered_init(struct cohorti_undelivered *u)
 {
     *u = (struct cohorti_undelivered){0};
 }
+/** Empty, but to be told from. */
+void cohorti_undelivered_begin(struct cohorti_undelivered *u, const cohort_allocator *alloc);
 /** The next one, oldest first within its lane; false at the end. `ob` is where they came from: it knows the names. */
 bool cohorti_undelivered_next(struct cohorti_undelivered *u, const struct cohorti_outbound *ob, struct cohorti_lost *out);
 void cohorti_undelivered_deinit(struct cohorti_undelivered *u);

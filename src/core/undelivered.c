@@ -93,6 +93,15 @@ static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const str
     return false;
 }
 
+void cohorti_undelivered_begin(struct cohorti_undelivered *u, const cohort_allocator *alloc)
+{
+    cohorti_undelivered_init(u);
+    u->alloc = alloc;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_init(&u->lanes[i].log, alloc);
+    }
+}
+
 bool cohorti_undelivered_next(struct cohorti_undelivered *u, const struct cohorti_outbound *ob, struct cohorti_lost *out)
 {
     if (u->alloc == NULL) {
@@ -116,6 +125,7 @@ void cohorti_undelivered_deinit(struct cohorti_undelivered *u)
     cohorti_release(u->alloc, u->whole);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_deinit(&u->lanes[i].log);
+        cohorti_release(u->alloc, u->lanes[i].expiries);
     }
     cohorti_undelivered_init(u);
 }

@@ -114,8 +114,15 @@ int cohorti_send_locked(struct peer *peer, const struct outgoing *m)
         status = put_legacy(conn, conn == NULL ? NULL : &conn->sender, m);
     } else if (m->raw) {
         status = cohorti_outbound_put_raw(&peer->outbound, m->type, m->put.body, m->put.body_len);
-    } else {
+    } else if (m->options.ttl_ms == 0) {
         status = cohorti_outbound_put(&peer->outbound, &m->put);
+    } else {
+        struct cohorti_put put = m->put;
+        put.deadline_ns = cohorti_now(peer->owner) + m->options.ttl_ms * COHORTI_NS_PER_MS;
+        status = cohorti_outbound_put(&peer->outbound, &put);
+        if (status == COHORT_OK) {
+            cohorti_requests_want_timer(peer, put.deadline_ns);
+        }
     }
     if (status == COHORT_OK && conn != NULL) {
         cohorti_conn_kick(conn);

@@ -273,6 +273,8 @@ void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, s
 void cohorti_session_acknowledge(struct conn *conn);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
 void cohorti_session_leave(struct conn *conn);
+/** Messages whose time is over are withdrawn, and told; control loop. */
+void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
@@ -313,6 +315,8 @@ void cohorti_call_unqueue(cohort_call *call);
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken);
 /** Time for some of them is over; control loop. */
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns);
+/** Something of the peer has this deadline. With the lock held. */
+void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits will be answered. No lock held. */
 void cohorti_requests_end(struct peer *peer, int reason);
 /** It is no member any more; control loop. */

@@ -2,7 +2,8 @@
  *
  * Requests, both ways: ours that wait for a reply (core/calls.h), and those of peers that we owe one.
  *
- * Ours are kept with the peer, under its lock, where the request is queued. Their deadlines are one timer a peer on the control loop, which
+ * Ours are kept with the peer, under its lock, where the request is queued. Their deadlines, and those of messages with a time to live,
+ * are one timer a peer on the control loop, which
  * is told only when an earlier one appears: a caller that always gives the same time wakes it once.
  * A call of a peer lives on the handler's stack until somebody keeps it.
  */
@@ -107,7 +108,8 @@ void cohorti_requests_end(struct peer *peer, int reason)
 static void arm(struct peer *peer)
 {
     cohorti_mutex_lock(&peer->lock);
-    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : cohorti_calls_deadline(&peer->calls);
+    uint64_t calls_ns = cohorti_calls_deadline(&peer->calls), expires_ns = cohorti_outbound_expires_ns(&peer->outbound);
+    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : calls_ns < expires_ns ? calls_ns : expires_ns;
     uint64_t deadline_ns = peer->calls_armed_ns;
     cohorti_mutex_unlock(&peer->lock);
     cohorti_timer_set(&peer->owner->control.timers, &peer->calls_timer, deadline_ns);
@@ -124,6 +126,7 @@ void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
         }
         complete_with(peer, call, COHORT_ETIMEDOUT);
     }
+    cohorti_session_expire(peer, now_ns);
     arm(peer);
 }
 
@@ -142,8 +145,7 @@ static void run_arm(struct mail *mail)
     cohorti_peer_unref(peer);
 }
 
-/* With the lock held. */
-static void want_timer(struct peer *peer, uint64_t deadline_ns)
+void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 {
     if (deadline_ns >= peer->calls_armed_ns) {
         return;
@@ -196,7 +198,7 @@ static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *
         return status;
     }
     *id = call->id;
-    want_timer(peer, deadline_ns);
+    cohorti_requests_want_timer(peer, deadline_ns);
     cohorti_kick(peer);
     return COHORT_OK;
 }

@@ -240,6 +240,18 @@ void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, s
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
 
+void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
+{
+    struct cohorti_undelivered lost;
+    cohorti_undelivered_init(&lost);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_outbound_expire(&peer->outbound, now_ns, &lost);
+    unsigned writable = take_writable(peer);
+    cohorti_mutex_unlock(&peer->lock);
+    (void)cohorti_session_tell(peer, &lost, COHORT_ETIMEDOUT);
+    tell_writable(peer, writable);
+}
+
 void cohorti_session_settle(struct conn *conn)
 {
     struct peer *peer = conn->peer;

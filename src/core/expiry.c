@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Time to live: messages that were not begun by their deadline are withdrawn.
+ *
+ * Their frames stay where they are, since offsets are counted, and are sent as void; but while no link writes, which is when most
+ * messages expire, they are taken out and what is behind moves up. Each lane remembers which of its unwritten messages have a
+ * deadline, in the order of the log.
+ */
+#include "core/outbound.h"
+
+#include "base/alloc.h"
+
+#include <assert.h>
+#include <cohort/frame.h>
+#include <string.h>
+
+#define NEVER UINT64_MAX
+#define RETRY_NS (UINT64_C(100) * 1000000) /* when there was no memory for the report, without which nothing is withdrawn */
+
+int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
+{
+    if (lane->expiry_count < lane->expiry_cap) {
+        return COHORT_OK;
+    }
+    uint32_t cap = lane->expiry_cap == 0 ? 8 : lane->expiry_cap * 2;
+    struct cohorti_expiry *grown = cohorti_realloc(ob->alloc, lane->expiries, cap * sizeof *grown);
+    if (grown == NULL) {
+        return COHORT_ENOMEM;
+    }
+    lane->expiries = grown;
+    lane->expiry_cap = cap;
+    return COHORT_OK;
+}
+
+void cohorti_expiry_add(struct cohorti_outbound_lane *lane, uint64_t offset, uint64_t end, uint64_t deadline_ns)
+{
+    assert(lane->expiry_count < lane->expiry_cap);
+    lane->expires_ns = lane->expiry_count == 0 || deadline_ns < lane->expires_ns ? deadline_ns : lane->expires_ns;
+    lane->expiries[lane->expiry_count++] = (struct cohorti_expiry){.offset = offset, .end = end, .deadline_ns = deadline_ns};
+}
+
+uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
+{
+    uint64_t earliest = NEVER;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        const struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        if (lane->expiry_count > 0 && lane->expires_ns < earliest) {
+            earliest = lane->expires_ns;
+        }
+    }
+    return earliest;
+}
+
+static size_t frame_at(const uint8_t *bytes, size_t run, cohort_frame *frame)
+{
+    size_t len = 0, needed = 0;
+    int status = cohort_frame_decode(bytes, run, run, frame, &len, &needed);
+    assert(status == COHORT_OK && len > 0);
+    (void)status;
+    return len;
+}
+
+/* The message's frames, copied for the report. */
+static bool copy_frames(const struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry, struct cohorti_log *to)
+{
+    uint64_t before = to->appended;
+    for (uint64_t at = expiry->offset; at < expiry->end;) {
+        uint8_t *bytes = NULL, *copy = NULL;
+        cohort_frame frame;
+        size_t run = cohorti_log_at(&lane->log, at, &bytes);
+        size_t len = frame_at(bytes, run, &frame);
+        if (cohorti_log_reserve(to, len, &copy) != COHORT_OK) {
+            cohorti_log_truncate(to, before);
+            return false;
+        }
+        memcpy(copy, bytes, len);
+        cohorti_log_commit(to, len);
+        at += len;
+    }
+    return true;
+}
+
+static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry)
+{
+    for (uint64_t at = expiry->offset; at < expiry->end;) {
+        uint8_t *bytes = NULL;
+        cohort_frame frame;
+        size_t run = cohorti_log_at(&lane->log, at, &bytes);
+        at += frame_at(bytes, run, &frame);
+        cohort_frame_encode_header(bytes, cohorti_type_subject(COHORTI_KIND_VOID, cohorti_type_lane(frame.type), 0), frame.data_len);
+    }
+}
+
+/* A link may have ended inside a frame. */
+static bool is_frame_boundary(const struct cohorti_outbound_lane *lane, uint64_t offset)
+{
+    uint64_t at = lane->log.acked;
+    while (at < offset) {
+        uint8_t *bytes = NULL;
+        cohort_frame frame;
+        size_t run = cohorti_log_at(&lane->log, at, &bytes);
+        at += frame_at(bytes, run, &frame);
+    }
+    return at == offset;
+}
+
+/* All but void frames stay; the remembered offsets move with what they are about. */
+struct compaction {
+    struct cohorti_expiry *next, *end; /* not passed yet */
+    uint64_t at, down;                 /* where we are in the old lane, and how much of it has gone */
+};
+
+static size_t keep_live(void *ctx, uint8_t *bytes, size_t len)
+{
+    struct compaction *c = ctx;
+    size_t kept = 0;
+    for (size_t from = 0; from < len;) {
+        cohort_frame frame;
+        size_t frame_len = frame_at(bytes + from, len - from, &frame);
+        bool is_void = cohorti_type_class(frame.type) == COHORTI_TYPE_SUBJECT && cohorti_type_kind(frame.type) == COHORTI_KIND_VOID;
+        if (c->next < c->end && c->next->offset == c->at) {
+            c->next->offset -= c->down;
+            c->next->end -= c->down;
+            c->next++;
+        }
+        if (is_void) {
+            c->down += frame_len;
+        } else {
+            memmove(bytes + kept, bytes + from, frame_len);
+            kept += frame_len;
+        }
+        c->at += frame_len;
+        from += frame_len;
+    }
+    return kept;
+}
+
+static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint64_t now_ns, struct cohorti_log *copies)
+{
+    uint32_t kept = 0;
+    uint64_t earliest = NEVER;
+    uint64_t begun = lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
+    bool any = false;
+    for (uint32_t i = 0; i < lane->expiry_count; i++) {
+        struct cohorti_expiry e = lane->expiries[i];
+        if (e.offset < begun) {
+            continue; /* it will be finished */
+        }
+        if (e.deadline_ns <= now_ns && copy_frames(lane, &e, copies)) {
+            make_void(lane, &e);
+            any = true;
+            continue;
+        }
+        uint64_t look_ns = e.deadline_ns <= now_ns ? now_ns + RETRY_NS : e.deadline_ns;
+        earliest = look_ns < earliest ? look_ns : earliest;
+        lane->expiries[kept++] = e;
+    }
+    lane->expiry_count = kept;
+    lane->expires_ns = earliest;
+    if (any && !ob->resumed && is_frame_boundary(lane, begun)) { /* nobody writes: then nothing need stay as void */
+        struct compaction c = {.next = lane->expiries, .end = lane->expiries + kept, .at = begun};
+        cohorti_log_compact(&lane->log, begun, keep_live, &c);
+    }
+}
+
+void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        if (lane->expiry_count == 0 || lane->expires_ns > now_ns) {
+            continue;
+        }
+        if (lost->alloc == NULL) {
+            cohorti_undelivered_begin(lost, ob->alloc);
+        }
+        expire_lane(ob, lane, now_ns, &lost->lanes[i].log);
+        lost->lanes[i].end = lost->lanes[i].log.appended;
+    }
+}
