@@ -88,24 +88,28 @@ static uint64_t nodes_within(uint64_t descriptors)
     return nodes;
 }
 
-static bool raise_descriptor_limit(uint64_t wanted, uint64_t nodes)
+/* To what is needed, and if it may be as much again: while the mesh forms, pairs that dial each other hold two links for a moment. */
+static bool raise_descriptor_limit(uint64_t needed, uint64_t nodes)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
         return complain("cannot read the limit of descriptors", COHORT_EIO, NULL);
     }
-    if (limit.rlim_cur >= wanted) {
-        return true;
+    const uint64_t wishes[] = {2 * needed, limit.rlim_max > needed ? limit.rlim_max : needed};
+    for (size_t i = 0; limit.rlim_cur < 2 * needed && i < sizeof(wishes) / sizeof(wishes[0]); i++) {
+        struct rlimit raised = {.rlim_cur = wishes[i], .rlim_max = limit.rlim_max > wishes[i] ? limit.rlim_max : wishes[i]};
+        if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+            return true;
+        }
     }
-    struct rlimit raised = {.rlim_cur = wanted, .rlim_max = limit.rlim_max > wanted ? limit.rlim_max : wanted};
-    if (setrlimit(RLIMIT_NOFILE, &raised) == 0) {
+    if (limit.rlim_cur >= needed) {
         return true;
     }
     fprintf(stderr,
             "cohort demo: %" PRIu64 " nodes in one process need %" PRIu64 " descriptors, this process may have %" PRIu64
             ": raise the hard limit as root ('ulimit -Hn %" PRIu64 "', LimitNOFILE= of a service), or take at most %" PRIu64
             " nodes\n",
-            nodes, wanted, (uint64_t)limit.rlim_max, wanted, nodes_within(limit.rlim_max));
+            nodes, needed, (uint64_t)limit.rlim_max, 2 * needed, nodes_within(limit.rlim_max));
     return false;
 }
 
@@ -269,8 +273,8 @@ static bool act_meet(struct mesh *mesh)
     if (!wait_for(members_agree, mesh, "every node has one link to each other and shows it ACTIVE")) {
         return false;
     }
-    uint64_t grown = anonymous_bytes() - mesh->anonymous_before;
-    mesh->bytes_per_end = grown / (2 * mesh->links);
+    uint64_t anonymous = anonymous_bytes();
+    mesh->bytes_per_end = anonymous > mesh->anonymous_before ? (anonymous - mesh->anonymous_before) / (2 * mesh->links) : 0;
     say(mesh, "  %" PRIu64 " bytes of anonymous memory a link end, nodes included\n", mesh->bytes_per_end);
     return true;
 }
