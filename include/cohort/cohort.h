@@ -55,6 +55,7 @@ typedef struct cohort_limits {
     uint32_t subjects_max;         /* default 4096: subject names in use on one link, each way */
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
     uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
+    uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
 } cohort_limits;
 
 /** Whose threads run a node. */

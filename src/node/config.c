@@ -29,7 +29,8 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .peer_queue_bytes_max = 8 * 1024 * 1024,
                    .subjects_max = 4096,
                    .echoes_max = 64,
-                   .handlers_max = 4096},
+                   .handlers_max = 4096,
+                   .legacy_idle_ms = 0},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
@@ -73,6 +74,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.subjects_max", l->subjects_max, 1, 1000000},
         {"limits.echoes_max", l->echoes_max, 1, 65536},
         {"limits.handlers_max", l->handlers_max, 1, 1000000},
+        {"limits.legacy_idle_ms", l->legacy_idle_ms, 0, UINT32_MAX},
         {"loop_count", config->loop_count, 0, 256},
         {"dial.mode", config->dial.mode, COHORT_DIAL_BACKOFF, COHORT_DIAL_SEED},
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},

@@ -240,6 +240,7 @@ static void do_open(struct cohort_node *node, struct conn *conn, const struct co
 {
     struct peer *peer = cohorti_peer_find(node, fx->u.open.id);
     assert(peer != NULL); /* the event that added the member was carried out before */
+    conn->idle_ns = fx->u.open.idle_ns;
     cohorti_conn_open(conn, peer);
     cohorti_log(node, COHORT_LOG_INFO, "link", fx->u.open.id, COHORT_OK, "%s %s",
                 fx->u.open.legacy ? "legacy link with" : "link with", conn->remote);

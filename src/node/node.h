@@ -153,7 +153,8 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    int end_code; /* why it ends */
+    uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
+    int end_code;     /* why it ends */
     bool got_bytes;
     bool drains_on_control; /* counted in owner->draining_count */
 
@@ -195,6 +196,8 @@ void cohorti_conn_end(struct conn *conn, int code);
 /** Its loop's thread: write what is queued, wait for the peer to close, then end. */
 void cohorti_conn_drain(struct conn *conn, int code);
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns);
+/** When its peer has been silent for too long; COHORTI_NEVER: it may be. Its loop's thread. */
+uint64_t cohorti_conn_idle_deadline(const struct conn *conn);
 /** Its loop's thread, no lock held: tell who asked, and free it. */
 void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, int status, uint64_t rtt_ns);
 

@@ -152,7 +152,6 @@ static void a_timeout_alone_dials_again(void **state)
 
 /* ---- other threads ------------------------------------------------------------------------------------------------- */
 
-static _Atomic bool other_done;
 static _Atomic unsigned other_wrong;
 
 static void *send_some(void *arg)
@@ -171,7 +170,6 @@ static void *change_members(void *arg)
     atomic_fetch_add(&other_wrong, cohort_node_add(n->node, "later", address(5), PORT) != COHORT_OK);
     atomic_fetch_add(&other_wrong, cohort_node_member(n->node, "later", &member) != COHORT_OK);
     atomic_fetch_add(&other_wrong, cohort_node_remove(n->node, "later") != COHORT_OK);
-    atomic_store(&other_done, true);
     return NULL;
 }
 
@@ -179,15 +177,13 @@ static void other_threads_may_call(void **state)
 {
     static struct rig_node n[2];
     pthread_t sending, changing;
-    atomic_store(&other_done, false);
     own_pair(n);
     assert_int_equal(pthread_create(&sending, NULL, send_some, &n[0]), 0);
     assert_int_equal(pthread_create(&changing, NULL, change_members, &n[0]), 0);
-    TURN_UNTIL(n, 2, atomic_load(&n[1].messages) == 1000 && atomic_load(&other_done));
+    TURN_UNTIL(n, 2, atomic_load(&n[1].messages) == 1000 && atomic_load(&n[0].removed) == 1); /* each of which wakes us */
     pthread_join(sending, NULL);
     pthread_join(changing, NULL);
     assert_int_equal(atomic_load(&other_wrong), 0);
-    assert_int_equal(atomic_load(&n[0].removed), 1);
     assert_int_equal(close_own(&n[0]), COHORT_OK);
     assert_int_equal(close_own(&n[1]), COHORT_OK);
 }
@@ -308,7 +304,7 @@ static void nodes_share(uint32_t loop_count)
     for (unsigned i = 0; i < NODES_MAX; i++) {
         WAIT_FOR(atomic_load(&n[i].messages) == NODES_MAX - 1);
     }
-    for (unsigned round = 1; round <= 20; round++) { /* one goes and comes while the others stay */
+    for (unsigned round = 1; round <= 5; round++) { /* one goes and comes while the others stay */
         assert_int_equal(rig_close(&n[0]), COHORT_OK);
         assert_int_equal(cohort_loops_close(loops), COHORT_ESTATE);
         run_shared(&n[0], 0, loops);
