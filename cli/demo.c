@@ -6,6 +6,7 @@
 #include "demo.h"
 
 #include "commands.h"
+#include "demo_mesh.h"
 #include "table.h"
 
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static const char subject[] = "demo.news";
 
@@ -256,37 +258,11 @@ static bool play(struct demo *demo)
     return act_die(demo) && act_return(demo, incarnation) && act_ping(demo) && act_end(demo);
 }
 
-int command_demo(int argc, char **argv)
+static bool play_agents(int count, bool keep)
 {
-    static const struct usage usage = {
-        .command = "demo",
-        .operands = "",
-        .summary = "Start a cluster of agents on loopback addresses of this machine and show it at work: members find each other,\n"
-                   "talk, one is killed and comes back. Nothing is left behind.",
-        .notes = "Exit code 0 only if all of it was really seen.",
-    };
     static struct demo demo;
-    uint64_t count = 3;
-    bool keep = false;
-    const struct option options[] = {
-        {.name = "nodes",
-         .kind = OPTION_NUMBER,
-         .value = "N",
-         .target = &count,
-         .min = DEMO_NODES_MIN,
-         .max = DEMO_NODES_MAX,
-         .help = "how many agents, 2 to 20, default 3"},
-        {.name = "keep", .kind = OPTION_FLAG, .target = &keep, .help = "keep the directory with definition and logs"},
-        {.name = NULL},
-    };
-    const char *operands[OPERANDS_MAX];
-    int code;
-    if (!options_parse(&usage, options, argc, argv, operands, &code)) {
-        return code;
-    }
-    demo_catch_signals();
-    if (!demo_cluster_open(&demo.cluster, (int)count)) {
-        return EXIT_FAILED;
+    if (!demo_cluster_open(&demo.cluster, count)) {
+        return false;
     }
     demo.multi = curl_multi_init();
     bool seen = demo.multi != NULL && play(&demo);
@@ -304,5 +280,72 @@ int command_demo(int argc, char **argv)
     if (seen) {
         say("All of it was seen.");
     }
+    return seen;
+}
+
+static uint64_t processors(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online < 1 ? 1 : online > MESH_LOOPS_MAX ? MESH_LOOPS_MAX : (uint64_t)online;
+}
+
+int command_demo(int argc, char **argv)
+{
+    static const struct usage usage = {
+        .command = "demo",
+        .operands = "",
+        .summary = "Start a cluster of agents on loopback addresses of this machine and show it at work: members find each other,\n"
+                   "talk, one is killed and comes back. Nothing is left behind.\n"
+                   "With --nodes: so many nodes in this one process instead, each with a link to every other, and what that costs.",
+        .notes = "Exit code 0 only if all of it was really seen.",
+    };
+    uint64_t agents = 0;
+    struct mesh_options mesh = {.loops = processors(), .idle_s = 3};
+    bool keep = false;
+    const struct option options[] = {
+        {.name = "agents",
+         .kind = OPTION_NUMBER,
+         .value = "N",
+         .target = &agents,
+         .min = DEMO_NODES_MIN,
+         .max = DEMO_NODES_MAX,
+         .help = "how many agents, 2 to 20, default 3"},
+        {.name = "keep", .kind = OPTION_FLAG, .target = &keep, .help = "keep the agents' directory with definition and logs"},
+        {.name = "nodes",
+         .kind = OPTION_NUMBER,
+         .value = "N",
+         .target = &mesh.nodes,
+         .min = MESH_NODES_MIN,
+         .max = MESH_NODES_MAX,
+         .help = "nodes in this process, 2 to 1000"},
+        {.name = "loops",
+         .kind = OPTION_NUMBER,
+         .value = "N",
+         .target = &mesh.loops,
+         .min = 1,
+         .max = MESH_LOOPS_MAX,
+         .help = "with --nodes: loops they share, 1 to 64, default: one for each processor"},
+        {.name = "idle",
+         .kind = OPTION_NUMBER,
+         .value = "S",
+         .target = &mesh.idle_s,
+         .min = 0,
+         .max = MESH_IDLE_MAX_S,
+         .help = "with --nodes: seconds for which the idle mesh is measured, default 3"},
+        {.name = "json", .kind = OPTION_FLAG, .target = &mesh.json, .help = "with --nodes: results as JSON"},
+        {.name = NULL},
+    };
+    const char *operands[OPERANDS_MAX];
+    int code;
+    if (!options_parse(&usage, options, argc, argv, operands, &code)) {
+        return code;
+    }
+    if (mesh.nodes != 0 ? agents != 0 || keep : mesh.json) {
+        fprintf(stderr, "cohort demo: --agents and --keep do not go with --nodes, --json only with it\n"
+                        "Try 'cohort demo --help'.\n");
+        return EXIT_USAGE;
+    }
+    demo_catch_signals();
+    bool seen = mesh.nodes != 0 ? demo_mesh(&mesh) : play_agents(agents == 0 ? 3 : (int)agents, keep);
     return seen ? EXIT_FINE : EXIT_FAILED;
 }

@@ -57,6 +57,7 @@ typedef struct cohort_limits {
     uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
     uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
     uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
+    uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
 } cohort_limits;
 
 /** Whose threads run a node. */

@@ -65,7 +65,8 @@ extern "C" {
     X(ERESET, -59, LINK, "the connection was reset")                             \
     X(EUNREACHABLE, -60, LINK, "the peer cannot be reached")                     \
     X(ELEFT, -61, LINK, "the peer left the cluster")                             \
-    X(ERESTARTED, -62, LINK, "the peer was restarted")
+    X(ERESTARTED, -62, LINK, "the peer was restarted")                           \
+    X(EIDLE, -63, LINK, "an unlisted legacy peer was silent for too long")
 
 typedef enum cohort_status {
     COHORT_OK = 0,

@@ -270,6 +270,8 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_OPEN, link->number);
     cohorti_copy_string(effect->u.open.id, sizeof effect->u.open.id, m->public.id);
     effect->u.open.legacy = link->legacy;
+    bool stranger = link->legacy && !m->configured; /* a member only because it greeted */
+    effect->u.open.idle_ns = stranger ? c->config.limits.legacy_idle_ms * COHORTI_NS_PER_MS : 0;
     bool replaces_other_kind = m->public.state == COHORT_ACTIVE && m->public.legacy != link->legacy;
     m->public.legacy = link->legacy;
     if (replaces_other_kind) {

@@ -47,6 +47,7 @@ struct cohorti_effect {
         struct {
             char id[COHORT_ID_BYTES_MAX + 1];
             bool legacy;
+            uint64_t idle_ns; /* silence that ends the link; 0: none does */
         } open;
         struct {
             uint64_t value;

@@ -408,8 +408,17 @@ static void expire_echoes(struct conn *conn, uint64_t now_ns)
     }
 }
 
+uint64_t cohorti_conn_idle_deadline(const struct conn *conn)
+{
+    return conn->phase == CONN_OPEN && conn->idle_ns > 0 ? atomic_load(&conn->last_in_ns) + conn->idle_ns : COHORTI_NEVER;
+}
+
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
 {
+    if (now_ns >= cohorti_conn_idle_deadline(conn)) {
+        cohorti_conn_end(conn, COHORT_EIDLE);
+        return;
+    }
     if (conn->phase == CONN_DRAINING && now_ns >= conn->drain_until_ns) {
         cohorti_conn_end(conn, conn->end_code);
         return;

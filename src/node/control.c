@@ -242,6 +242,7 @@ static void do_open(struct cohort_node *node, struct conn *conn, const struct co
 {
     struct peer *peer = cohorti_peer_find(node, fx->u.open.id);
     assert(peer != NULL); /* the event that added the member was carried out before */
+    conn->idle_ns = fx->u.open.idle_ns;
     int status = cohorti_conn_open(conn, peer);
     if (status != COHORT_OK) {
         cohorti_conn_end(conn, status);

@@ -177,6 +177,7 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
+    uint64_t idle_ns;                                         /* silence of the peer that ends it when open; 0: none does */
     int end_code;                                             /* why it ends */
     bool pumping;                                             /* its events are being handled */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
@@ -229,6 +230,8 @@ void cohorti_conn_end(struct conn *conn, int code);
 /** Its loop's thread: write what is queued, wait for the peer to close, then end. */
 void cohorti_conn_drain(struct conn *conn, int code);
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns);
+/** When its peer has been silent for too long; COHORTI_NEVER: it may be. Its loop's thread. */
+uint64_t cohorti_conn_idle_deadline(const struct conn *conn);
 /** Its loop's thread, no lock held: tell who asked, and free it. */
 void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, int status, uint64_t rtt_ns);
 

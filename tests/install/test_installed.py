@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -105,13 +106,48 @@ class InstalledTest(unittest.TestCase):
         self.assertEqual(text.count("b answers 42"), 2)
         self.assertEqual(text, out(binary, env=dict(os.environ, LD_LIBRARY_PATH=self.lib)), "the same run twice")
 
-    def talk(self, binary):
-        """Two of it greet each other."""
+    def cluster(self):
+        """Path of the definition of a and b, on addresses of this process."""
         block = os.getpid() % (252 * 256 * 4)
         ips = ["127.%d.%d.%d" % (2 + block // 1024, block // 4 % 256, block % 4 * 64 + 1 + n) for n in range(2)]
         path = os.path.join(self.root, "cluster.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump({"nodes": [{"id": i, "ip": ip} for i, ip in zip("ab", ips)]}, f)
+        return path
+
+    def test_own_loop_example(self):
+        """What one types the other prints; neither has a second thread."""
+        binary = os.path.join(self.root, "own_loop")
+        out(CC, *STRICT, *self.pkg_config("--cflags"), os.path.join(SOURCE, "examples", "own_loop.c"), *self.pkg_config("--libs"),
+            "-o", binary)
+        path = self.cluster()
+        env = dict(os.environ, LD_LIBRARY_PATH=self.lib)
+        nodes = {i: subprocess.Popen([binary, i, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) for i in "ab"}
+        watchdog = threading.Timer(BOUND_S, lambda: [node.kill() for node in nodes.values()])
+        watchdog.start()
+        try:
+            for i, other in ("ab", "ba"):
+                self.assertEqual(nodes[i].stdout.readline(), b"%s ACTIVATED\n" % other.encode())
+            for i, other in ("ab", "ba"):
+                nodes[i].stdin.write(b"good morning\n")
+                nodes[i].stdin.flush()
+                self.assertEqual(nodes[other].stdout.readline(), b"%s says good morning\n" % i.encode())
+            for node in nodes.values():
+                self.assertEqual(len(os.listdir("/proc/%d/task" % node.pid)), 1)
+            for node in nodes.values():
+                node.stdin.close()
+                self.assertEqual(node.wait(BOUND_S), 0)
+        finally:
+            watchdog.cancel()
+            for node in nodes.values():
+                node.kill()
+                node.wait()
+                node.stdin.close()
+                node.stdout.close()
+
+    def talk(self, binary):
+        """Two of it greet each other."""
+        path = self.cluster()
         env = dict(os.environ, LD_LIBRARY_PATH=self.lib)
         logs = [os.path.join(self.root, "hello-" + i) for i in "ab"]
         nodes = []

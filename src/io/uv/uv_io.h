@@ -32,8 +32,8 @@ struct cohorti_loop {
 struct cohorti_socket {
     struct uv_io *io;
     int fd;
-    int watched;     /* what `poll` was started with: starting it again would cost a system call */
-    uv_poll_t *poll; /* NULL while attached to nothing; owned by libuv from its close on */
+    uv_poll_t *poll;  /* NULL while attached to nothing; owned by libuv from its close on */
+    unsigned watched; /* events of the last watch() */
     cohorti_socket_fn fn;
     void *ctx;
 };

@@ -7,10 +7,14 @@
 
 #include "support.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #define MS UINT64_C(1000000)
@@ -376,6 +380,77 @@ static void a_socket_moves_between_loops_and_loses_nothing(void **state)
     rig_close(&r);
 }
 
+/* Of the connected sockets of the process, those whose option has the value. */
+static int count_with_option(int level, int name, int wanted)
+{
+    int count = 0;
+    for (int fd = 3; fd < 256; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+        int value = 0;
+        if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.ss_family == AF_INET) {
+            len = sizeof value;
+            assert_int_equal(getsockopt(fd, level, name, &value, &len), 0);
+            count += value == wanted;
+        }
+    }
+    return count;
+}
+
+static void both_ends_of_a_link_watch_the_path(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    start_loops(&r);
+    run_on(&r.loops[0], open_listener);
+    assert_int_equal(r.status, COHORT_OK);
+    dial(&r);
+    WAIT_FOR(&r, atomic_load(&r.readable));
+    run_on(&r.loops[0], accept_one);
+    assert_int_equal(r.status, COHORT_OK);
+    assert_int_equal(count_with_option(IPPROTO_TCP, TCP_NODELAY, 1), 2);
+    assert_int_equal(count_with_option(SOL_SOCKET, SO_KEEPALIVE, 1), 2);
+    assert_int_equal(count_with_option(IPPROTO_TCP, TCP_KEEPIDLE, 10), 2);
+    assert_int_equal(count_with_option(IPPROTO_TCP, TCP_USER_TIMEOUT, 30000), 2);
+    run_on(&r.loops[0], close_accepted);
+    r.ops->close(r.dialled);
+    run_on(&r.loops[0], close_listener);
+    rig_close(&r);
+}
+
+static void count_wake(struct loop *l)
+{
+    l->rig->status = l->rig->ops->loop_is_current(l->loop);
+}
+
+static void a_loop_without_a_thread_is_run_by_the_caller(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    struct cohorti_loop *loop = r.loops[0].loop;
+    struct pollfd p = {.fd = r.ops->loop_fd(loop), .events = POLLIN};
+    assert_null(r.ops->loop_enter(loop));
+    assert_true(r.ops->loop_is_current(loop));
+    r.ops->loop_turn(loop, false);
+    assert_int_equal(r.ops->loop_wait_ms(loop), -1);
+    assert_int_equal(poll(&p, 1, 0), 0);
+    cohorti_waiter_init(&r.loops[0].done);
+    r.loops[0].job = count_wake;
+    r.ops->loop_wake(loop);
+    assert_int_equal(poll(&p, 1, 30000), 1);
+    r.ops->loop_turn(loop, false);
+    assert_int_equal(r.status, true);
+    cohorti_waiter_deinit(&r.loops[0].done);
+    r.ops->loop_timer(loop, r.ops->now_ns(r.io) + 5 * MS);
+    assert_in_range(r.ops->loop_wait_ms(loop), 1, 6);
+    while (atomic_load(&r.loops[0].timers) == 0) {
+        r.ops->loop_turn(loop, true);
+    }
+    assert_ptr_equal(r.ops->loop_enter(NULL), loop);
+    assert_false(r.ops->loop_is_current(loop));
+    rig_close(&r);
+}
+
 static void the_end_of_the_stream_and_a_reset_are_told(void **state)
 {
     struct rig r;
@@ -490,6 +565,8 @@ int main(void)
         cmocka_unit_test(wake_ups_reach_the_loop_on_its_thread),
         cmocka_unit_test(timers_are_never_early_and_fire_once),
         cmocka_unit_test(a_socket_moves_between_loops_and_loses_nothing),
+        cmocka_unit_test(both_ends_of_a_link_watch_the_path),
+        cmocka_unit_test(a_loop_without_a_thread_is_run_by_the_caller),
         cmocka_unit_test(the_end_of_the_stream_and_a_reset_are_told),
         cmocka_unit_test(a_full_socket_says_again),
         cmocka_unit_test(a_port_nobody_listens_on_refuses),
