@@ -6,6 +6,7 @@
 #include "sim/run_internal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +33,9 @@ void run_fail(struct run *run, const char *format, ...)
 
 struct player *check_player(struct run *run, const char *id)
 {
-    unsigned index = 0;
-    return sscanf(id, "n%u", &index) == 1 && index < run->scenario->nodes ? &run->players[index] : NULL;
+    char *end = NULL;
+    unsigned long index = id[0] == 'n' ? strtoul(id + 1, &end, 10) : ULONG_MAX;
+    return index < run->scenario->nodes && *end == '\0' ? &run->players[index] : NULL;
 }
 
 /* ---- events -------------------------------------------------------------------------------------------------------- */
@@ -155,10 +157,11 @@ static void count(struct player *p, uint64_t size)
     }
 }
 
+/* Before each block stands its size. */
 static void *counted_allocate(void *ctx, size_t size)
 {
     struct player *p = ctx;
-    uint64_t *block = fails(p) ? NULL : malloc(size + 16);
+    uint64_t *block = fails(p) ? NULL : pool_take(&p->run->pool, size + 16);
     if (block == NULL) {
         return NULL;
     }
@@ -173,26 +176,18 @@ static void counted_release(void *ctx, void *ptr)
     uint64_t *block = (uint64_t *)ptr - 2;
     p->blocks--;
     p->bytes -= block[0];
-    free(block);
+    pool_give(&p->run->pool, block, block[0] + 16);
 }
 
 static void *counted_reallocate(void *ctx, void *ptr, size_t size)
 {
-    struct player *p = ctx;
-    if (ptr == NULL) {
-        return counted_allocate(ctx, size);
+    void *grown = counted_allocate(ctx, size);
+    if (grown != NULL && ptr != NULL) {
+        uint64_t old_size = ((uint64_t *)ptr - 2)[0];
+        memcpy(grown, ptr, old_size < size ? old_size : size);
+        counted_release(ctx, ptr);
     }
-    uint64_t *old = (uint64_t *)ptr - 2;
-    uint64_t old_size = old[0];
-    uint64_t *block = fails(p) ? NULL : realloc(old, size + 16);
-    if (block == NULL) {
-        return NULL;
-    }
-    block[0] = size;
-    p->blocks--;
-    p->bytes -= old_size;
-    count(p, size);
-    return block + 2;
+    return grown;
 }
 
 void check_allocator(struct player *p)
@@ -212,35 +207,12 @@ void check_process_ended(struct player *p)
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
-static bool converged(struct run *run)
+static bool is_active(const struct run *run, uint32_t i, uint32_t j)
 {
-    uint32_t nodes = run->scenario->nodes;
-    for (uint32_t i = 0; i < nodes; i++) {
-        for (uint32_t j = 0; j < nodes; j++) {
-            if (i != j && (run->players[i].node == NULL || !run->players[i].views[j].active)) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return run->players[i].node != NULL && run->players[i].views[j].active;
 }
 
-/* Judged again only when some view has changed. */
-static bool judge(struct run *run, bool (*judged)(struct run *run))
-{
-    if (run->views_changed) {
-        run->views_changed = false;
-        run->judged_well = judged(run);
-    }
-    return run->judged_well;
-}
-
-bool check_converged(void *arg)
-{
-    return judge(arg, converged);
-}
-
-static bool can_reach(const struct run *run, const struct player *a, const struct player *b)
+static bool can_reach(const struct player *a, const struct player *b)
 {
     const struct view *from_a = &a->views[b->index];
     const struct view *from_b = &b->views[a->index];
@@ -248,24 +220,45 @@ static bool can_reach(const struct run *run, const struct player *a, const struc
     return b->node != NULL && same_side && !a->cut[b->index] && !b->cut[a->index] && !from_a->removed && !from_b->removed;
 }
 
-static bool faults_seen(struct run *run)
+static bool is_seen_as_it_is(const struct run *run, uint32_t i, uint32_t j)
 {
+    const struct player *a = &run->players[i];
+    return a->node == NULL || a->views[j].active == can_reach(a, &run->players[j]);
+}
+
+/* Every ordered pair is as it should be. Judged again only when some view has changed, and all of them only when the pair that was
+ * found wrong last is right now. */
+static bool judge(struct run *run, bool (*right)(const struct run *run, uint32_t i, uint32_t j))
+{
+    if (!run->views_changed) {
+        return run->judged_well;
+    }
+    run->views_changed = false;
+    run->judged_well = false;
+    if (run->wrong_i != run->wrong_j && !right(run, run->wrong_i, run->wrong_j)) {
+        return false;
+    }
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
-        const struct player *a = &run->players[i];
-        for (uint32_t j = 0; j < run->scenario->nodes && a->node != NULL; j++) {
-            bool reaches = i != j && can_reach(run, a, &run->players[j]);
-            if (i != j && a->views[j].active != reaches) {
-                snprintf(run->misjudged, sizeof run->misjudged, "n%u takes n%u for %s", i, j, reaches ? "INACTIVE" : "ACTIVE");
+        for (uint32_t j = 0; j < run->scenario->nodes; j++) {
+            if (i != j && !right(run, i, j)) {
+                run->wrong_i = i;
+                run->wrong_j = j;
                 return false;
             }
         }
     }
+    run->judged_well = true;
     return true;
+}
+
+bool check_converged(void *arg)
+{
+    return judge(arg, is_active);
 }
 
 bool check_faults_seen(void *arg)
 {
-    return judge(arg, faults_seen);
+    return judge(arg, is_seen_as_it_is);
 }
 
 /* Nothing is on its way: what is there stays. */

@@ -262,7 +262,8 @@ static void endure(struct run *run)
         limit_ns = 0;
     }
     if (!cohort_sim_run_until(run->sim, check_faults_seen, run, limit_ns)) {
-        run_fail(run, "%s", run->misjudged);
+        run_fail(run, "n%u takes n%u for %s", run->wrong_i, run->wrong_j,
+                 run->players[run->wrong_i].views[run->wrong_j].active ? "ACTIVE" : "INACTIVE");
     } else if (run->scenario->converge_ms > 0) {
         everybody_speaks(run, limit_ns + 1000 * MS);
     }
@@ -385,6 +386,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     config.window_bytes = s->window_bytes;
     config.trace = trace;
     config.trace_ctx = trace_ctx;
+    pool_init(&run.pool);
     int status = prepare(&run);
     if (status == COHORT_OK) {
         status = cohort_sim_open(&config, &run.sim);
@@ -401,5 +403,6 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     }
     free(run.players);
     free(run.definition.nodes);
+    pool_deinit(&run.pool);
     return status;
 }

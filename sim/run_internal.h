@@ -3,6 +3,7 @@
 #ifndef COHORTI_SIM_RUN_INTERNAL_H
 #define COHORTI_SIM_RUN_INTERNAL_H
 
+#include "sim/pool.h"
 #include "sim/run.h"
 
 #define MS UINT64_C(1000000)
@@ -38,12 +39,13 @@ struct run {
     const struct scenario *scenario;
     cohort_sim *sim;
     struct player *players;
+    struct pool pool; /* of the memory of all processes */
     cohort_definition definition;
     struct run_result *result;
     bool views_changed; /* since they were judged; judging all pairs after every event would be quadratic in them */
     bool judged_well;
-    char misjudged[128]; /* by check_faults_seen() */
-    bool settled;        /* the last messages are counted */
+    uint32_t wrong_i, wrong_j; /* the pair last found wrong; equal: none */
+    bool settled;              /* the last messages are counted */
     uint64_t final_sent, final_received;
 };
 

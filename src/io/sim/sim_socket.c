@@ -156,7 +156,7 @@ int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
     size_t take = some_of(s, there < len ? there : len);
     bool was_full = there == e->in.limit;
     memcpy(out, cohorti_buffer_data(&e->in), take);
-    cohorti_buffer_consume(&e->in, take);
+    sim_consume(&e->in, take);
     if (was_full) {
         sim_endpoint_window(e);
     }
