@@ -61,6 +61,29 @@ static void try_the_door(struct player *p, cohort_node *node, struct player *oth
     }
 }
 
+void check_incarnation(struct player *p)
+{
+    if (p->node != NULL) {
+        cohort_member self;
+        cohort_node_local(p->node, &self);
+        p->incarnation_max = self.incarnation > p->incarnation_max ? self.incarnation : p->incarnation_max;
+    }
+}
+
+/* What is shown of a member never falls, and was that of a process of it. */
+static void judge_incarnation(struct player *p, struct player *other, struct view *v, const cohort_event *event)
+{
+    check_incarnation(other);
+    uint64_t shown = event->member.incarnation;
+    if (event->type != COHORT_MEMBER_ADDED && shown < v->incarnation) {
+        run_fail(p->run, "%s: the incarnation of %s fell from %" PRIu64 " to %" PRIu64, p->id, other->id, v->incarnation, shown);
+    }
+    if (shown > other->incarnation_max) {
+        run_fail(p->run, "%s: no process of %s had incarnation %" PRIu64, p->id, other->id, shown);
+    }
+    v->incarnation = shown;
+}
+
 void check_event(cohort_node *node, const cohort_event *event, void *arg)
 {
     struct player *p = arg;
@@ -84,6 +107,7 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
         run_fail(p->run, "%s: %s of %s, which is %s", p->id, name, other->id, v->active ? "ACTIVE" : "INACTIVE");
     }
     p->run->views_changed = true;
+    judge_incarnation(p, other, v, event);
     try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
     v->active = activates;
@@ -123,11 +147,21 @@ void check_message(cohort_node *node, const cohort_message *message, void *arg)
         run_fail(p->run, "%s: message %" PRIu64 " of %s#%u after %" PRIu64 " of #%u", p->id, number, from->id, header[1],
                  v->received, v->process);
     }
+    if (v->handles) {
+        run_fail(p->run, "%s: a message of %s while its handler still runs for another", p->id, from->id);
+    }
     v->process = header[1];
     v->link_is_new = false;
     v->received = number;
     p->run->result->messages++;
     p->run->final_received += p->run->settled;
+    int64_t stall_ms = p->stall_ms;
+    p->stall_ms = 0;
+    v->handles = true;
+    if (stall_ms > 0) {
+        run_stall(p->run, (uint64_t)stall_ms * MS);
+    }
+    v->handles = false;
 }
 
 void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg)
@@ -202,6 +236,7 @@ void check_process_ended(struct player *p)
         run_fail(p->run, "%s#%u left %" PRIu64 " blocks of memory, %" PRIu64 " bytes", p->id, p->process, p->blocks, p->bytes);
     }
     p->fail_in = 0;
+    p->stall_ms = 0;
     memset(p->views, 0, p->run->scenario->nodes * sizeof *p->views);
 }
 
@@ -261,6 +296,25 @@ bool check_faults_seen(void *arg)
     return judge(arg, is_seen_as_it_is);
 }
 
+/* A link stands to the process that runs, so what is shown is an incarnation of that process: the one it began with, or one it took
+ * since, of which older links know nothing. */
+static void check_shown_incarnations(struct run *run, struct player *p)
+{
+    for (uint32_t j = 0; j < run->scenario->nodes; j++) {
+        struct player *other = &run->players[j];
+        cohort_member shown, self;
+        if (other == p) {
+            continue;
+        }
+        cohort_node_local(other->node, &self);
+        int status = cohort_node_member(p->node, other->id, &shown);
+        if (status != COHORT_OK || shown.incarnation < other->incarnation_first || shown.incarnation > self.incarnation) {
+            run_fail(run, "%s shows incarnation %" PRIu64 " of %s, whose process has %" PRIu64, p->id,
+                     status == COHORT_OK ? shown.incarnation : 0, other->id, self.incarnation);
+        }
+    }
+}
+
 /* Nothing is on its way: what is there stays. */
 void check_quiet(struct run *run)
 {
@@ -273,6 +327,7 @@ void check_quiet(struct run *run)
             run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open,
                      stats.handshakes_pending, nodes - 1);
         }
+        check_shown_incarnations(run, p);
         for (uint32_t j = 0; j < nodes; j++) {
             if (p->views[j].closed_door_ns != 0) {
                 run_fail(run, "%s: n%u was ACTIVATED and could not be sent to", p->id, j);

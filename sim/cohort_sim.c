@@ -14,8 +14,9 @@
 
 struct process {
     struct cohorti_list of_sim;
-    cohort_node *node; /* NULL once killed */
+    cohort_node *node; /* NULL once killed, and of a stranger */
     struct sim_machine *machine;
+    struct cohorti_socket *stranger; /* all that a stranger has */
 };
 
 struct timer_call {
@@ -111,7 +112,7 @@ static void reap(struct cohort_sim *sim)
 {
     COHORTI_LIST_FOREACH_SAFE (it, &sim->processes) {
         struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
-        if (cohorti_list_empty(&p->machine->loops)) {
+        if (cohorti_list_empty(&p->machine->loops) && p->stranger == NULL) {
             cohorti_list_remove(&p->of_sim);
             sim_machine_free(p->machine);
             cohorti_release(&cohorti_malloc, p);
@@ -123,6 +124,13 @@ void cohort_sim_close(cohort_sim *sim)
 {
     if (sim == NULL) {
         return;
+    }
+    COHORTI_LIST_FOREACH (it, &sim->processes) {
+        struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
+        if (p->stranger != NULL) {
+            sim_close(p->stranger);
+            p->stranger = NULL;
+        }
     }
     reap(sim);
     COHORTI_LIST_FOREACH_SAFE (it, &sim->calls) {
@@ -318,6 +326,35 @@ uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_i
     struct sim_host *a = sim_host_get(&sim->world, a_ip);
     struct sim_host *b = sim_host_get(&sim->world, b_ip);
     return a == NULL || b == NULL ? 0 : sim_half_open(&sim->world, a, b);
+}
+
+int cohort_sim_stranger(cohort_sim *sim, const char *from_ip, const char *to_ip, uint16_t port)
+{
+    struct sim_host *host = sim_host_get(&sim->world, from_ip);
+    struct process *p = cohorti_alloc_zero(&cohorti_malloc, sizeof *p);
+    struct sim_machine *machine = host == NULL || p == NULL ? NULL : sim_machine_new(&sim->world, host);
+    if (machine == NULL) {
+        cohorti_release(&cohorti_malloc, p);
+        return COHORT_ENOMEM;
+    }
+    int status = sim_connect(&machine->base, to_ip, port, &p->stranger);
+    if (status != COHORT_OK) {
+        sim_machine_free(machine);
+        cohorti_release(&cohorti_malloc, p);
+        return status;
+    }
+    p->machine = machine;
+    cohorti_list_append(&sim->processes, &p->of_sim);
+    return COHORT_OK;
+}
+
+/* As a wait in a handler (sim_loop.c), of which nothing but time decides the end. */
+void cohort_sim_stall(cohort_sim *sim, uint64_t duration_ns)
+{
+    struct cohorti_loop *standing_on = sim->world.current;
+    sim->world.current = NULL;
+    cohort_sim_run(sim, duration_ns);
+    sim->world.current = standing_on;
 }
 
 uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip)
