@@ -110,6 +110,7 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
     judge_incarnation(p, other, v, event);
     try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
+    v->removed = v->removed || !v->member;
     v->active = activates;
     v->link_is_new = activates;
     if (v->member && cohort_node_state(node, other->id) != (v->active ? COHORT_ACTIVE : COHORT_INACTIVE)) {

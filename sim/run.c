@@ -136,13 +136,15 @@ static void change_member(struct run *run, struct player *p, struct player *othe
 {
     struct view *v = &p->views[other->index];
     bool was_removed = v->removed;
-    v->removed = !add; /* before the call: its events come while it lasts */
+    if (add) {
+        v->removed = false; /* before the call: ADDED comes while it lasts. REMOVED sets it: until then the member may come and go */
+    }
     int status = add ? cohort_node_add(p->node, other->id, other->ip, PORT) : cohort_node_remove(p->node, other->id);
     bool expected = status == COHORT_OK || status == COHORT_ENOMEM || (status == COHORT_ENOPEER && !add);
     if (!expected) {
         run_fail(run, "%s: %s %s: %s", p->id, add ? "add" : "remove", other->id, cohort_error_name(status));
     }
-    if (status != COHORT_OK) {
+    if (status != COHORT_OK && add) {
         v->removed = was_removed;
     }
 }
