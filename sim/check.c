@@ -3,6 +3,7 @@
  * The checks of every run. They look through the public API only, as an application would, and at the network's own count of
  * connections.
  */
+#include "base/text.h"
 #include "sim/run_internal.h"
 
 #include <inttypes.h>
@@ -43,8 +44,18 @@ struct player *check_player(struct run *run, const char *id)
 static void note_event(struct player *p, const cohort_event *event)
 {
     char line[256];
-    snprintf(line, sizeof line, "%s#%u: %s %s (%s)", p->id, p->process, event->member.id, cohort_event_name(event->type),
-             cohort_error_name(event->reason));
+    struct cohorti_text text; /* not snprintf: a thousand nodes tell of a million members */
+    cohorti_text_init(&text, line, sizeof line);
+    cohorti_text_add(&text, p->id);
+    cohorti_text_add(&text, "#");
+    cohorti_text_add_u64(&text, p->process);
+    cohorti_text_add(&text, ": ");
+    cohorti_text_add(&text, event->member.id);
+    cohorti_text_add(&text, " ");
+    cohorti_text_add(&text, cohort_event_name(event->type));
+    cohorti_text_add(&text, " (");
+    cohorti_text_add(&text, cohort_error_name(event->reason));
+    cohorti_text_add(&text, ")");
     cohort_sim_note(p->run->sim, line);
 }
 
