@@ -13,6 +13,7 @@ struct view {
     bool member, active;
     bool removed;      /* this process removed it */
     bool link_is_new;  /* nothing received since ACTIVATED */
+    bool may_finish;   /* INACTIVE because this process ended the link: a busy loop may still hand out what it had brought */
     bool handles;      /* a message of it, now */
     uint32_t process;  /* of the sender, of the last message */
     uint64_t received; /* number of the last message */
