@@ -28,7 +28,8 @@ static const struct usage usage = {
     .command = "sim",
     .operands = "",
     .summary = "Play a simulated cluster of real nodes in virtual time, and check it.",
-    .notes = "NAME is one of calm, crash, power, partition, one-way, resets, half-open, reboot, pause, clock, churn, remove, or "
+    .notes = "NAME is one of calm, crash, power, partition, one-way, resets, half-open, reboot, pause, clock, churn, overtake, "
+             "strangers, remove, or "
              "random: what the seed\n"
              "gives. A FILE holds a scenario as docs/simulation.md describes it. Equal seeds give equal runs; the hash proves it.\n"
              "A swarm plays the random scenarios of the seeds from --seed on, each twice, and shortens the first that fails.",
@@ -48,10 +49,11 @@ static void print_trace(void *ctx, uint64_t now_ns, const char *line)
 
 static void print_json(const cohort_sim_report *report, double took_s, const char *shortest)
 {
-    json_t *object = json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "passed", report->passed, "seed",
-                               (json_int_t)report->seed, "runs", (json_int_t)report->runs, "events", (json_int_t)report->events,
-                               "messages", (json_int_t)report->messages, "node_seconds", (double)report->node_ns / 1e9,
-                               "converged_seconds", (double)report->converged_ns / 1e9, "wall_seconds", took_s);
+    json_t *object =
+        json_pack("{s:b, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "passed", report->passed, "seed", (json_int_t)report->seed,
+                  "runs", (json_int_t)report->runs, "events", (json_int_t)report->events, "messages", (json_int_t)report->messages,
+                  "node_seconds", (double)report->node_ns / 1e9, "converged_seconds", (double)report->converged_ns / 1e9,
+                  "wall_seconds", took_s, "node_seconds_per_second", (double)report->node_ns / 1e9 / took_s);
     char hash[17];
     snprintf(hash, sizeof(hash), "%016" PRIx64, report->hash);
     json_object_set_new(object, "hash", json_string(hash));

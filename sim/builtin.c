@@ -21,6 +21,12 @@ static const struct {
     {"clock", "at 1000 jump 1 -100000\nat 1500 kill 1\nat 2000 start 1\n"},
     {"churn", "at 500 close 0\nat 900 start 0\nat 1000 kill 1\nat 1001 start 1\nat 1500 close 2\nat 1600 start 2\nat 1700 kill "
               "0\nat 1705 start 0\n"},
+    {"overtake",
+     "loops 2\nmessage_bytes 64\n"
+     "at 1000 stall 2 150\nat 1000 send 0 2 20\nat 1003 drop 0 2\nat 1040 send 0 2 9\nat 1080 send 0 2 9\nat 1120 send 0 2 9\n"
+     "at 2000 stall 2 150\nat 2000 send 1 2 20\nat 2003 drop 1 2\nat 2040 send 1 2 9\nat 2080 send 1 2 9\nat 2120 send 1 2 9\n"},
+    {"strangers",
+     "at 1000 stranger 0\nat 1000 stranger 1\nat 1500 stranger 0\nat 1600 kill 1\nat 1700 start 1\nat 1800 stranger 1\n"},
     {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
 };
 
@@ -66,9 +72,10 @@ static void random_conditions(struct scenario *s, struct cohorti_prng *p)
 
 /* Weights: how often each fault is drawn. A run draws from a random subset, so that some runs know one fault only. */
 static const uint8_t weights[ACTION_COUNT] = {
-    [ACTION_START] = 6,  [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2, [ACTION_OFF] = 2,  [ACTION_PAUSE] = 3, [ACTION_JUMP] = 1,
-    [ACTION_CUT] = 3,    [ACTION_UNCUT] = 3, [ACTION_GROUP] = 2, [ACTION_HEAL] = 1, [ACTION_RESET] = 5, [ACTION_ADD] = 2,
-    [ACTION_REMOVE] = 1, [ACTION_DROP] = 4,  [ACTION_SEND] = 10, [ACTION_ECHO] = 3, [ACTION_ALLOC] = 2,
+    [ACTION_START] = 6, [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2,  [ACTION_OFF] = 2,      [ACTION_PAUSE] = 3,
+    [ACTION_JUMP] = 1,  [ACTION_CUT] = 3,   [ACTION_UNCUT] = 3,  [ACTION_GROUP] = 2,    [ACTION_HEAL] = 1,
+    [ACTION_RESET] = 5, [ACTION_ADD] = 2,   [ACTION_REMOVE] = 1, [ACTION_DROP] = 4,     [ACTION_SEND] = 10,
+    [ACTION_ECHO] = 3,  [ACTION_ALLOC] = 2, [ACTION_STALL] = 3,  [ACTION_STRANGER] = 1,
 };
 
 static enum action_verb random_verb(struct cohorti_prng *p, uint32_t enabled)
@@ -86,6 +93,8 @@ static int64_t random_value(struct cohorti_prng *p, enum action_verb verb)
     switch (verb) {
     case ACTION_PAUSE:
         return (int64_t)(pick(p, 0, 3) == 0 ? pick(p, 1, 12000) : pick(p, 1, 800));
+    case ACTION_STALL:
+        return (int64_t)pick(p, 1, 200);
     case ACTION_JUMP:
         return (int64_t)pick(p, 0, 200000) - 100000;
     case ACTION_GROUP:

@@ -3,9 +3,11 @@
  * The checks of every run. They look through the public API only, as an application would, and at the network's own count of
  * connections.
  */
+#include "base/text.h"
 #include "sim/run_internal.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +34,9 @@ void run_fail(struct run *run, const char *format, ...)
 
 struct player *check_player(struct run *run, const char *id)
 {
-    unsigned index = 0;
-    return sscanf(id, "n%u", &index) == 1 && index < run->scenario->nodes ? &run->players[index] : NULL;
+    char *end = NULL;
+    unsigned long index = id[0] == 'n' ? strtoul(id + 1, &end, 10) : ULONG_MAX;
+    return index < run->scenario->nodes && *end == '\0' ? &run->players[index] : NULL;
 }
 
 /* ---- events -------------------------------------------------------------------------------------------------------- */
@@ -41,8 +44,18 @@ struct player *check_player(struct run *run, const char *id)
 static void note_event(struct player *p, const cohort_event *event)
 {
     char line[256];
-    snprintf(line, sizeof line, "%s#%u: %s %s (%s)", p->id, p->process, event->member.id, cohort_event_name(event->type),
-             cohort_error_name(event->reason));
+    struct cohorti_text text; /* not snprintf: a thousand nodes tell of a million members */
+    cohorti_text_init(&text, line, sizeof line);
+    cohorti_text_add(&text, p->id);
+    cohorti_text_add(&text, "#");
+    cohorti_text_add_u64(&text, p->process);
+    cohorti_text_add(&text, ": ");
+    cohorti_text_add(&text, event->member.id);
+    cohorti_text_add(&text, " ");
+    cohorti_text_add(&text, cohort_event_name(event->type));
+    cohorti_text_add(&text, " (");
+    cohorti_text_add(&text, cohort_error_name(event->reason));
+    cohorti_text_add(&text, ")");
     cohort_sim_note(p->run->sim, line);
 }
 
@@ -59,6 +72,29 @@ static void try_the_door(struct player *p, cohort_node *node, struct player *oth
         p->echoes_out += status == COHORT_OK;
         v->closed_door_ns = status == COHORT_EINACTIVE ? now_ns : 0;
     }
+}
+
+void check_incarnation(struct player *p)
+{
+    if (p->node != NULL) {
+        cohort_member self;
+        cohort_node_local(p->node, &self);
+        p->incarnation_max = self.incarnation > p->incarnation_max ? self.incarnation : p->incarnation_max;
+    }
+}
+
+/* What is shown of a member never falls, and was that of a process of it. */
+static void judge_incarnation(struct player *p, struct player *other, struct view *v, const cohort_event *event)
+{
+    check_incarnation(other);
+    uint64_t shown = event->member.incarnation;
+    if (event->type != COHORT_MEMBER_ADDED && shown < v->incarnation) {
+        run_fail(p->run, "%s: the incarnation of %s fell from %" PRIu64 " to %" PRIu64, p->id, other->id, v->incarnation, shown);
+    }
+    if (shown > other->incarnation_max) {
+        run_fail(p->run, "%s: no process of %s had incarnation %" PRIu64, p->id, other->id, shown);
+    }
+    v->incarnation = shown;
 }
 
 void check_event(cohort_node *node, const cohort_event *event, void *arg)
@@ -84,10 +120,15 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
         run_fail(p->run, "%s: %s of %s, which is %s", p->id, name, other->id, v->active ? "ACTIVE" : "INACTIVE");
     }
     p->run->views_changed = true;
+    judge_incarnation(p, other, v, event);
     try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
+    v->removed = v->removed || !v->member;
     v->active = activates;
     v->link_is_new = activates;
+    if (activates || event->type == COHORT_MEMBER_DEACTIVATED) {
+        v->may_finish = event->reason == COHORT_EREMOVED || event->reason == COHORT_ERESTARTED;
+    }
     if (v->member && cohort_node_state(node, other->id) != (v->active ? COHORT_ACTIVE : COHORT_INACTIVE)) {
         run_fail(p->run, "%s: at %s of %s the state says otherwise", p->id, name, other->id);
     }
@@ -109,7 +150,7 @@ void check_message(cohort_node *node, const cohort_message *message, void *arg)
         return;
     }
     struct view *v = &p->views[from->index];
-    if (!v->active) {
+    if (!v->active && !v->may_finish) {
         run_fail(p->run, "%s: a message from %s, which is INACTIVE", p->id, from->id);
     }
     if (process != v->process && v->process != 0 && !v->link_is_new) {
@@ -118,10 +159,20 @@ void check_message(cohort_node *node, const cohort_message *message, void *arg)
     if (process < v->process) {
         run_fail(p->run, "%s: %s#%u speaks after #%u", p->id, from->id, process, v->process);
     }
+    if (v->handles) {
+        run_fail(p->run, "%s: a message of %s while its handler still runs for another", p->id, from->id);
+    }
     v->process = process;
     v->link_is_new = false;
     p->run->result->messages++;
     p->run->final_received += p->run->settled;
+    int64_t stall_ms = p->stall_ms;
+    p->stall_ms = 0;
+    v->handles = true;
+    if (stall_ms > 0) {
+        run_stall(p->run, (uint64_t)stall_ms * MS);
+    }
+    v->handles = false;
 }
 
 void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg)
@@ -151,10 +202,11 @@ static void count(struct player *p, uint64_t size)
     }
 }
 
+/* Before each block stands its size. */
 static void *counted_allocate(void *ctx, size_t size)
 {
     struct player *p = ctx;
-    uint64_t *block = fails(p) ? NULL : malloc(size + 16);
+    uint64_t *block = fails(p) ? NULL : pool_take(&p->run->pool, size + 16);
     if (block == NULL) {
         return NULL;
     }
@@ -169,26 +221,18 @@ static void counted_release(void *ctx, void *ptr)
     uint64_t *block = (uint64_t *)ptr - 2;
     p->blocks--;
     p->bytes -= block[0];
-    free(block);
+    pool_give(&p->run->pool, block, block[0] + 16);
 }
 
 static void *counted_reallocate(void *ctx, void *ptr, size_t size)
 {
-    struct player *p = ctx;
-    if (ptr == NULL) {
-        return counted_allocate(ctx, size);
+    void *grown = counted_allocate(ctx, size);
+    if (grown != NULL && ptr != NULL) {
+        uint64_t old_size = ((uint64_t *)ptr - 2)[0];
+        memcpy(grown, ptr, old_size < size ? old_size : size);
+        counted_release(ctx, ptr);
     }
-    uint64_t *old = (uint64_t *)ptr - 2;
-    uint64_t old_size = old[0];
-    uint64_t *block = fails(p) ? NULL : realloc(old, size + 16);
-    if (block == NULL) {
-        return NULL;
-    }
-    block[0] = size;
-    p->blocks--;
-    p->bytes -= old_size;
-    count(p, size);
-    return block + 2;
+    return grown;
 }
 
 void check_allocator(struct player *p)
@@ -206,39 +250,17 @@ void check_process_ended(struct player *p)
     for (uint32_t i = 0; i < p->run->scenario->nodes; i++) {
         p->views[i] = (struct view){.removed_once = p->views[i].removed_once};
     }
+    p->stall_ms = 0;
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------------- */
 
-static bool converged(struct run *run)
+static bool is_active(const struct run *run, uint32_t i, uint32_t j)
 {
-    uint32_t nodes = run->scenario->nodes;
-    for (uint32_t i = 0; i < nodes; i++) {
-        for (uint32_t j = 0; j < nodes; j++) {
-            if (i != j && (run->players[i].node == NULL || !run->players[i].views[j].active)) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return run->players[i].node != NULL && run->players[i].views[j].active;
 }
 
-/* Judged again only when some view has changed. */
-static bool judge(struct run *run, bool (*judged)(struct run *run))
-{
-    if (run->views_changed) {
-        run->views_changed = false;
-        run->judged_well = judged(run);
-    }
-    return run->judged_well;
-}
-
-bool check_converged(void *arg)
-{
-    return judge(arg, converged);
-}
-
-static bool can_reach(const struct run *run, const struct player *a, const struct player *b)
+static bool can_reach(const struct player *a, const struct player *b)
 {
     const struct view *from_a = &a->views[b->index];
     const struct view *from_b = &b->views[a->index];
@@ -246,24 +268,64 @@ static bool can_reach(const struct run *run, const struct player *a, const struc
     return b->node != NULL && same_side && !a->cut[b->index] && !b->cut[a->index] && !from_a->removed && !from_b->removed;
 }
 
-static bool faults_seen(struct run *run)
+static bool is_seen_as_it_is(const struct run *run, uint32_t i, uint32_t j)
 {
+    const struct player *a = &run->players[i];
+    return a->node == NULL || a->views[j].active == can_reach(a, &run->players[j]);
+}
+
+/* Every ordered pair is as it should be. Judged again only when some view has changed, and all of them only when the pair that was
+ * found wrong last is right now. */
+static bool judge(struct run *run, bool (*right)(const struct run *run, uint32_t i, uint32_t j))
+{
+    if (!run->views_changed) {
+        return run->judged_well;
+    }
+    run->views_changed = false;
+    run->judged_well = false;
+    if (run->wrong_i != run->wrong_j && !right(run, run->wrong_i, run->wrong_j)) {
+        return false;
+    }
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
-        const struct player *a = &run->players[i];
-        for (uint32_t j = 0; j < run->scenario->nodes && a->node != NULL; j++) {
-            bool reaches = i != j && can_reach(run, a, &run->players[j]);
-            if (i != j && a->views[j].active != reaches) {
-                snprintf(run->misjudged, sizeof run->misjudged, "n%u takes n%u for %s", i, j, reaches ? "INACTIVE" : "ACTIVE");
+        for (uint32_t j = 0; j < run->scenario->nodes; j++) {
+            if (i != j && !right(run, i, j)) {
+                run->wrong_i = i;
+                run->wrong_j = j;
                 return false;
             }
         }
     }
+    run->judged_well = true;
     return true;
+}
+
+bool check_converged(void *arg)
+{
+    return judge(arg, is_active);
 }
 
 bool check_faults_seen(void *arg)
 {
-    return judge(arg, faults_seen);
+    return judge(arg, is_seen_as_it_is);
+}
+
+/* A link stands to the process that runs, so what is shown is an incarnation of that process: the one it began with, or one it took
+ * since, of which older links know nothing. */
+static void check_shown_incarnations(struct run *run, struct player *p)
+{
+    for (uint32_t j = 0; j < run->scenario->nodes; j++) {
+        struct player *other = &run->players[j];
+        cohort_member shown, self;
+        if (other == p) {
+            continue;
+        }
+        cohort_node_local(other->node, &self);
+        int status = cohort_node_member(p->node, other->id, &shown);
+        if (status != COHORT_OK || shown.incarnation < other->incarnation_first || shown.incarnation > self.incarnation) {
+            run_fail(run, "%s shows incarnation %" PRIu64 " of %s, whose process has %" PRIu64, p->id,
+                     status == COHORT_OK ? shown.incarnation : 0, other->id, self.incarnation);
+        }
+    }
 }
 
 /* Nothing is on its way: what is there stays. */
@@ -278,6 +340,7 @@ void check_quiet(struct run *run)
             run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open,
                      stats.handshakes_pending, nodes - 1);
         }
+        check_shown_incarnations(run, p);
         for (uint32_t j = 0; j < nodes; j++) {
             if (p->views[j].closed_door_ns != 0) {
                 run_fail(run, "%s: n%u was ACTIVATED and could not be reached", p->id, j);

@@ -7,14 +7,16 @@
 #include "base/list.h"
 #include "io/sim/sim_world.h"
 #include "node/node.h"
+#include "sim/pool.h"
 
 #include <cohort/sim.h>
 #include <string.h>
 
 struct process {
     struct cohorti_list of_sim;
-    cohort_node *node; /* NULL once killed */
+    cohort_node *node; /* NULL once killed, and of a stranger */
     struct sim_machine *machine;
+    struct cohorti_socket *stranger; /* all that a stranger has */
 };
 
 struct timer_call {
@@ -27,6 +29,8 @@ struct timer_call {
 
 struct cohort_sim {
     struct sim_world world;
+    struct pool pool; /* of the world's memory */
+    cohort_allocator allocator;
     struct cohorti_list processes;
     struct cohorti_list calls;
 };
@@ -44,6 +48,37 @@ void cohort_sim_config_init(cohort_sim_config *config, size_t size)
     memcpy(config, &defaults, size < sizeof defaults ? size : sizeof defaults);
 }
 
+/* ---- memory: before each block stands its size ---------------------------------------------------------------------- */
+
+static void *pool_allocate(void *ctx, size_t size)
+{
+    uint64_t *block = pool_take(ctx, size + 16);
+    if (block == NULL) {
+        return NULL;
+    }
+    block[0] = size;
+    return block + 2;
+}
+
+static void pool_release(void *ctx, void *ptr)
+{
+    uint64_t *block = (uint64_t *)ptr - 2;
+    pool_give(ctx, block, block[0] + 16);
+}
+
+static void *pool_reallocate(void *ctx, void *ptr, size_t size)
+{
+    void *grown = pool_allocate(ctx, size);
+    if (grown != NULL && ptr != NULL) {
+        uint64_t old_size = ((uint64_t *)ptr - 2)[0];
+        memcpy(grown, ptr, old_size < size ? old_size : size);
+        pool_release(ctx, ptr);
+    }
+    return grown;
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
 int cohort_sim_open(const cohort_sim_config *config, cohort_sim **out)
 {
     if (config->size != sizeof *config || config->latency_max_ns < config->latency_min_ns || config->segment_bytes_max == 0 ||
@@ -60,7 +95,10 @@ int cohort_sim_open(const cohort_sim_config *config, cohort_sim **out)
                                               .segment_bytes_max = config->segment_bytes_max,
                                               .lateness_max_ns = config->lateness_max_ns,
                                               .window_bytes = config->window_bytes};
-    sim_world_init(&sim->world, &cohorti_malloc, config->seed, &conditions);
+    pool_init(&sim->pool);
+    sim->allocator =
+        (cohort_allocator){.allocate = pool_allocate, .reallocate = pool_reallocate, .release = pool_release, .ctx = &sim->pool};
+    sim_world_init(&sim->world, &sim->allocator, config->seed, &conditions);
     sim->world.trace.write = config->trace;
     sim->world.trace.ctx = config->trace_ctx;
     cohorti_list_init(&sim->processes);
@@ -74,7 +112,7 @@ static void reap(struct cohort_sim *sim)
 {
     COHORTI_LIST_FOREACH_SAFE (it, &sim->processes) {
         struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
-        if (cohorti_list_empty(&p->machine->loops)) {
+        if (cohorti_list_empty(&p->machine->loops) && p->stranger == NULL) {
             cohorti_list_remove(&p->of_sim);
             sim_machine_free(p->machine);
             cohorti_release(&cohorti_malloc, p);
@@ -87,13 +125,21 @@ void cohort_sim_close(cohort_sim *sim)
     if (sim == NULL) {
         return;
     }
+    COHORTI_LIST_FOREACH (it, &sim->processes) {
+        struct process *p = COHORTI_CONTAINER(it, struct process, of_sim);
+        if (p->stranger != NULL) {
+            sim_close(p->stranger);
+            p->stranger = NULL;
+        }
+    }
     reap(sim);
     COHORTI_LIST_FOREACH_SAFE (it, &sim->calls) {
         struct timer_call *call = COHORTI_CONTAINER(it, struct timer_call, of_sim);
-        cohorti_timer_cancel(&sim->world.events, &call->event.timer);
+        sim_event_set(&sim->world, &call->event, COHORTI_NEVER);
         cohorti_release(&cohorti_malloc, call);
     }
     sim_world_deinit(&sim->world);
+    pool_deinit(&sim->pool);
     cohorti_release(&cohorti_malloc, sim);
 }
 
@@ -163,8 +209,7 @@ int cohort_sim_after(cohort_sim *sim, uint64_t delay_ns, void (*fn)(void *arg), 
     call->sim = sim;
     call->fn = fn;
     call->arg = arg;
-    call->event.fire = on_call;
-    cohorti_timer_init(&call->event.timer);
+    sim_event_init(&call->event, on_call);
     cohorti_list_append(&sim->calls, &call->of_sim);
     sim_event_set(&sim->world, &call->event, sim->world.now_ns + delay_ns);
     return COHORT_OK;
@@ -283,9 +328,38 @@ uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_i
     return a == NULL || b == NULL ? 0 : sim_half_open(&sim->world, a, b);
 }
 
+int cohort_sim_stranger(cohort_sim *sim, const char *from_ip, const char *to_ip, uint16_t port)
+{
+    struct sim_host *host = sim_host_get(&sim->world, from_ip);
+    struct process *p = cohorti_alloc_zero(&cohorti_malloc, sizeof *p);
+    struct sim_machine *machine = host == NULL || p == NULL ? NULL : sim_machine_new(&sim->world, host);
+    if (machine == NULL) {
+        cohorti_release(&cohorti_malloc, p);
+        return COHORT_ENOMEM;
+    }
+    int status = sim_connect(&machine->base, to_ip, port, &p->stranger);
+    if (status != COHORT_OK) {
+        sim_machine_free(machine);
+        cohorti_release(&cohorti_malloc, p);
+        return status;
+    }
+    p->machine = machine;
+    cohorti_list_append(&sim->processes, &p->of_sim);
+    return COHORT_OK;
+}
+
+/* As a wait in a handler (sim_loop.c), of which nothing but time decides the end. */
+void cohort_sim_stall(cohort_sim *sim, uint64_t duration_ns)
+{
+    struct cohorti_loop *standing_on = sim->world.current;
+    sim->world.current = NULL;
+    cohort_sim_run(sim, duration_ns);
+    sim->world.current = standing_on;
+}
+
 uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip)
 {
     const struct sim_host *a = sim_host_find(&sim->world, a_ip);
     const struct sim_host *b = sim_host_find(&sim->world, b_ip);
-    return a == NULL || b == NULL ? 0 : sim_endpoint_count(&sim->world, a, b);
+    return a == NULL || b == NULL ? 0 : sim_endpoint_count(a, b);
 }

@@ -19,6 +19,7 @@
 #define DELIVERY_NS (UINT64_C(120) * 1000 * MS)
 #define QUIET_NS (UINT64_C(8) * 1000 * MS)
 #define PORT 9876
+#define STRANGER_IP "10.1.0.1" /* of no node */
 
 /* ---- processes ----------------------------------------------------------------------------------------------------- */
 
@@ -56,6 +57,10 @@ static int open_process(struct run *run, struct player *p)
         p->node = NULL;
         return status;
     }
+    cohort_member self;
+    cohort_node_local(p->node, &self);
+    p->incarnation_first = self.incarnation;
+    check_incarnation(p);
     cohort_handle_id id = 0;
     status = know_others(run, p);
     status = status == COHORT_OK ? cohort_listen(p->node, check_event, p, NULL, &id) : status;
@@ -81,6 +86,7 @@ static void start(struct run *run, struct player *p)
         run_fail(run, "%s#%u does not start: %s", p->id, p->process, cohort_error_name(status));
     }
     if (status != COHORT_OK && p->node != NULL) {
+        check_incarnation(p);
         (void)cohort_node_close(p->node, 0);
         p->node = NULL;
     }
@@ -92,6 +98,7 @@ static void start(struct run *run, struct player *p)
 static void stop(struct run *run, struct player *p, enum action_verb how)
 {
     cohort_node *node = p->node;
+    check_incarnation(p);
     p->node = NULL;
     if (how == ACTION_OFF) {
         cohort_sim_power_off(run->sim, p->ip, node);
@@ -123,13 +130,15 @@ static void change_member(struct run *run, struct player *p, struct player *othe
     struct view *v = &p->views[other->index];
     bool was_removed = v->removed;
     v->removed_once = v->removed_once || !add;
-    v->removed = !add; /* before the call: its events come while it lasts */
+    if (add) {
+        v->removed = false; /* before the call: ADDED comes while it lasts. REMOVED sets it: until then the member may come and go */
+    }
     int status = add ? cohort_node_add(p->node, other->id, other->ip, PORT) : cohort_node_remove(p->node, other->id);
     bool expected = status == COHORT_OK || status == COHORT_ENOMEM || (status == COHORT_ENOPEER && !add);
     if (!expected) {
         run_fail(run, "%s: %s %s: %s", p->id, add ? "add" : "remove", other->id, cohort_error_name(status));
     }
-    if (status != COHORT_OK) {
+    if (status != COHORT_OK && add) {
         v->removed = was_removed;
     }
 }
@@ -149,6 +158,9 @@ static void act_on_live(struct run *run, const struct action *action, struct pla
         break;
     case ACTION_ALLOC:
         a->fail_in = action->v;
+        break;
+    case ACTION_STALL:
+        a->stall_ms = action->v;
         break;
     default:
         stop(run, a, action->verb);
@@ -201,6 +213,11 @@ static void act(struct run *run, const struct action *action)
     case ACTION_RESET:
         (void)cohort_sim_reset(run->sim, a->ip, b->ip);
         break;
+    case ACTION_STRANGER:
+        if (cohort_sim_stranger(run->sim, STRANGER_IP, a->ip, PORT) != COHORT_OK) {
+            run_fail(run, "the simulator has no memory");
+        }
+        break;
     case ACTION_DROP:
         (void)cohort_sim_half_open(run->sim, a->ip, b->ip);
         break;
@@ -209,6 +226,47 @@ static void act(struct run *run, const struct action *action)
             act_on_live(run, action, a, b);
         }
         break;
+    }
+}
+
+/* A handler is on the stack: no process may end or wait. */
+static bool may_act_in_handler(enum action_verb verb)
+{
+    switch (verb) {
+    case ACTION_START:
+    case ACTION_KILL:
+    case ACTION_CLOSE:
+    case ACTION_OFF:
+    case ACTION_ADD:
+    case ACTION_REMOVE:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static uint64_t due_ns(const struct run *run)
+{
+    return run->begin_ns + run->scenario->actions[run->action_next].at_ms * MS;
+}
+
+static void act_next(struct run *run)
+{
+    const struct action *action = &run->scenario->actions[run->action_next++];
+    act(run, action);
+}
+
+void run_stall(struct run *run, uint64_t duration_ns)
+{
+    uint64_t end_ns = cohort_sim_now_ns(run->sim) + duration_ns;
+    for (uint64_t now_ns = end_ns - duration_ns; now_ns < end_ns; now_ns = cohort_sim_now_ns(run->sim)) {
+        bool acts = run->action_next < run->scenario->action_count &&
+                    may_act_in_handler(run->scenario->actions[run->action_next].verb) && due_ns(run) < end_ns;
+        if (acts && due_ns(run) <= now_ns) {
+            act_next(run);
+        } else {
+            cohort_sim_stall(run->sim, (acts ? due_ns(run) : end_ns) - now_ns);
+        }
     }
 }
 
@@ -250,13 +308,15 @@ static void endure(struct run *run)
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         cohort_sim_pause(run->sim, run->players[i].ip, 0);
         run->players[i].fail_in = 0;
+        run->players[i].stall_ms = 0;
     }
     if (run->scenario->converge_ms > 0) {
         cohort_sim_run(run->sim, limit_ns); /* all of it: what stands at once may not have noticed yet */
         limit_ns = 0;
     }
     if (!cohort_sim_run_until(run->sim, check_faults_seen, run, limit_ns)) {
-        run_fail(run, "%s", run->misjudged);
+        run_fail(run, "n%u takes n%u for %s", run->wrong_i, run->wrong_j,
+                 run->players[run->wrong_i].views[run->wrong_j].active ? "ACTIVE" : "INACTIVE");
     } else if (run->scenario->converge_ms > 0) {
         everybody_speaks(run, limit_ns + 1000 * MS);
     }
@@ -340,17 +400,17 @@ static int prepare(struct run *run)
 static void play(struct run *run)
 {
     const struct scenario *s = run->scenario;
-    uint64_t begin_ns = cohort_sim_now_ns(run->sim);
+    run->begin_ns = cohort_sim_now_ns(run->sim);
     for (uint32_t i = 0; i < s->nodes; i++) {
         start(run, &run->players[i]);
     }
-    for (uint32_t i = 0; i < s->action_count && run->result->passed; i++) {
-        uint64_t due_ns = begin_ns + s->actions[i].at_ms * MS;
+    while (run->action_next < s->action_count && run->result->passed) {
         uint64_t now_ns = cohort_sim_now_ns(run->sim);
-        if (due_ns > now_ns) {
-            cohort_sim_run(run->sim, due_ns - now_ns);
+        if (due_ns(run) <= now_ns) {
+            act_next(run);
+        } else {
+            cohort_sim_run(run->sim, due_ns(run) - now_ns); /* handlers that stall may carry out some */
         }
-        act(run, &s->actions[i]);
     }
     if (run->result->passed) {
         endure(run);
@@ -362,7 +422,7 @@ static void play(struct run *run)
     for (uint32_t i = 0; i < s->nodes; i++) {
         stop(run, &run->players[i], i % 3 == 2 ? ACTION_KILL : ACTION_CLOSE);
     }
-    run->result->virtual_ns = cohort_sim_now_ns(run->sim) - begin_ns;
+    run->result->virtual_ns = cohort_sim_now_ns(run->sim) - run->begin_ns;
 }
 
 int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ctx, uint64_t now_ns, const char *line),
@@ -381,6 +441,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     config.window_bytes = s->window_bytes;
     config.trace = trace;
     config.trace_ctx = trace_ctx;
+    pool_init(&run.pool);
     int status = prepare(&run);
     if (status == COHORT_OK) {
         status = cohort_sim_open(&config, &run.sim);
@@ -398,5 +459,6 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     ledger_free(&run.ledger);
     free(run.players);
     free(run.definition.nodes);
+    pool_deinit(&run.pool);
     return status;
 }

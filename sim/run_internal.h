@@ -4,6 +4,7 @@
 #define COHORTI_SIM_RUN_INTERNAL_H
 
 #include "sim/ledger.h"
+#include "sim/pool.h"
 #include "sim/run.h"
 
 #define MS UINT64_C(1000000)
@@ -12,9 +13,12 @@
 struct view {
     bool member, active;
     bool removed;            /* this process removed it */
-    bool link_is_new;        /* nothing received since ACTIVATED */
-    uint32_t process;        /* of the sender, of the last message */
     bool removed_once;       /* by any process of this node */
+    bool link_is_new;        /* nothing received since ACTIVATED */
+    bool may_finish;         /* INACTIVE because this process ended the link: a busy loop may still hand out what it had brought */
+    bool handles;            /* a message of it, now */
+    uint32_t process;        /* of the sender, of the last message */
+    uint64_t incarnation;    /* as the last event showed it */
     uint64_t closed_door_ns; /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };
 
@@ -32,29 +36,39 @@ struct player {
     uint64_t blocks, bytes, bytes_peak;
     int64_t fail_in; /* allocations until one fails; 0: none */
     uint32_t echoes_out;
+    int64_t stall_ms;           /* how long the next message handler takes */
+    uint64_t incarnation_first; /* of this process */
+    uint64_t incarnation_max;   /* that any process of it has had; see check_incarnation() */
 };
 
 struct run {
     const struct scenario *scenario;
     cohort_sim *sim;
     struct player *players;
+    struct pool pool; /* of the memory of all processes */
     cohort_definition definition;
     struct run_result *result;
-    bool views_changed; /* since they were judged; judging all pairs after every event would be quadratic in them */
+    uint64_t begin_ns;
+    uint32_t action_next; /* all before are carried out */
+    bool views_changed;   /* since they were judged; judging all pairs after every event would be quadratic in them */
     bool judged_well;
-    char misjudged[128]; /* by check_faults_seen() */
-    bool settled;        /* the last messages are counted */
+    uint32_t wrong_i, wrong_j; /* the pair last found wrong; equal: none */
+    bool settled;              /* the last messages are counted */
     uint64_t final_sent, final_received;
     struct ledger ledger;
 };
+
+/* run.c: in a handler; what the scenario wants meanwhile happens, but for what must wait for the handler */
+void run_stall(struct run *run, uint64_t duration_ns);
 
 /* check.c */
 void run_fail(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void check_event(cohort_node *node, const cohort_event *event, void *arg);
 void check_message(cohort_node *node, const cohort_message *message, void *arg);
 void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, void *arg);
-bool check_converged(void *arg);   /* every pair ACTIVE at both ends */
-bool check_faults_seen(void *arg); /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
+bool check_converged(void *arg);          /* every pair ACTIVE at both ends */
+bool check_faults_seen(void *arg);        /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
+void check_incarnation(struct player *p); /* it may have raised its own: to be called before anything is judged by it */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);
 void check_allocator(struct player *p); /* fill in the counting allocator */

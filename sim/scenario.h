@@ -12,23 +12,25 @@
 #define SCENARIO_ACTIONS_MAX 4096
 
 enum action_verb {
-    ACTION_START,  /* a: boot the host if need be, start a new process */
-    ACTION_KILL,   /* a */
-    ACTION_CLOSE,  /* a: leaves politely */
-    ACTION_OFF,    /* a: the power of its host goes */
-    ACTION_PAUSE,  /* a, v ms */
-    ACTION_JUMP,   /* a, v ms, may be negative: wall clock */
-    ACTION_CUT,    /* a -> b is lost */
-    ACTION_UNCUT,  /* a -> b */
-    ACTION_GROUP,  /* a into group v */
-    ACTION_HEAL,   /* all cuts and groups */
-    ACTION_RESET,  /* connections between a and b */
-    ACTION_DROP,   /* those of a to b are gone at a; b is not told */
-    ACTION_ADD,    /* a adds b */
-    ACTION_REMOVE, /* a removes b */
-    ACTION_SEND,   /* a to b, v messages */
-    ACTION_ECHO,   /* a to b */
-    ACTION_ALLOC,  /* the v-th next allocation of a fails */
+    ACTION_START,    /* a: boot the host if need be, start a new process */
+    ACTION_KILL,     /* a */
+    ACTION_CLOSE,    /* a: leaves politely */
+    ACTION_OFF,      /* a: the power of its host goes */
+    ACTION_PAUSE,    /* a, v ms */
+    ACTION_JUMP,     /* a, v ms, may be negative: wall clock */
+    ACTION_CUT,      /* a -> b is lost */
+    ACTION_UNCUT,    /* a -> b */
+    ACTION_GROUP,    /* a into group v */
+    ACTION_HEAL,     /* all cuts and groups */
+    ACTION_RESET,    /* connections between a and b */
+    ACTION_DROP,     /* those of a to b are gone at a; b is not told */
+    ACTION_ADD,      /* a adds b */
+    ACTION_REMOVE,   /* a removes b */
+    ACTION_SEND,     /* a to b, v messages */
+    ACTION_ECHO,     /* a to b */
+    ACTION_ALLOC,    /* the v-th next allocation of a fails */
+    ACTION_STALL,    /* the next message handler of a takes v ms */
+    ACTION_STRANGER, /* somebody connects to a and never greets */
     ACTION_COUNT,
 };
 

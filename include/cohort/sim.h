@@ -89,6 +89,18 @@ COHORT_API uint32_t cohort_sim_reset(cohort_sim *sim, const char *a_ip, const ch
 /** The connections of host a to host b are gone at a's end (which sees a reset); b is not told: half-open. Returns how many. */
 COHORT_API uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_ip);
 
+/**
+ * A connection from host `from_ip` to a listener that never says a word and never closes; it stands until the other end closes it, or
+ * the simulation ends. COHORT_ENOMEM.
+ */
+COHORT_API COHORT_NODISCARD int cohort_sim_stranger(cohort_sim *sim, const char *from_ip, const char *to_ip, uint16_t port);
+
+/**
+ * Called from a handler: its thread is busy for so long, with a lock, a disk, or itself. Its loop runs nothing meanwhile; all other
+ * loops do, so their handlers are called before this returns.
+ */
+COHORT_API void cohort_sim_stall(cohort_sim *sim, uint64_t duration_ns);
+
 /** Established connections with an end at process level on host a, whose other end is on host b. */
 COHORT_API uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_ip, const char *b_ip);
 

@@ -72,7 +72,7 @@ bool cohorti_effects_pop(struct cohorti_effects *e, struct cohorti_effect *out)
         return false;
     }
     *out = e->ring[e->head];
-    e->head = (e->head + 1) % e->cap;
     e->count--;
+    e->head = e->count == 0 ? 0 : (e->head + 1) % e->cap; /* an empty ring begins anew: its first slots are the warm ones */
     return true;
 }

@@ -19,6 +19,7 @@ struct pair {
     cohort_node *node[2];
     unsigned received[2];
     int last_reason[2];
+    unsigned received_in_stall;
 };
 
 static const char *const ips[] = {"10.0.0.1", "10.0.0.2"};
@@ -31,6 +32,9 @@ static void on_message(cohort_node *node, const cohort_message *message, void *a
     p->received[me]++;
     if (message->data_len == 4 && memcmp(message->data, "ping", 4) == 0) {
         assert_int_equal(cohort_send(node, message->from, "s", "pong", 4), COHORT_OK);
+    }
+    if (message->data_len == 4 && memcmp(message->data, "slow", 4) == 0) {
+        cohort_sim_stall(p->sim, SECOND_NS);
     }
 }
 
@@ -173,6 +177,55 @@ static void a_listener_port_can_be_taken_only_once(void **state)
     tear_down(&p);
 }
 
+static void speak_during_the_stall(void *arg)
+{
+    struct pair *p = arg;
+    assert_int_equal(cohort_send(p->node[0], "b", "s", "more", 4), COHORT_OK);
+}
+
+static void look_during_the_stall(void *arg)
+{
+    struct pair *p = arg;
+    p->received_in_stall = p->received[1];
+    assert_int_equal(cohort_send(p->node[1], "a", "s", "here", 4), COHORT_OK); /* only the one loop of b stands still */
+}
+
+static void a_stalled_handler_holds_its_own_loop_only(void **state)
+{
+    struct pair p;
+    set_up(&p, 7);
+    uint64_t begin_ns = cohort_sim_now_ns(p.sim);
+    assert_int_equal(cohort_send(p.node[0], "b", "s", "slow", 4), COHORT_OK);
+    assert_int_equal(cohort_sim_after(p.sim, SECOND_NS / 4, speak_during_the_stall, &p), COHORT_OK);
+    assert_int_equal(cohort_sim_after(p.sim, SECOND_NS / 2, look_during_the_stall, &p), COHORT_OK);
+    cohort_sim_run(p.sim, SECOND_NS / 1000);
+    assert_true(cohort_sim_now_ns(p.sim) - begin_ns >= SECOND_NS); /* it lasted as long as the handler */
+    assert_int_equal(p.received_in_stall, 1);
+    cohort_sim_run(p.sim, SECOND_NS / 100);
+    assert_int_equal(p.received[1], 2);
+    assert_int_equal(p.received[0], 1);
+    tear_down(&p);
+}
+
+static void a_stranger_is_shown_the_door(void **state)
+{
+    const char *stranger_ip = "10.0.0.9";
+    struct pair p;
+    cohort_node_stats stats;
+    set_up(&p, 8);
+    assert_int_equal(cohort_sim_stranger(p.sim, stranger_ip, ips[0], 9876), COHORT_OK);
+    cohort_sim_run(p.sim, SECOND_NS);
+    cohort_node_stats_get(p.node[0], &stats);
+    assert_int_equal(stats.handshakes_pending, 1);
+    assert_int_equal(cohort_sim_connections(p.sim, ips[0], stranger_ip), 1);
+    cohort_sim_run(p.sim, 6 * SECOND_NS); /* limits.handshake_timeout_ms and a little */
+    cohort_node_stats_get(p.node[0], &stats);
+    assert_int_equal(stats.handshakes_pending, 0);
+    assert_int_equal(stats.links_open, 1);
+    assert_int_equal(cohort_sim_connections(p.sim, ips[0], stranger_ip), 0);
+    tear_down(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +235,8 @@ int main(void)
         cmocka_unit_test(a_killed_process_is_noticed_at_once),
         cmocka_unit_test(a_cut_in_one_direction_ends_the_link_at_both_ends),
         cmocka_unit_test(a_listener_port_can_be_taken_only_once),
+        cmocka_unit_test(a_stalled_handler_holds_its_own_loop_only),
+        cmocka_unit_test(a_stranger_is_shown_the_door),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

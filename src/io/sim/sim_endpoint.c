@@ -31,7 +31,6 @@ enum packet_kind {
 
 struct packet {
     struct sim_event event;
-    struct sim_world *world;
     enum packet_kind kind;
     struct sim_host *from, *to;
     uint64_t src, dst; /* endpoint ids */
@@ -45,16 +44,28 @@ static void on_retry(struct sim_event *event);
 
 struct sim_endpoint *sim_endpoint_find(const struct sim_world *w, uint64_t id)
 {
-    struct cohorti_map_node *node = cohorti_map_find(&w->endpoints, cohorti_hash_u64(id));
-    while (node != NULL && COHORTI_CONTAINER(node, struct sim_endpoint, node)->id != id) {
-        node = cohorti_map_find_next(node, cohorti_hash_u64(id));
+    return id < w->endpoint_next ? w->endpoints[id] : NULL;
+}
+
+static bool room_for_id(struct sim_world *w)
+{
+    if (w->endpoint_next < w->endpoint_cap) {
+        return true;
     }
-    return node == NULL ? NULL : COHORTI_CONTAINER(node, struct sim_endpoint, node);
+    uint64_t cap = w->endpoint_cap == 0 ? 64 : w->endpoint_cap * 2;
+    struct sim_endpoint **grown = cohorti_realloc(w->alloc, w->endpoints, cap * sizeof(struct sim_endpoint *));
+    if (grown == NULL) {
+        return false;
+    }
+    w->endpoints = grown;
+    w->endpoint_cap = cap;
+    w->endpoints[0] = NULL; /* no endpoint has id 0 */
+    return true;
 }
 
 static struct sim_endpoint *endpoint_new(struct sim_world *w, struct sim_host *host, struct sim_host *peer, uint16_t port)
 {
-    struct sim_endpoint *e = cohorti_alloc_zero(w->alloc, sizeof *e);
+    struct sim_endpoint *e = room_for_id(w) ? cohorti_alloc_zero(w->alloc, sizeof *e) : NULL;
     if (e == NULL) {
         return NULL;
     }
@@ -66,20 +77,21 @@ static struct sim_endpoint *endpoint_new(struct sim_world *w, struct sim_host *h
     e->peer_window = w->conditions.window_bytes;
     e->retry_ns = RETRY_FIRST_NS;
     e->silent_since_ns = w->now_ns;
-    e->retry.fire = on_retry;
-    cohorti_timer_init(&e->retry.timer);
+    sim_event_init(&e->retry, on_retry);
     cohorti_list_init(&e->of_accepted);
     cohorti_buffer_init(&e->out, w->alloc, w->conditions.window_bytes);
     cohorti_buffer_init(&e->in, w->alloc, w->conditions.window_bytes);
-    cohorti_map_insert(&w->endpoints, &e->node, cohorti_hash_u64(e->id));
+    w->endpoints[e->id] = e;
+    cohorti_list_append(&host->endpoints, &e->of_host);
     return e;
 }
 
 void sim_endpoint_free(struct sim_endpoint *e, int error)
 {
     struct sim_world *w = e->world;
-    cohorti_timer_cancel(&w->events, &e->retry.timer);
-    cohorti_map_remove(&w->endpoints, &e->node);
+    sim_event_set(w, &e->retry, COHORTI_NEVER);
+    w->endpoints[e->id] = NULL;
+    cohorti_list_remove(&e->of_host);
     if (!cohorti_list_empty(&e->of_accepted)) {
         cohorti_list_remove(&e->of_accepted);
         e->listener->accepted_count--;
@@ -111,14 +123,13 @@ static void send_packet(struct sim_world *w, const struct packet *like, uint64_t
     if (!sim_path_open(w, like->from, like->to)) {
         return;
     }
-    struct packet *p = cohorti_alloc(w->alloc, sizeof *p);
+    struct cohorti_list *spare = cohorti_list_pop(&w->spare_packets);
+    struct packet *p = spare != NULL ? COHORTI_CONTAINER(spare, struct packet, event.of_slot) : cohorti_alloc(w->alloc, sizeof *p);
     if (p == NULL) {
         return; /* lost */
     }
     *p = *like;
-    p->world = w;
-    p->event.fire = on_packet;
-    cohorti_timer_init(&p->event.timer);
+    sim_event_init(&p->event, on_packet);
     uint64_t at_ns = w->now_ns + travel_ns(w);
     if (not_before_ns != NULL) {
         at_ns = at_ns > *not_before_ns ? at_ns : *not_before_ns;
@@ -139,10 +150,10 @@ static void send_from(struct sim_endpoint *e, struct packet like)
 
 static void send_reset(const struct packet *cause)
 {
-    sim_trace(cause->world, SIM_TRACE_RESET, cause->dst, cause->src, 0);
-    send_packet(cause->world,
-                &(struct packet){.kind = PACKET_RESET, .from = cause->to, .to = cause->from, .src = cause->dst, .dst = cause->src},
-                NULL);
+    struct sim_world *w = cause->to->world;
+    sim_trace(w, SIM_TRACE_RESET, cause->dst, cause->src, 0);
+    send_packet(
+        w, &(struct packet){.kind = PACKET_RESET, .from = cause->to, .to = cause->from, .src = cause->dst, .dst = cause->src}, NULL);
 }
 
 static uint64_t room(const struct sim_endpoint *e)
@@ -172,7 +183,7 @@ static uint64_t end_of_stream(const struct sim_endpoint *e)
 static void retry_after(struct sim_endpoint *e, uint64_t wait_ns)
 {
     e->retry_at_ns = e->world->now_ns + wait_ns;
-    if (!cohorti_timer_is_set(&e->retry.timer) || e->retry.timer.deadline_ns > e->retry_at_ns) {
+    if (!sim_event_is_set(&e->retry) || e->retry.at_ns > e->retry_at_ns) {
         sim_event_set(e->world, &e->retry, e->retry_at_ns);
     }
 }
@@ -201,7 +212,7 @@ void sim_endpoint_transmit(struct sim_endpoint *e)
         send_from(e, (struct packet){.kind = PACKET_DATA, .seq = e->sent, .fin = true});
         e->sent++;
     }
-    if (!cohorti_timer_is_set(&e->retry.timer) || e->acked < end_of_stream(e)) {
+    if (!sim_event_is_set(&e->retry) || e->acked < end_of_stream(e)) {
         arm_retry(e);
     }
 }
@@ -282,30 +293,27 @@ static struct cohorti_socket *find_listener(const struct sim_host *host, uint16_
     return NULL;
 }
 
-static struct sim_endpoint *find_half_open(const struct sim_world *w, uint64_t peer_id)
+static bool is_half_open(const struct sim_host *host, uint64_t peer_id)
 {
-    for (size_t b = 0; b < w->endpoints.bucket_count; b++) {
-        for (struct cohorti_map_node *node = w->endpoints.buckets[b]; node != NULL; node = node->next) {
-            struct sim_endpoint *e = COHORTI_CONTAINER(node, struct sim_endpoint, node);
-            if (e->peer_id == peer_id && e->state == SIM_SYN_RECEIVED) {
-                return e;
-            }
+    COHORTI_LIST_FOREACH (it, &host->endpoints) {
+        const struct sim_endpoint *e = COHORTI_CONTAINER(it, struct sim_endpoint, of_host);
+        if (e->peer_id == peer_id && e->state == SIM_SYN_RECEIVED) {
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
 static void on_syn(const struct packet *p)
 {
-    struct sim_world *w = p->world;
+    struct sim_world *w = p->to->world;
     struct cohorti_socket *listener = find_listener(p->to, p->port);
     if (listener == NULL) {
         sim_trace(w, SIM_TRACE_REFUSE, p->src, p->to->number, p->port);
         send_reset(p);
         return;
     }
-    struct sim_endpoint *again = p->probe ? find_half_open(w, p->src) : NULL;
-    if (listener->accepted_count >= BACKLOG || again != NULL) {
+    if (listener->accepted_count >= BACKLOG || (p->probe && is_half_open(p->to, p->src))) {
         return;
     }
     struct sim_endpoint *e = endpoint_new(w, p->to, p->from, p->port);
@@ -414,7 +422,7 @@ static void on_ack(struct sim_endpoint *e, const struct packet *p)
         uint64_t bytes_end = p->ack < e->written ? p->ack : e->written;
         uint64_t had = cohorti_buffer_len(&e->out);
         uint64_t keep = e->written - bytes_end;
-        cohorti_buffer_consume(&e->out, had - keep);
+        sim_consume(&e->out, had - keep);
         e->acked = p->ack;
         e->sent = e->sent < e->acked ? e->acked : e->sent;
         e->fin_acked = e->fin_wanted && e->acked == e->written + 1;
@@ -438,7 +446,7 @@ static void on_reset(struct sim_endpoint *e)
 
 static void deliver(const struct packet *p)
 {
-    struct sim_world *w = p->world;
+    struct sim_world *w = p->to->world;
     if (p->kind == PACKET_SYN) {
         on_syn(p);
         return;
@@ -477,15 +485,24 @@ static void deliver(const struct packet *p)
 static void on_packet(struct sim_event *event)
 {
     struct packet *p = COHORTI_CONTAINER(event, struct packet, event);
-    if (sim_path_open(p->world, p->from, p->to)) {
+    struct sim_world *w = p->to->world;
+    if (sim_path_open(w, p->from, p->to)) {
         deliver(p);
     }
-    cohorti_release(p->world->alloc, p);
+    sim_packet_discard(w, event);
 }
 
 void sim_packet_discard(struct sim_world *w, struct sim_event *event)
 {
-    cohorti_release(w->alloc, COHORTI_CONTAINER(event, struct packet, event));
+    cohorti_list_append(w->spare_packets.next, &event->of_slot); /* in front: the memory used last is the warmest */
+}
+
+void sim_packets_free(struct sim_world *w)
+{
+    struct cohorti_list *spare;
+    while ((spare = cohorti_list_pop(&w->spare_packets)) != NULL) {
+        cohorti_release(w->alloc, COHORTI_CONTAINER(spare, struct packet, event.of_slot));
+    }
 }
 
 /* ---- closing ------------------------------------------------------------------------------------------------------- */
@@ -510,14 +527,12 @@ void sim_endpoint_close(struct sim_endpoint *e)
     sim_endpoint_transmit(e);
 }
 
-uint32_t sim_endpoint_count(const struct sim_world *w, const struct sim_host *a, const struct sim_host *b)
+uint32_t sim_endpoint_count(const struct sim_host *a, const struct sim_host *b)
 {
     uint32_t count = 0;
-    for (size_t i = 0; i < w->endpoints.bucket_count; i++) {
-        for (struct cohorti_map_node *node = w->endpoints.buckets[i]; node != NULL; node = node->next) {
-            const struct sim_endpoint *e = COHORTI_CONTAINER(node, struct sim_endpoint, node);
-            count += e->host == a && e->peer_host == b && e->state == SIM_ESTABLISHED && e->socket != NULL;
-        }
+    COHORTI_LIST_FOREACH (it, &a->endpoints) {
+        const struct sim_endpoint *e = COHORTI_CONTAINER(it, struct sim_endpoint, of_host);
+        count += e->peer_host == b && e->state == SIM_ESTABLISHED && e->socket != NULL;
     }
     return count;
 }

@@ -51,7 +51,7 @@ static int wait_for(struct cohorti_io *io, struct cohorti_waiter *waiter, uint64
     bool more = true;
     while (!cohorti_waiter_done(waiter) && more) {
         w->current = NULL;
-        more = cohorti_timers_deadline(&w->events) != COHORTI_NEVER && sim_world_step(w, until_ns);
+        more = w->events.count > 0 && sim_world_step(w, until_ns);
     }
     w->current = standing_on;
     return cohorti_waiter_done(waiter) ? COHORT_OK : COHORT_ETIMEDOUT;
@@ -104,8 +104,7 @@ static int loop_new(struct cohorti_io *io, const char *name, const struct cohort
     loop->handler = *handler;
     loop->ctx = ctx;
     loop->deadline_ns = COHORTI_NEVER;
-    loop->run.fire = on_run;
-    cohorti_timer_init(&loop->run.timer);
+    sim_event_init(&loop->run, on_run);
     cohorti_list_init(&loop->ready);
     cohorti_list_append(&m->loops, &loop->of_machine);
     *out = loop;
@@ -123,7 +122,7 @@ void sim_loop_schedule(struct cohorti_loop *loop, uint64_t at_ns)
         return;
     }
     at_ns = at_ns > m->host->paused_until_ns ? at_ns : m->host->paused_until_ns;
-    if (!cohorti_timer_is_set(&loop->run.timer) || at_ns < loop->run.timer.deadline_ns) {
+    if (!sim_event_is_set(&loop->run) || at_ns < loop->run.at_ns) {
         sim_event_set(m->world, &loop->run, at_ns);
     }
 }
@@ -203,7 +202,7 @@ static void loop_stop(struct cohorti_loop *loop)
 {
     assert(!loop->busy);
     loop->started = false;
-    cohorti_timer_cancel(&loop->machine->world->events, &loop->run.timer);
+    sim_event_set(loop->machine->world, &loop->run, COHORTI_NEVER);
 }
 
 static void loop_free(struct cohorti_loop *loop)

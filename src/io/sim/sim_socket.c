@@ -76,7 +76,7 @@ int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti
     }
     s->listening = true;
     s->port = port;
-    s->number = host->world->endpoint_next++;
+    s->number = ++host->world->listener_last;
     cohorti_list_append(&host->listeners, &s->of_host);
     (void)sim_attach(s, loop, fn, ctx);
     sim_watch(s, COHORTI_IO_READ);
@@ -157,7 +157,7 @@ int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
     size_t take = some_of(s, there < len ? there : len);
     bool was_full = there == e->in.limit;
     memcpy(out, cohorti_buffer_data(&e->in), take);
-    cohorti_buffer_consume(&e->in, take);
+    sim_consume(&e->in, take);
     if (was_full) {
         sim_endpoint_window(e);
     }

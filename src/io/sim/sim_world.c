@@ -15,51 +15,53 @@ int sim_world_init(struct sim_world *w, const cohort_allocator *alloc, uint64_t 
     w->trace.hash = seed;
     w->endpoint_next = 1;
     cohorti_prng_init(&w->prng, seed);
-    cohorti_timers_init(&w->events);
+    sim_queue_init(&w->events);
+    cohorti_list_init(&w->spare_packets);
     cohorti_list_init(&w->hosts);
     cohorti_map_init(&w->hosts_by_ip, alloc);
-    cohorti_map_init(&w->endpoints, alloc);
     cohorti_map_init(&w->cuts, alloc);
     return COHORT_OK;
 }
 
 void sim_world_deinit(struct sim_world *w)
 {
-    struct cohorti_map_node *node;
-    while ((node = cohorti_map_any(&w->endpoints)) != NULL) {
-        sim_endpoint_free(COHORTI_CONTAINER(node, struct sim_endpoint, node), COHORT_ERESET);
+    for (uint64_t id = 1; id < w->endpoint_next; id++) {
+        struct sim_endpoint *e = sim_endpoint_find(w, id);
+        if (e != NULL) {
+            sim_endpoint_free(e, COHORT_ERESET);
+        }
     }
-    struct cohorti_timer *timer;
-    while ((timer = cohorti_timers_pop(&w->events, COHORTI_NEVER - 1)) != NULL) {
-        sim_packet_discard(w, COHORTI_CONTAINER(timer, struct sim_event, timer)); /* all others were cancelled by their owners */
+    struct sim_event *event;
+    uint64_t at_ns = 0;
+    while ((event = sim_queue_pop(&w->events, COHORTI_NEVER - 1, &at_ns)) != NULL) {
+        sim_packet_discard(w, event); /* all others were cancelled by their owners */
     }
+    sim_packets_free(w);
     sim_cut_clear(w);
     struct cohorti_list *host;
     while ((host = cohorti_list_pop(&w->hosts)) != NULL) {
         cohorti_release(w->alloc, COHORTI_CONTAINER(host, struct sim_host, of_world));
     }
     cohorti_map_deinit(&w->hosts_by_ip);
-    cohorti_map_deinit(&w->endpoints);
+    cohorti_release(w->alloc, w->endpoints);
     cohorti_map_deinit(&w->cuts);
 }
 
 bool sim_world_step(struct sim_world *w, uint64_t until_ns)
 {
-    uint64_t due_ns = cohorti_timers_deadline(&w->events);
-    struct cohorti_timer *timer = cohorti_timers_pop(&w->events, until_ns);
-    uint64_t now_ns = timer == NULL ? until_ns : due_ns;
+    uint64_t now_ns = until_ns;
+    struct sim_event *event = sim_queue_pop(&w->events, until_ns, &now_ns);
     w->now_ns = now_ns > w->now_ns ? now_ns : w->now_ns;
-    if (timer == NULL) {
+    if (event == NULL) {
         return false;
     }
-    struct sim_event *event = COHORTI_CONTAINER(timer, struct sim_event, timer);
     event->fire(event);
     return true;
 }
 
 void sim_event_set(struct sim_world *w, struct sim_event *event, uint64_t at_ns)
 {
-    cohorti_timer_set(&w->events, &event->timer, at_ns == COHORTI_NEVER || at_ns > w->now_ns ? at_ns : w->now_ns);
+    sim_queue_set(&w->events, event, at_ns > w->now_ns ? at_ns : w->now_ns);
 }
 
 uint64_t sim_between(struct sim_world *w, uint64_t low, uint64_t high)
@@ -121,6 +123,7 @@ struct sim_host *sim_host_get(struct sim_world *w, const char *ip)
             host->up = true;
             memcpy(host->ip, ip, strlen(ip));
             cohorti_list_init(&host->listeners);
+            cohorti_list_init(&host->endpoints);
             cohorti_list_append(&w->hosts, &host->of_world);
             cohorti_map_insert(&w->hosts_by_ip, &host->node, cohorti_hash_bytes(ip, strlen(ip)));
         }
@@ -184,27 +187,23 @@ void sim_cut_clear(struct sim_world *w)
     }
 }
 
-/* The first by id, not by place in the table. `peer` may be NULL: any. */
-static struct sim_endpoint *first_of(const struct sim_world *w, const struct sim_host *host, const struct sim_host *peer)
+/* `peer` may be NULL: any. */
+static struct sim_endpoint *first_of(const struct sim_host *host, const struct sim_host *peer)
 {
-    struct sim_endpoint *first = NULL;
-    for (size_t b = 0; b < w->endpoints.bucket_count; b++) {
-        for (struct cohorti_map_node *node = w->endpoints.buckets[b]; node != NULL; node = node->next) {
-            struct sim_endpoint *e = COHORTI_CONTAINER(node, struct sim_endpoint, node);
-            bool wanted = e->host == host && (peer == NULL || e->peer_host == peer);
-            if (wanted && (first == NULL || e->id < first->id)) {
-                first = e;
-            }
+    COHORTI_LIST_FOREACH (it, &host->endpoints) {
+        struct sim_endpoint *e = COHORTI_CONTAINER(it, struct sim_endpoint, of_host);
+        if (peer == NULL || e->peer_host == peer) {
+            return e;
         }
     }
-    return first;
+    return NULL;
 }
 
 void sim_host_crash(struct sim_host *host)
 {
     struct sim_endpoint *e;
     sim_trace(host->world, SIM_TRACE_FAULT, host->number, 0, 0);
-    while ((e = first_of(host->world, host, NULL)) != NULL) {
+    while ((e = first_of(host, NULL)) != NULL) {
         sim_endpoint_free(e, COHORT_ERESET);
     }
 }
@@ -214,7 +213,7 @@ uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const 
     uint32_t count = 0;
     struct sim_endpoint *e;
     sim_trace(w, SIM_TRACE_FAULT, a->number, b->number, 8);
-    while ((e = first_of(w, a, b)) != NULL || (e = first_of(w, b, a)) != NULL) {
+    while ((e = first_of(a, b)) != NULL || (e = first_of(b, a)) != NULL) {
         count += e->host == a;
         sim_endpoint_free(e, COHORT_ERESET);
     }
@@ -226,7 +225,7 @@ uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const stru
     uint32_t count = 0;
     struct sim_endpoint *e;
     sim_trace(w, SIM_TRACE_FAULT, a->number, b->number, 9);
-    while ((e = first_of(w, a, b)) != NULL) {
+    while ((e = first_of(a, b)) != NULL) {
         count++;
         sim_endpoint_free(e, COHORT_ERESET);
     }

@@ -18,18 +18,13 @@
 #include "base/list.h"
 #include "base/map.h"
 #include "base/prng.h"
-#include "base/timers.h"
 #include "io/io.h"
+#include "io/sim/sim_queue.h"
 
 #define SIM_MS UINT64_C(1000000)
 #define SIM_S UINT64_C(1000000000)
 
-/* ---- events and trace ---------------------------------------------------------------------------------------------- */
-
-struct sim_event {
-    struct cohorti_timer timer;
-    void (*fire)(struct sim_event *event);
-};
+/* ---- trace --------------------------------------------------------------------------------------------------------- */
 
 enum sim_trace_kind {
     SIM_TRACE_CONNECT = 1,
@@ -65,15 +60,18 @@ struct sim_world {
     uint64_t now_ns;
     uint64_t wall_start_us;
     struct cohorti_prng prng;
-    struct cohorti_timers events;
+    struct sim_queue events;
+    struct cohorti_list spare_packets; /* as many as were ever under way at once, but kept for the next ones */
     struct sim_trace trace;
     struct sim_conditions conditions;
     struct cohorti_list hosts;
     struct cohorti_map hosts_by_ip;
-    struct cohorti_map endpoints; /* by id */
-    struct cohorti_map cuts;      /* of struct sim_cut, by directed pair */
+    struct sim_endpoint **endpoints; /* by id, NULL once gone; ids are not used again */
+    uint64_t endpoint_cap;
+    struct cohorti_map cuts; /* of struct sim_cut, by directed pair */
     uint32_t host_count;
     uint64_t endpoint_next;
+    uint64_t listener_last;       /* number given to a listener */
     struct cohorti_loop *current; /* whose handler runs */
 };
 
@@ -100,6 +98,7 @@ struct sim_host {
     int64_t wall_offset_us;
     uint32_t group; /* hosts of different groups, both not 0, do not reach each other */
     struct cohorti_list listeners;
+    struct cohorti_list endpoints; /* in order of id */
 };
 
 struct sim_cut {
@@ -195,10 +194,10 @@ enum sim_endpoint_state {
 };
 
 struct sim_endpoint {
-    struct cohorti_map_node node;
     struct sim_world *world;
     uint64_t id, peer_id;
     struct sim_host *host, *peer_host;
+    struct cohorti_list of_host;
     uint16_t port; /* the listener's, for both */
     enum sim_endpoint_state state;
     struct cohorti_socket *socket; /* NULL: an orphan, or not accepted yet */
@@ -219,6 +218,15 @@ struct sim_endpoint {
     bool eof;
 };
 
+/** An empty buffer gives its block back: of a million connections few hold bytes at any time. */
+static inline void sim_consume(struct cohorti_buffer *b, size_t len)
+{
+    cohorti_buffer_consume(b, len);
+    if (cohorti_buffer_len(b) == 0) {
+        cohorti_buffer_deinit(b);
+    }
+}
+
 struct sim_endpoint *sim_endpoint_find(const struct sim_world *w, uint64_t id);
 struct sim_endpoint *sim_endpoint_connect(struct cohorti_socket *s, struct sim_host *to, uint16_t port);
 void sim_endpoint_transmit(struct sim_endpoint *e);
@@ -231,7 +239,9 @@ void sim_endpoint_window(struct sim_endpoint *e); /* the application read: tell 
 uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 /** End them at a only. */
 uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
+/** An event that fires no more: a packet under way. */
 void sim_packet_discard(struct sim_world *w, struct sim_event *event);
-uint32_t sim_endpoint_count(const struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
+void sim_packets_free(struct sim_world *w);
+uint32_t sim_endpoint_count(const struct sim_host *a, const struct sim_host *b);
 
 #endif
