@@ -135,7 +135,7 @@ static void a_newer_caller_hands_a_longer_struct(void **state)
 
 static void the_definition_says_who_we_are(void **state)
 {
-    cohort_definition_node nodes[] = {{"a", "127.0.0.2", 9001}, {"b", "127.0.0.3", 9002}};
+    cohort_definition_node nodes[] = {{"a", "127.0.0.2", 9001, ""}, {"b", "127.0.0.3", 9002, ""}};
     cohort_definition definition = {.cluster = "blue", .nodes = nodes, .node_count = 2};
     struct cohorti_cluster_config out;
     cohort_config config;
