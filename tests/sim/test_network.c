@@ -173,6 +173,49 @@ static void a_listener_port_can_be_taken_only_once(void **state)
     tear_down(&p);
 }
 
+/* A host with two names and two addresses, one of which nobody has: by turns, and then the one that connects. */
+static void members_are_reached_by_name(void **state)
+{
+    struct pair p;
+    cohort_config config;
+    memset(&p, 0, sizeof p);
+    cohort_sim_config sim;
+    COHORT_SIM_CONFIG_INIT(&sim);
+    assert_int_equal(cohort_sim_open(&sim, &p.sim), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", "10.9.9.9"), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", ips[1]), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "not a name", ips[1]), COHORT_EINVAL);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", "b.example"), COHORT_EINVAL);
+    for (int i = 0; i < 2; i++) {
+        COHORT_CONFIG_INIT(&config);
+        config.id = ids[i];
+        config.ip = ips[i];
+        config.bind = i == 0 ? NULL : "0.0.0.0";
+        config.log.level = COHORT_LOG_OFF;
+        assert_int_equal(cohort_sim_node_open(p.sim, &config, &p.node[i], NULL), COHORT_OK);
+        assert_int_equal(cohort_node_start(p.node[i], NULL), COHORT_OK);
+    }
+    assert_int_equal(cohort_node_add(p.node[0], "b", "b.example", 9876), COHORT_OK);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 30 * SECOND_NS));
+    uint64_t reset_ns = cohort_sim_now_ns(p.sim);
+    assert_int_equal(cohort_sim_reset(p.sim, ips[0], ips[1]), 1);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, SECOND_NS)); /* not by way of the address that is dead */
+    assert_true(cohort_sim_now_ns(p.sim) - reset_ns < SECOND_NS);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", NULL), COHORT_OK);
+    assert_int_equal(cohort_sim_reset(p.sim, ips[0], ips[1]), 1);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_int_equal(cohort_node_remove(p.node[1], "a"), COHORT_OK); /* it does not dial either */
+    cohort_sim_run(p.sim, 30 * SECOND_NS);
+    cohort_node_stats stats;
+    cohort_node_stats_get(p.node[0], &stats);
+    assert_true(stats.errors[-COHORT_ENORESOLVE] > 3);
+    assert_int_equal(cohort_node_state(p.node[0], "b"), COHORT_INACTIVE);
+    cohort_sim_kill(p.sim, p.node[0]); /* perhaps while it looks up */
+    p.node[0] = NULL;
+    tear_down(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +225,7 @@ int main(void)
         cmocka_unit_test(a_killed_process_is_noticed_at_once),
         cmocka_unit_test(a_cut_in_one_direction_ends_the_link_at_both_ends),
         cmocka_unit_test(a_listener_port_can_be_taken_only_once),
+        cmocka_unit_test(members_are_reached_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,6 +17,7 @@ int sim_world_init(struct sim_world *w, const cohort_allocator *alloc, uint64_t 
     cohorti_prng_init(&w->prng, seed);
     cohorti_timers_init(&w->events);
     cohorti_list_init(&w->hosts);
+    cohorti_list_init(&w->names);
     cohorti_map_init(&w->hosts_by_ip, alloc);
     cohorti_map_init(&w->endpoints, alloc);
     cohorti_map_init(&w->cuts, alloc);
@@ -34,6 +35,7 @@ void sim_world_deinit(struct sim_world *w)
         sim_packet_discard(w, COHORTI_CONTAINER(timer, struct sim_event, timer)); /* all others were cancelled by their owners */
     }
     sim_cut_clear(w);
+    sim_name_forget(w, NULL);
     struct cohorti_list *host;
     while ((host = cohorti_list_pop(&w->hosts)) != NULL) {
         cohorti_release(w->alloc, COHORTI_CONTAINER(host, struct sim_host, of_world));

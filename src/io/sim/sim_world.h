@@ -72,6 +72,7 @@ struct sim_world {
     struct cohorti_map hosts_by_ip;
     struct cohorti_map endpoints; /* by id */
     struct cohorti_map cuts;      /* of struct sim_cut, by directed pair */
+    struct cohorti_list names;    /* host names: sim_names.c */
     uint32_t host_count;
     uint64_t endpoint_next;
     struct cohorti_loop *current; /* whose handler runs */
@@ -145,6 +146,21 @@ struct cohorti_loop {
 };
 
 void sim_loop_schedule(struct cohorti_loop *loop, uint64_t at_ns);
+/** Run fn on the loop now; false when it cannot run now. */
+bool sim_loop_call(struct cohorti_loop *loop, void (*fn)(void *arg), void *arg);
+
+/* ---- names --------------------------------------------------------------------------------------------------------- */
+
+/** One more address of a name. COHORT_ENOMEM. */
+COHORT_NODISCARD int sim_name_add(struct sim_world *w, const char *name, const char *ip);
+/** NULL: all names. */
+void sim_name_forget(struct sim_world *w, const char *name);
+void sim_name_find(const struct sim_world *w, const char *name, struct cohorti_addresses *out);
+int sim_resolve(struct cohorti_loop *loop, const char *name, cohorti_resolved_fn fn, void *ctx, struct cohorti_lookup **out);
+void sim_resolve_cancel(struct cohorti_lookup *lookup);
+int sim_watch_file(struct cohorti_loop *loop, const char *path, uint32_t poll_ms, void (*fn)(void *ctx), void *ctx,
+                   struct cohorti_file_watch **out);
+void sim_unwatch_file(struct cohorti_file_watch *watch);
 
 /* ---- sockets and endpoints ----------------------------------------------------------------------------------------- */
 
