@@ -13,6 +13,7 @@
 #include "base/name.h"
 #include "base/text.h"
 
+#include <assert.h>
 #include <string.h>
 
 #define NOTES_MAX 2 /* our own entry, the cluster's name */
@@ -127,9 +128,15 @@ static void walk(struct application *a, const struct cohorti_listing *old, const
     }
 }
 
+static const char *id_of(const cohort_definition_node *before, const cohort_definition_node *after)
+{
+    assert(before != NULL || after != NULL);
+    return before != NULL ? before->id : after->id;
+}
+
 static bool is_self(const struct application *a, const cohort_definition_node *before, const cohort_definition_node *after)
 {
-    return strcmp((before != NULL ? before : after)->id, a->c->self->public.id) == 0;
+    return strcmp(id_of(before, after), a->c->self->public.id) == 0;
 }
 
 static void count(struct application *a, const cohort_definition_node *before, const cohort_definition_node *after)
@@ -137,7 +144,7 @@ static void count(struct application *a, const cohort_definition_node *before, c
     if (is_self(a, before, after)) {
         return;
     }
-    const struct cohorti_member *m = cohorti_member_find(a->c, (before != NULL ? before : after)->id);
+    const struct cohorti_member *m = cohorti_member_find(a->c, id_of(before, after));
     a->changes++;
     a->additions += after != NULL && m == NULL;
     a->removals += after == NULL && m != NULL && !m->added;
@@ -180,7 +187,7 @@ static void commit(struct application *a, const cohort_definition_node *before, 
         note_self(a, before, after);
         return;
     }
-    struct cohorti_member *m = cohorti_member_find(c, (before != NULL ? before : after)->id);
+    struct cohorti_member *m = cohorti_member_find(c, id_of(before, after));
     if (after == NULL) {
         if (m != NULL && !m->added) {
             cohorti_member_drop(c, m);

@@ -43,11 +43,11 @@ static bool terminated(const char *text, size_t cap)
 
 static int check_node(const cohort_definition_node *node, cohort_definition_node *out, cohort_error *error)
 {
+    memset(out, 0, sizeof(*out));
     if (!terminated(node->id, sizeof(node->id)) || !terminated(node->ip, sizeof(node->ip)) ||
         !terminated(node->bind, sizeof(node->bind))) {
         return cohorti_message_file(error, NULL, COHORT_EDEFINITION, "a text does not end within its field", 0);
     }
-    memset(out, 0, sizeof(*out));
     memcpy(out->id, node->id, sizeof(out->id));
     out->tcp_port = node->tcp_port == 0 ? COHORT_PORT_DEFAULT : node->tcp_port;
     const char *what = cohorti_rule_id(node->id);

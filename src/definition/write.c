@@ -68,9 +68,11 @@ static int open_temporary(struct writing *w)
             break;
         }
         int fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, w->replaces ? 0600 : 0666);
-        if (fd >= 0 || errno != EEXIST) {
-            w->temporary[0] = fd < 0 ? '\0' : w->temporary[0];
+        if (fd >= 0) {
             return fd;
+        }
+        if (errno != EEXIST) {
+            break;
         }
     }
     w->temporary[0] = '\0';
