@@ -150,6 +150,8 @@ COHORT_API cohort_member_state cohort_node_state(cohort_node *node, const char *
  * Add a member, or give a known one another address. Forgets that the id was removed. Fires ADDED for a new member; dialling
  * starts at once. Inside a callback of the node it takes effect before it returns, the events follow later.
  *
+ * ip   an IPv4 or IPv6 address, or a host name, which is resolved whenever the member is dialled.
+ *
  *   COHORT_EINVAL  id, ip or port malformed, or the local node's id.
  *   COHORT_ELIMIT  limits.members_max reached.
  *   COHORT_ENOMEM, COHORT_ECLOSED.

@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -216,6 +218,46 @@ static void members_are_reached_by_name(void **state)
     tear_down(&p);
 }
 
+/* An application that follows a file runs here too; its file is real, and is read but not followed. */
+static void a_definition_file_is_read_and_not_followed(void **state)
+{
+    struct pair p;
+    cohort_config config;
+    cohort_sim_config sim;
+    cohort_definition_status status;
+    cohort_definition definition = {.node_count = 0};
+    const cohort_definition_node b = {.id = "b", .ip = "10.0.0.2"};
+    char path[] = "/tmp/cohort-sim-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(cohort_definition_add(&definition, &b, NULL), COHORT_OK);
+    assert_int_equal(cohort_definition_write(path, &definition, NULL), COHORT_OK);
+    COHORT_SIM_CONFIG_INIT(&sim);
+    memset(&p, 0, sizeof p);
+    assert_int_equal(cohort_sim_open(&sim, &p.sim), COHORT_OK);
+    COHORT_CONFIG_INIT(&config);
+    config.id = ids[0];
+    config.ip = ips[0];
+    config.definition_path = path;
+    config.log.level = COHORT_LOG_OFF;
+    assert_int_equal(cohort_sim_node_open(p.sim, &config, &p.node[0], NULL), COHORT_OK);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cohort_definition_write(path, &definition, NULL), COHORT_OK);
+    assert_int_equal(cohort_node_start(p.node[0], NULL), COHORT_OK);
+    cohort_node_definition_status(p.node[0], &status);
+    assert_false(status.followed);
+    assert_int_equal(status.error.code, COHORT_OK);
+    start(&p, 1);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 5 * SECOND_NS));
+    assert_int_equal(cohort_definition_remove(&definition, "b", NULL), COHORT_OK);
+    assert_int_equal(cohort_node_apply_definition(p.node[0], &definition, NULL), COHORT_OK);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_int_equal(unlink(path), 0);
+    cohort_definition_free(&definition);
+    tear_down(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +268,7 @@ int main(void)
         cmocka_unit_test(a_cut_in_one_direction_ends_the_link_at_both_ends),
         cmocka_unit_test(a_listener_port_can_be_taken_only_once),
         cmocka_unit_test(members_are_reached_by_name),
+        cmocka_unit_test(a_definition_file_is_read_and_not_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

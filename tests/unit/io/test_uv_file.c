@@ -200,8 +200,8 @@ static void the_watch_may_end_when_it_tells(void **state)
     struct watched w;
     set_up(&w);
     const char *path = strdup(in(&w, "c.json"));
-    watch(&w, path, RARELY_MS);
     w.unwatch_when_told = true;
+    watch(&w, path, RARELY_MS);
     TOLD(&w, write_text(path, "1"));
     write_text(path, "2");
     tear_down(&w);
