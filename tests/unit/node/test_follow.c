@@ -160,6 +160,16 @@ static void run_following(struct rig_node *n, unsigned i)
     rig_start(n);
 }
 
+/* The status never speaks of members that are not there yet. */
+static _Atomic uint64_t applied_when_added;
+
+static void look_at_status(struct rig_node *n, const cohort_event *event)
+{
+    if (event->type == COHORT_MEMBER_ADDED) {
+        atomic_store(&applied_when_added, status_of(n).applied + 1);
+    }
+}
+
 static void a_file_is_followed(void **state)
 {
     struct rig_node n[2];
@@ -169,9 +179,11 @@ static void a_file_is_followed(void **state)
     WAIT_FOR(atomic_load(&n[0].activated) == 1 && atomic_load(&n[1].activated) == 1);
     assert_true(status_of(&n[0]).followed);
     assert_int_equal(status_of(&n[0]).applied, 0);
+    atomic_store(&n[0].on_event, look_at_status);
     write_file(LIST(0, 1, 2));
     WAIT_FOR(members(&n[0]) == 3 && members(&n[1]) == 3);
     WAIT_FOR(status_of(&n[0]).applied == 1);
+    assert_int_equal(atomic_load(&applied_when_added), 1);
     write_file(LIST(0, 2));
     WAIT_FOR(members(&n[0]) == 2);
     WAIT_FOR(atomic_load(&n[0].deactivated) == 1);
