@@ -67,6 +67,7 @@ static bool settle_identity(struct agent *agent, const struct agent_options *opt
             return fail("%s", error.text);
         }
         agent->config.definition = &agent->definition;
+        agent->config.definition_path = options->no_watch ? NULL : options->cluster_path;
     }
     const char *env_ip = getenv("COHORT_IP");
     const char *own_ip = env_ip != NULL && env_ip[0] != '\0' ? env_ip : COHORT_IP_DEFAULT;
@@ -76,7 +77,8 @@ static bool settle_identity(struct agent *agent, const struct agent_options *opt
     const char *id = options->id != NULL ? options->id : own_ip;
     const cohort_definition_node *self = cohort_definition_find(&agent->definition, id);
     agent->config.id = id;
-    agent->config.ip = options->ip != NULL || self == NULL ? own_ip : self->ip;
+    agent->config.ip = options->ip != NULL || self == NULL ? own_ip : NULL;
+    agent->config.bind = options->bind;
     agent->config.tcp_port = options->tcp_port;
     return true;
 }
@@ -148,11 +150,12 @@ static bool open_node(struct agent *agent)
     return true;
 }
 
-static bool serve(struct agent *agent)
+static bool serve(struct agent *agent, const struct agent_options *options)
 {
     const struct agent_service service = {
         .node = agent->node,
         .local_id = agent->local.id,
+        .definition_path = options->cluster_path,
         .hub = agent->hub,
         .echoes = agent->echoes,
         .body_bytes_max = agent->config.limits.message_bytes_max,
@@ -208,7 +211,7 @@ int agent_run(const struct agent_options *options)
     struct agent agent = {.signal_fd = -1};
     configure(&agent, options);
     bool up = settle_identity(&agent, options) && take_signals(&agent) && take_control(&agent, options->control_path) &&
-              open_node(&agent) && serve(&agent);
+              open_node(&agent) && serve(&agent, options);
     if (up) {
         const char *name = wait_for_signal(&agent);
         log_say(&agent.log, COHORT_LOG_INFO, "SIG%s: closing", name != NULL ? name : "?");

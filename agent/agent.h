@@ -12,7 +12,9 @@
 struct agent_options {
     const char *cluster_path; /* NULL: no definition */
     const char *id;           /* NULL: the ip */
+    bool no_watch;            /* do not follow changes of the definition */
     const char *ip;           /* NULL: the definition's, else $COHORT_IP, else COHORT_IP_DEFAULT */
+    const char *bind;         /* NULL: the definition's, else the ip */
     uint16_t tcp_port;        /* 0: the definition's, else COHORT_PORT_DEFAULT */
     const char *control_path; /* NULL: control_default_path() */
     cohort_log_level log_level;

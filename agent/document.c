@@ -83,6 +83,22 @@ void document_node_stats(struct writer *w, const cohort_node_stats *stats, const
     writer_end(w, '}');
 }
 
+void document_definition(struct writer *w, const char *path, const cohort_definition_status *status)
+{
+    writer_begin(w, '{');
+    if (path != NULL) {
+        writer_key_string(w, "file", path);
+    }
+    writer_key_bool(w, "followed", status->followed);
+    writer_key_uint(w, "applied", status->applied);
+    writer_key_uint(w, "failed", status->failed);
+    if (status->error.code != COHORT_OK) {
+        writer_key(w, "error");
+        code_and_text(w, cohort_error_name(status->error.code), status->error.text);
+    }
+    writer_end(w, '}');
+}
+
 void document_link_stats(struct writer *w, const char *id, const cohort_link_stats *stats)
 {
     writer_begin(w, '{');

@@ -20,6 +20,8 @@ void document_members(struct writer *w, const char *local, const cohort_member *
 void document_error(struct writer *w, const char *code, const char *text);
 
 void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub);
+/** `path` NULL: none was given. */
+void document_definition(struct writer *w, const char *path, const cohort_definition_status *status);
 void document_link_stats(struct writer *w, const char *id, const cohort_link_stats *stats);
 
 /** Whole server-sent events. A `present` event is one member of the snapshot a stream begins with. */

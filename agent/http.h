@@ -14,6 +14,7 @@
 struct agent_service {
     cohort_node *node;
     const char *local_id;
+    const char *definition_path; /* NULL: none */
     struct hub *hub;
     struct echo_desk *echoes;
     size_t body_bytes_max;

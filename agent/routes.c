@@ -130,6 +130,15 @@ static enum MHD_Result get_link_stats(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+static enum MHD_Result get_definition(struct request *request)
+{
+    cohort_definition_status status;
+    cohort_node_definition_status(request->service->node, &status);
+    struct writer w = WRITER_EMPTY;
+    document_definition(&w, request->service->definition_path, &status);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
 /* ---- messages ---- */
 
 static enum MHD_Result answer_queued(struct request *request, size_t count)
@@ -275,10 +284,10 @@ static enum MHD_Result get_messages(struct request *request)
 /* ---- the table ---- */
 
 static const struct route routes[] = {
-    {"GET", "/v1/members", get_members},   {"GET", "/v1/members/", get_member},   {"GET", "/v1/health", get_health},
-    {"GET", "/v1/stats", get_stats},       {"GET", "/v1/stats/", get_link_stats}, {"GET", "/v1/events", get_events},
-    {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},       {"POST", "/v1/broadcast", post_broadcast},
-    {"POST", "/v1/echo", post_echo},
+    {"GET", "/v1/members", get_members},   {"GET", "/v1/members/", get_member},       {"GET", "/v1/health", get_health},
+    {"GET", "/v1/stats", get_stats},       {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/events", get_events},
+    {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},           {"POST", "/v1/broadcast", post_broadcast},
+    {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

@@ -32,8 +32,14 @@ int command_agent(int argc, char **argv)
     uint64_t port = 0, loops = AGENT_LOOPS_DEFAULT;
     const struct option options[] = {
         {.name = "cluster", .kind = OPTION_TEXT, .value = "FILE", .target = &agent.cluster_path, .help = "cluster definition, JSON"},
+        {.name = "no-watch", .kind = OPTION_FLAG, .target = &agent.no_watch, .help = "do not follow changes of the definition"},
         {.name = "id", .kind = OPTION_TEXT, .value = "ID", .target = &agent.id, .help = "who we are (default: the ip)"},
-        {.name = "ip", .kind = OPTION_TEXT, .value = "IP", .target = &agent.ip, .help = "address to listen at and to tell peers"},
+        {.name = "ip", .kind = OPTION_TEXT, .value = "IP", .target = &agent.ip, .help = "address or host name to tell peers"},
+        {.name = "bind",
+         .kind = OPTION_TEXT,
+         .value = "IP",
+         .target = &agent.bind,
+         .help = "address to listen at (default: the ip, or the definition's)"},
         {.name = "port",
          .kind = OPTION_NUMBER,
          .value = "N",

@@ -13,6 +13,7 @@ int command_broadcast(int argc, char **argv);
 int command_ping(int argc, char **argv);
 int command_listen(int argc, char **argv);
 int command_watch(int argc, char **argv);
+int command_definition(int argc, char **argv);
 int command_demo(int argc, char **argv);
 int command_sim(int argc, char **argv);
 

@@ -23,6 +23,7 @@ static const struct {
     {"listen", "print messages as they come", command_listen},
     {"watch", "print changes of membership as they happen", command_watch},
     {"stats", "counters of the node, or of the link to a member", command_stats},
+    {"definition", "check, show and change the file of a cluster", command_definition},
     {"demo", "start a small cluster on this machine and show it at work", command_demo},
     {"sim", "play simulated clusters and check them", command_sim},
 };

@@ -5,6 +5,7 @@
  * It adds one thing to io/sim: which machine a node runs on, so that the machine goes when the node goes.
  */
 #include "base/list.h"
+#include "base/name.h"
 #include "io/sim/sim_world.h"
 #include "node/node.h"
 #include "sim/pool.h"
@@ -146,7 +147,10 @@ void cohort_sim_close(cohort_sim *sim)
 int cohort_sim_node_open(cohort_sim *sim, const cohort_config *config, cohort_node **out, cohort_error *error)
 {
     reap(sim);
-    struct sim_host *host = sim_host_get(&sim->world, config->ip == NULL ? COHORT_IP_DEFAULT : config->ip);
+    const char *ip = config->ip == NULL ? COHORT_IP_DEFAULT : config->ip;
+    struct cohorti_addresses addresses;
+    sim_name_find(&sim->world, ip, &addresses);
+    struct sim_host *host = sim_host_get(&sim->world, addresses.count > 0 ? addresses.at[0] : ip);
     struct process *p = cohorti_alloc_zero(&cohorti_malloc, sizeof *p);
     struct sim_machine *machine = host == NULL || p == NULL ? NULL : sim_machine_new(&sim->world, host);
     if (machine == NULL) {
@@ -162,6 +166,19 @@ int cohort_sim_node_open(cohort_sim *sim, const cohort_config *config, cohort_no
     }
     cohorti_list_append(&sim->processes, &p->of_sim);
     *out = p->node;
+    return COHORT_OK;
+}
+
+int cohort_sim_name(cohort_sim *sim, const char *name, const char *ip)
+{
+    if (!cohorti_hostname_valid(name, strlen(name)) ||
+        (ip != NULL && !cohorti_ipv4_valid(ip, strlen(ip)) && !cohorti_ipv6_valid(ip, strlen(ip)))) {
+        return COHORT_EINVAL;
+    }
+    if (ip != NULL) {
+        return sim_name_add(&sim->world, name, ip);
+    }
+    sim_name_forget(&sim->world, name);
     return COHORT_OK;
 }
 

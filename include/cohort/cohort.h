@@ -74,7 +74,8 @@ typedef struct cohort_config {
     size_t size; /* sizeof(cohort_config) of the caller: set by cohort_config_init() */
 
     const char *id; /* NULL: the ip */
-    const char *ip; /* NULL: that of the definition's node with this id, else COHORT_IP_DEFAULT. Listened on and told to peers. */
+    const char *ip; /* NULL: that of the definition's node with this id, else COHORT_IP_DEFAULT. An IPv4 or IPv6 address, or a host
+                       name, told to peers; listened on unless `bind` says otherwise */
     uint16_t tcp_port;                   /* 0: the definition's, else COHORT_PORT_DEFAULT */
     const cohort_definition *definition; /* NULL: none. Its node with our id, if any, is ourselves */
     const char *cluster;                 /* NULL: the definition's. "": any cluster. Peers that name another one are refused */
@@ -90,6 +91,10 @@ typedef struct cohort_config {
 
     cohort_threads threads; /* default COHORT_THREADS_OWN; NONE: loop_count does not matter */
     cohort_loops *loops; /* NULL: the node's own. Loops shared with other nodes; must outlive the node. loop_count does not matter */
+    const char *bind; /* listened on: IPv4 or IPv6, "0.0.0.0" for all of IPv4, "::" for all addresses. NULL: with the definition's ip
+                         its bind, else the ip; for a host name all addresses */
+    const char *definition_path; /* NULL: none. Followed while the node runs, see cohort_node_apply_definition(). Also read when the
+                                    node is opened, unless `definition` gives what it held. Relative to the working directory */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -104,6 +109,8 @@ COHORT_API void cohort_config_init(cohort_config *config, size_t size);
  * error   may be NULL.
  *
  *   COHORT_EINVAL   the configuration is wrong; error->text names the field and the value.
+ *   COHORT_ELIMIT   the definition has more nodes than limits.members_max.
+ *   and with definition_path those of cohort_definition_read().
  *   COHORT_ENOMEM   out of memory.
  */
 COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, cohort_node **out, cohort_error *error);
@@ -211,6 +218,8 @@ COHORT_API cohort_member_state cohort_node_state(cohort_node *node, const char *
  * Add a member, or give a known one another address. Forgets that the id was removed. Fires ADDED for a new member; dialling
  * starts at once. Inside a callback of the node it takes effect before it returns, the events follow later.
  *
+ * ip   an IPv4 or IPv6 address, or a host name, which is resolved whenever the member is dialled.
+ *
  *   COHORT_EINVAL  id, ip or port malformed, or the local node's id.
  *   COHORT_ELIMIT  limits.members_max reached.
  *   COHORT_ENOMEM, COHORT_ECLOSED.
@@ -226,6 +235,35 @@ COHORT_API COHORT_NODISCARD int cohort_node_add(cohort_node *node, const char *i
  *   COHORT_ENOMEM, COHORT_ECLOSED.
  */
 COHORT_API COHORT_NODISCARD int cohort_node_remove(cohort_node *node, const char *id);
+
+/**
+ * Make the members those of another definition, all or none: nodes new in it are added, those with another address get that, those
+ * no longer in it are removed. Compared is with the definition before, so a member added by cohort_node_add() stays, and what
+ * was added, changed or removed by calls holds until a definition says something new about that node. The node's own entry and the
+ * name of the cluster are used after a restart: a change is logged. config.definition_path does this whenever the file changes.
+ *
+ * definition   borrowed for the call.
+ * error        may be NULL.
+ *
+ *   COHORT_EINVAL    a node is malformed or there twice (in a definition that was read, none is).
+ *   COHORT_ECLUSTER  it is the definition of another cluster: both names are not empty, and differ.
+ *   COHORT_ELIMIT    limits.members_max.
+ *   COHORT_ENOMEM, COHORT_ECLOSED. With all of these nothing has changed.
+ *
+ * Events follow as for cohort_node_add() and cohort_node_remove().
+ */
+COHORT_API COHORT_NODISCARD int cohort_node_apply_definition(cohort_node *node, const cohort_definition *definition,
+                                                             cohort_error *error);
+
+/** What became of config.definition_path. A file that cannot be used changes no members, and is tried again when it changes. */
+typedef struct cohort_definition_status {
+    bool followed;      /* changes of the file are seen */
+    uint64_t applied;   /* how often the file changed the members, since the node was opened */
+    uint64_t failed;    /* how often it was found unusable */
+    cohort_error error; /* why the file as it was read last is not used, "FILE:LINE:COLUMN: ..."; code COHORT_OK: it is */
+} cohort_definition_status;
+
+COHORT_API void cohort_node_definition_status(cohort_node *node, cohort_definition_status *out);
 
 /* ---- callbacks ----------------------------------------------------------------------------------------------------- */
 

@@ -42,6 +42,8 @@ extern "C" {
     X(ENOHANDLER, -31, CALL, "no handler takes this request")                    \
     X(ENOREPLY, -32, CALL, "the handler returned without a reply")               \
     X(ECANCELLED, -33, CALL, "cancelled")                                        \
+    X(ENOTSUP, -37, CALL, "not possible on this machine")                        \
+    X(ENORESOLVE, -38, LINK, "the host name cannot be resolved")                 \
     X(ESLOW, -39, LINK, "the peer is too slow for what is sent to it")           \
     X(EMARKER, -40, LINK, "bytes received are not a TLV frame (wrong marker)")   \
     X(ELENGTH, -41, LINK, "frame length out of range")                           \

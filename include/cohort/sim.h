@@ -42,11 +42,15 @@ COHORT_API COHORT_NODISCARD int cohort_sim_open(const cohort_sim_config *config,
 COHORT_API void cohort_sim_close(cohort_sim *sim);
 
 /**
- * cohort_node_open() on the simulated host whose address is config->ip, a process of its own. The node is then used as any other:
- * start, send, close. The host is made when first named and survives its processes.
+ * cohort_node_open() on the simulated host whose address is config->ip (or the first address of that name), a process of its own. The
+ * node is then used as any other: start, send, close. The host is made when first named and survives its processes. There are no files:
+ * config->definition_path is read once, from the real machine, and not followed.
  */
 COHORT_API COHORT_NODISCARD int cohort_sim_node_open(cohort_sim *sim, const cohort_config *config, cohort_node **out,
                                                      cohort_error *error);
+
+/** A host name has this address too, up to 16; ip NULL: the name is forgotten. COHORT_EINVAL: neither name nor ip; COHORT_ENOMEM. */
+COHORT_API COHORT_NODISCARD int cohort_sim_name(cohort_sim *sim, const char *name, const char *ip);
 
 /* ---- time ---------------------------------------------------------------------------------------------------------- */
 

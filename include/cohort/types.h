@@ -40,7 +40,7 @@ typedef enum cohort_lane {
 /** One member of the cluster, by value: a snapshot that owns its strings. */
 typedef struct cohort_member {
     char id[COHORT_ID_BYTES_MAX + 1];
-    char ip[COHORT_HOST_BYTES_MAX + 1];
+    char ip[COHORT_HOST_BYTES_MAX + 1]; /* or a host name */
     uint16_t tcp_port;
     cohort_member_state state;
     bool local;           /* this node itself */

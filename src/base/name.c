@@ -11,6 +11,9 @@
 #include <cohort/types.h>
 #include <string.h>
 
+#define HOST_LABEL_BYTES_MAX 63 /* RFC 1035 2.3.4 */
+#define HOST_NAME_BYTES_MAX 253
+
 static bool is_digit(char c)
 {
     return c >= '0' && c <= '9';
@@ -146,4 +149,56 @@ bool cohorti_ipv6_valid(const char *s, size_t len)
         }
     }
     return ipv6_groups(s, len, true) == 8;
+}
+
+/* What inet_aton() takes for a part of an address. */
+static bool is_number(const char *s, size_t len)
+{
+    bool hex = len >= 2 && s[0] == '0' && (s[1] == 'x' || s[1] == 'X');
+    for (size_t i = hex ? 2 : 0; i < len; i++) {
+        if (hex ? !is_hex(s[i]) : !is_digit(s[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool label_valid(const char *s, size_t len)
+{
+    if (len < 1 || len > HOST_LABEL_BYTES_MAX || s[0] == '-' || s[len - 1] == '-') {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (!is_id_char(s[i]) || s[i] == '.') {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool cohorti_hostname_valid(const char *s, size_t len)
+{
+    if (len > 1 && s[len - 1] == '.') {
+        len--; /* absolute */
+    }
+    if (len < 1 || len > HOST_NAME_BYTES_MAX) {
+        return false;
+    }
+    size_t start = 0;
+    for (size_t at = 0; at <= len; at++) {
+        if (at < len && s[at] != '.') {
+            continue;
+        }
+        if (!label_valid(s + start, at - start) || (at == len && is_number(s + start, at - start))) {
+            return false;
+        }
+        start = at + 1;
+    }
+    return true;
+}
+
+bool cohorti_host_valid(const char *s, size_t len)
+{
+    return len <= COHORT_HOST_BYTES_MAX &&
+           (cohorti_ipv4_valid(s, len) || cohorti_ipv6_valid(s, len) || cohorti_hostname_valid(s, len));
 }

@@ -20,5 +20,10 @@ bool cohorti_subject_raw(const char *s, size_t len, uint32_t *type);
 bool cohorti_ipv4_valid(const char *s, size_t len);
 /** Text of an IPv6 address as RFC 4291 2.2 writes it (with "::" and a dotted-quad tail), optionally with "%zone". */
 bool cohorti_ipv6_valid(const char *s, size_t len);
+/** Labels of 1..63 letters, digits, '-' and '_' that neither start nor end with '-', between dots; at most 253 bytes, and perhaps
+ * a dot behind. The last label is no number (decimal, or hexadecimal with 0x), or a resolver would take it for an address. */
+bool cohorti_hostname_valid(const char *s, size_t len);
+/** IPv4, IPv6 or host name, of at most COHORT_HOST_BYTES_MAX bytes. */
+bool cohorti_host_valid(const char *s, size_t len);
 
 #endif

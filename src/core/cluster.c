@@ -19,6 +19,14 @@ int cohorti_cluster_make_room(struct cohorti_cluster *c, size_t links)
     return cohorti_effects_reserve(&c->effects, room_for(c->links.count + links));
 }
 
+/* Of a member: its ADDED or UPDATE; or DEACTIVATED and REMOVED. The ends of links are counted with the links. */
+#define EFFECTS_PER_CHANGE 2
+
+int cohorti_cluster_make_room_for_changes(struct cohorti_cluster *c, size_t changes)
+{
+    return cohorti_effects_reserve(&c->effects, room_for(c->links.count) + EFFECTS_PER_CHANGE * changes);
+}
+
 static int add_self(struct cohorti_cluster *c)
 {
     int status = cohorti_member_new(c, 0, c->config.id, c->config.ip, c->config.tcp_port, &c->self);
@@ -73,6 +81,7 @@ void cohorti_cluster_deinit(struct cohorti_cluster *c)
     }
     cohorti_release(c->alloc, c->members);
     cohorti_release(c->alloc, c->removed);
+    cohorti_listing_free(c->alloc, &c->listing);
     cohorti_map_deinit(&c->links);
     cohorti_effects_deinit(&c->effects);
     memset(c, 0, sizeof *c);

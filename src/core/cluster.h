@@ -43,6 +43,15 @@ struct cohorti_cluster_config {
 
 struct cohorti_member; /* core/cluster_internal.h */
 
+/* The definition that was applied last: what the next one is compared with. */
+struct cohorti_listing {
+    char cluster[COHORT_CLUSTER_BYTES_MAX + 1];
+    cohort_definition_node *nodes; /* in file order */
+    uint32_t *order;               /* indices of nodes, in order of id */
+    size_t count;
+    bool known; /* there was one */
+};
+
 struct cohorti_cluster {
     const cohort_allocator *alloc;
     struct cohorti_cluster_config config;
@@ -55,6 +64,7 @@ struct cohorti_cluster {
     struct cohorti_member **members; /* in order of id; members[i] may be the local node */
     size_t member_count, member_cap;
     struct cohorti_member *self;
+    struct cohorti_listing listing;
 
     char (*removed)[COHORT_ID_BYTES_MAX + 1]; /* tombstones: a ring, the oldest forgotten first */
     uint32_t removed_count, removed_next;
@@ -94,6 +104,26 @@ COHORT_NODISCARD int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now
                                          uint16_t tcp_port);
 /** As cohort_node_remove(). */
 COHORT_NODISCARD int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id);
+/** What a definition changed, or which of its nodes is wrong. */
+struct cohorti_applied {
+    uint32_t added, removed, changed; /* members */
+    size_t culprit;                   /* with COHORT_EINVAL: index of the node */
+};
+
+/**
+ * Make the members those of a definition: all of it, or nothing. Only what differs from the definition applied before is done: a
+ * node it did not list is added, one with another address gets that, one it lists no more is removed unless cluster_add()
+ * added it too. So what add() and remove() did at run time holds until the file says something new about that node.
+ * What cannot change while we run (our own entry, the cluster's name) is told in a NOTE.
+ *
+ *   COHORT_EINVAL    a node is malformed or stands twice: out->culprit.
+ *   COHORT_ECLUSTER  it is the definition of another cluster.
+ *   COHORT_ELIMIT    limits.members_max.
+ *   COHORT_ENOMEM, COHORT_ECLOSED.
+ */
+COHORT_NODISCARD int cohorti_cluster_apply(struct cohorti_cluster *c, uint64_t now_ns, const cohort_definition *definition,
+                                           struct cohorti_applied *out);
+bool cohorti_cluster_has_member(const struct cohorti_cluster *c, const char *id);
 /** What we say in HELLO on a link with this attempt number. */
 void cohorti_cluster_greeting(const struct cohorti_cluster *c, uint32_t attempt, struct cohorti_hello *out);
 /** The i-th member in order of id; false past the end. */

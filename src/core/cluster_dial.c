@@ -42,7 +42,9 @@ void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct coh
     cohorti_timer_set(&c->timers, &link->timer, now_ns + c->config.dial.connect_timeout_ms * COHORTI_NS_PER_MS);
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_DIAL, link->number);
     cohorti_copy_string(effect->u.dial.host, sizeof effect->u.dial.host, m->public.ip);
+    cohorti_copy_string(effect->u.dial.id, sizeof effect->u.dial.id, m->public.id);
     effect->u.dial.port = m->public.tcp_port;
+    effect->u.dial.turn = m->dial_turn;
 }
 
 static const struct cohorti_cluster_link *find_candidate(const struct cohorti_member *m)
@@ -89,6 +91,7 @@ void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint6
     if (link == NULL || link->state != COHORTI_CLUSTER_LINK_DIALLING) {
         return;
     }
+    link->connected = true;
     if (find_candidate(link->member) != NULL) { /* too late: we have taken the peer's link */
         link->redundant = true;
         cohorti_cluster_link_close(c, link, COHORT_EDUPLICATE);

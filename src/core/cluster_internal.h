@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * What the files of the cluster share: cluster.c (life, timers), cluster_member.c (members), cluster_dial.c
- * and cluster_link.c (links). */
+ * What the files of the cluster share: cluster.c (life, timers), cluster_member.c (members), cluster_apply.c (the definition they
+ * come from), cluster_dial.c and cluster_link.c (links). */
 #ifndef COHORTI_CORE_CLUSTER_INTERNAL_H
 #define COHORTI_CORE_CLUSTER_INTERNAL_H
 
@@ -14,8 +14,10 @@ enum cohorti_cluster_timer {
 struct cohorti_member {
     cohort_member public; /* id, address, state, incarnation: what the world sees */
     bool configured;      /* by definition or add(): its address is ours to set, not its HELLO's */
+    bool added;           /* by add(): a definition that does not list it any more does not remove it */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
     struct cohorti_dialler dialler;
+    uint32_t dial_turn; /* dials that did not even connect: which of a name's addresses is next */
     struct cohorti_timer dial_timer;
     struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
 };
@@ -35,6 +37,7 @@ struct cohorti_cluster_link {
     uint64_t number;
     enum cohorti_cluster_link_state state;
     bool dialled;
+    bool connected;
     bool legacy;
     bool was_open;
     bool refused;   /* by either end, for a reason that stays: the dialler backs off */
@@ -53,6 +56,19 @@ struct cohorti_member *cohorti_member_find(const struct cohorti_cluster *c, cons
 /* A new INACTIVE member, ADDED pushed. Effects must be reserved. COHORT_ENOMEM, COHORT_ELIMIT. */
 COHORT_NODISCARD int cohorti_member_new(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip,
                                         uint16_t tcp_port, struct cohorti_member **out);
+/* The two halves of that: memory for a member, room in the table; and the member into the table, which cannot fail. */
+struct cohorti_member *cohorti_member_make(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip,
+                                           uint16_t tcp_port);
+COHORT_NODISCARD int cohorti_member_reserve(struct cohorti_cluster *c, size_t more);
+void cohorti_member_insert(struct cohorti_cluster *c, struct cohorti_member *m);
+/* Another address, with its UPDATE, and a dial there; false when it is the one it has. Effects must be reserved. */
+bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const char *ip,
+                              uint16_t tcp_port);
+/* Out of the table, links closed, events pushed, buried. Effects must be reserved. */
+void cohorti_member_drop(struct cohorti_cluster *c, struct cohorti_member *m);
+/* Forget that the id was removed. */
+void cohorti_member_unbury(struct cohorti_cluster *c, const char *id);
+bool cohorti_member_address_valid(const char *ip, uint16_t tcp_port);
 bool cohorti_member_removed_before(const struct cohorti_cluster *c, const char *id);
 void cohorti_member_event(struct cohorti_cluster *c, struct cohorti_member *m, cohort_event_type type, int reason);
 void cohorti_member_update(struct cohorti_cluster *c, struct cohorti_member *m); /* publish without an event */
@@ -62,6 +78,11 @@ void cohorti_member_deactivate(struct cohorti_cluster *c, struct cohorti_member 
 /* cluster.c */
 /* Room for all that the next call can cause, with `links` more links than there are. */
 COHORT_NODISCARD int cohorti_cluster_make_room(struct cohorti_cluster *c, size_t links);
+/* The same, and room for so many changes of members in one call. */
+COHORT_NODISCARD int cohorti_cluster_make_room_for_changes(struct cohorti_cluster *c, size_t changes);
+
+/* cluster_apply.c */
+void cohorti_listing_free(const cohort_allocator *alloc, struct cohorti_listing *listing);
 
 /* cluster_link.c */
 struct cohorti_cluster_link *cohorti_cluster_link_find(const struct cohorti_cluster *c, uint64_t number);

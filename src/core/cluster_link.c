@@ -511,6 +511,7 @@ static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct coho
     } else if (link->was_open || link->redundant) {
         cohorti_dialler_lost(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
     } else if (link->dialled) {
+        m->dial_turn += !link->connected;
         cohorti_dialler_failed(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
     }
 }

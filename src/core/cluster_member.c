@@ -53,12 +53,20 @@ bool cohorti_cluster_member_at(const struct cohorti_cluster *c, size_t i, cohort
     return true;
 }
 
-static int grow(struct cohorti_cluster *c)
+bool cohorti_cluster_has_member(const struct cohorti_cluster *c, const char *id)
 {
-    if (c->member_count < c->member_cap) {
+    return cohorti_member_find(c, id) != NULL;
+}
+
+int cohorti_member_reserve(struct cohorti_cluster *c, size_t more)
+{
+    size_t cap = c->member_cap == 0 ? 8 : c->member_cap;
+    while (cap < c->member_count + more) {
+        cap *= 2;
+    }
+    if (cap == c->member_cap) {
         return COHORT_OK;
     }
-    size_t cap = c->member_cap == 0 ? 8 : c->member_cap * 2;
     struct cohorti_member **grown = cohorti_realloc(c->alloc, c->members, cap * sizeof(struct cohorti_member *));
     if (grown == NULL) {
         return COHORT_ENOMEM;
@@ -68,34 +76,44 @@ static int grow(struct cohorti_cluster *c)
     return COHORT_OK;
 }
 
+struct cohorti_member *cohorti_member_make(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip,
+                                           uint16_t tcp_port)
+{
+    struct cohorti_member *m = cohorti_alloc_zero(c->alloc, sizeof *m);
+    if (m != NULL) {
+        cohorti_copy_string(m->public.id, sizeof m->public.id, id);
+        cohorti_copy_string(m->public.ip, sizeof m->public.ip, ip);
+        m->public.tcp_port = tcp_port;
+        m->public.state = COHORT_INACTIVE;
+        cohorti_list_init(&m->links);
+        cohorti_timer_init(&m->dial_timer);
+        cohorti_dialler_init(&m->dialler, &c->config.dial, c->started_ns, now_ns);
+    }
+    return m;
+}
+
+void cohorti_member_insert(struct cohorti_cluster *c, struct cohorti_member *m)
+{
+    bool found = false;
+    size_t at = position(c, m->public.id, &found);
+    memmove(&c->members[at + 1], &c->members[at], (c->member_count - at) * sizeof(struct cohorti_member *));
+    c->members[at] = m;
+    c->member_count++;
+    cohorti_member_event(c, m, COHORT_MEMBER_ADDED, COHORT_OK);
+}
+
 int cohorti_member_new(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port,
                        struct cohorti_member **out)
 {
     if (c->member_count >= c->config.limits.members_max) {
         return COHORT_ELIMIT;
     }
-    int status = grow(c);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    struct cohorti_member *m = cohorti_alloc_zero(c->alloc, sizeof *m);
+    int status = cohorti_member_reserve(c, 1);
+    struct cohorti_member *m = status == COHORT_OK ? cohorti_member_make(c, now_ns, id, ip, tcp_port) : NULL;
     if (m == NULL) {
         return COHORT_ENOMEM;
     }
-    cohorti_copy_string(m->public.id, sizeof m->public.id, id);
-    cohorti_copy_string(m->public.ip, sizeof m->public.ip, ip);
-    m->public.tcp_port = tcp_port;
-    m->public.state = COHORT_INACTIVE;
-    cohorti_list_init(&m->links);
-    cohorti_timer_init(&m->dial_timer);
-    cohorti_dialler_init(&m->dialler, &c->config.dial, c->started_ns, now_ns);
-
-    bool found = false;
-    size_t at = position(c, id, &found);
-    memmove(&c->members[at + 1], &c->members[at], (c->member_count - at) * sizeof(struct cohorti_member *));
-    c->members[at] = m;
-    c->member_count++;
-    cohorti_member_event(c, m, COHORT_MEMBER_ADDED, COHORT_OK);
+    cohorti_member_insert(c, m);
     *out = m;
     return COHORT_OK;
 }
@@ -161,7 +179,7 @@ static void bury(struct cohorti_cluster *c, const char *id)
     cohorti_copy_string(c->removed[at], sizeof c->removed[at], id);
 }
 
-static void unbury(struct cohorti_cluster *c, const char *id)
+void cohorti_member_unbury(struct cohorti_cluster *c, const char *id)
 {
     uint32_t at = tombstone(c, id);
     if (at < c->removed_count) {
@@ -173,10 +191,9 @@ static void unbury(struct cohorti_cluster *c, const char *id)
 
 /* ---- add and remove ------------------------------------------------------------------------------------------------ */
 
-static bool address_valid(const char *ip, uint16_t tcp_port)
+bool cohorti_member_address_valid(const char *ip, uint16_t tcp_port)
 {
-    size_t len = strlen(ip);
-    return tcp_port != 0 && (cohorti_ipv4_valid(ip, len) || cohorti_ipv6_valid(ip, len)) && len <= COHORT_HOST_BYTES_MAX;
+    return tcp_port != 0 && cohorti_host_valid(ip, strlen(ip));
 }
 
 /* To the former address nobody may ever answer: the next dial does not wait for that. */
@@ -191,9 +208,22 @@ static void give_up_dials(struct cohorti_cluster *c, const struct cohorti_member
     }
 }
 
+bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const char *ip, uint16_t tcp_port)
+{
+    if (strcmp(m->public.ip, ip) == 0 && m->public.tcp_port == tcp_port) {
+        return false;
+    }
+    cohorti_copy_string(m->public.ip, sizeof m->public.ip, ip);
+    m->public.tcp_port = tcp_port;
+    cohorti_member_update(c, m);
+    cohorti_dialler_init(&m->dialler, &c->config.dial, c->started_ns, now_ns);
+    give_up_dials(c, m);
+    return true;
+}
+
 int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port)
 {
-    if (!cohorti_id_valid(id, strlen(id)) || !address_valid(ip, tcp_port) || strcmp(id, c->self->public.id) == 0) {
+    if (!cohorti_id_valid(id, strlen(id)) || !cohorti_member_address_valid(ip, tcp_port) || strcmp(id, c->self->public.id) == 0) {
         return COHORT_EINVAL;
     }
     if (c->stopping) {
@@ -208,47 +238,49 @@ int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *
         if (status != COHORT_OK) {
             return status;
         }
-    } else if (strcmp(m->public.ip, ip) != 0 || m->public.tcp_port != tcp_port) {
-        cohorti_copy_string(m->public.ip, sizeof m->public.ip, ip);
-        m->public.tcp_port = tcp_port;
-        cohorti_member_update(c, m);
-        cohorti_dialler_init(&m->dialler, &c->config.dial, c->started_ns, now_ns);
-        give_up_dials(c, m);
+    } else {
+        (void)cohorti_member_readdress(c, now_ns, m, ip, tcp_port);
     }
     m->configured = true;
-    unbury(c, id);
+    m->added = true;
+    cohorti_member_unbury(c, id);
     cohorti_cluster_schedule(c, now_ns, m);
     return COHORT_OK;
 }
 
-int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id)
+void cohorti_member_drop(struct cohorti_cluster *c, struct cohorti_member *m)
 {
     bool found = false;
-    size_t at = position(c, id, &found);
-    if (!found) {
+    size_t at = position(c, m->public.id, &found);
+    struct cohorti_list *node;
+    while ((node = cohorti_list_pop(&m->links)) != NULL) {
+        struct cohorti_cluster_link *link = COHORTI_CONTAINER(node, struct cohorti_cluster_link, of_member);
+        cohorti_cluster_link_close(c, link, COHORT_EREMOVED);
+        link->member = NULL;
+        cohorti_copy_string(link->orphan_of, sizeof link->orphan_of, m->public.id);
+        cohorti_list_append(&c->orphans, node);
+    }
+    cohorti_timer_cancel(&c->timers, &m->dial_timer);
+    cohorti_member_deactivate(c, m, COHORT_EREMOVED);
+    cohorti_member_event(c, m, COHORT_MEMBER_REMOVED, COHORT_EREMOVED);
+    bury(c, m->public.id);
+    memmove(&c->members[at], &c->members[at + 1], (c->member_count - at - 1) * sizeof(struct cohorti_member *));
+    c->member_count--;
+    cohorti_release(c->alloc, m);
+}
+
+int cohorti_cluster_remove(struct cohorti_cluster *c, const char *id)
+{
+    struct cohorti_member *m = cohorti_member_find(c, id);
+    if (m == NULL) {
         return COHORT_ENOPEER;
     }
-    struct cohorti_member *m = c->members[at];
     if (m == c->self) {
         return COHORT_EINVAL;
     }
     if (cohorti_cluster_make_room(c, 0) != COHORT_OK) {
         return COHORT_ENOMEM;
     }
-    struct cohorti_list *node;
-    while ((node = cohorti_list_pop(&m->links)) != NULL) {
-        struct cohorti_cluster_link *link = COHORTI_CONTAINER(node, struct cohorti_cluster_link, of_member);
-        cohorti_cluster_link_close(c, link, COHORT_EREMOVED);
-        link->member = NULL;
-        cohorti_copy_string(link->orphan_of, sizeof link->orphan_of, id);
-        cohorti_list_append(&c->orphans, node);
-    }
-    cohorti_timer_cancel(&c->timers, &m->dial_timer);
-    cohorti_member_deactivate(c, m, COHORT_EREMOVED);
-    cohorti_member_event(c, m, COHORT_MEMBER_REMOVED, COHORT_EREMOVED);
-    bury(c, id);
-    memmove(&c->members[at], &c->members[at + 1], (c->member_count - at - 1) * sizeof(struct cohorti_member *));
-    c->member_count--;
-    cohorti_release(c->alloc, m);
+    cohorti_member_drop(c, m);
     return COHORT_OK;
 }

@@ -35,8 +35,10 @@ struct cohorti_effect {
     int code;
     union {
         struct {
-            char host[COHORT_HOST_BYTES_MAX + 1];
+            char id[COHORT_ID_BYTES_MAX + 1];     /* whom: for the log */
+            char host[COHORT_HOST_BYTES_MAX + 1]; /* numeric, or a name to resolve first */
             uint16_t port;
+            uint32_t turn; /* of a name with N addresses, connect to number turn % N */
         } dial;
         struct {
             uint32_t attempt;

@@ -6,15 +6,17 @@
  * not 0); a failed read leaves *out alone. Reading stops at the first defect in file order. A file is written by a person, so
  * every defect is reported as one line with its place and the value found there; nothing is repaired or guessed.
  *
- * Keys we do not know are skipped: the seed's files and later versions of ours must both be readable. This file does not
- * resolve host names, write definitions or watch them.
+ * Keys we do not know are skipped, and kept for writing: the seed's files and later versions of ours must both be readable. This
+ * file does not resolve host names, write definitions or watch them.
  */
 #include <cohort/definition.h>
 
-#include "base/name.h"
-#include "base/text.h"
+#include "definition/message.h"
+#include "definition/place.h"
+#include "definition/rules.h"
 
-#include <arpa/inet.h>
+#include "base/name.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -23,63 +25,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NAME_SHOWN_BYTES_MAX 200 /* the end of a long path tells more than its start */
 #define VALUE_SHOWN_BYTES_MAX 100
 #define NO_INDEX SIZE_MAX
-
-/* One error line in the making. */
-struct message {
-    struct cohorti_text text;
-    cohort_error *error;
-    cohort_error ignored; /* written when the caller wants no text */
-};
 
 /* What a reading carries along: where its errors go, and what it has so far. */
 struct reading {
     const char *name;
+    const char *text;
+    size_t text_len;
     cohort_error *error;
     cohort_definition definition;
 };
 
-static void message_begin(struct message *m, const struct reading *r)
-{
-    size_t len = strlen(r->name);
-    m->error = r->error != NULL ? r->error : &m->ignored;
-    cohorti_text_init(&m->text, m->error->text, sizeof(m->error->text));
-    if (len > NAME_SHOWN_BYTES_MAX) {
-        cohorti_text_add(&m->text, "...");
-        cohorti_text_add(&m->text, r->name + len - NAME_SHOWN_BYTES_MAX);
-    } else {
-        cohorti_text_add(&m->text, r->name);
-    }
-    cohorti_text_add(&m->text, ":");
-}
-
-/* File names and jansson's texts may hold anything; a message is one line. */
-static int message_end(struct message *m, int code)
-{
-    for (char *at = m->error->text; *at != '\0'; at++) {
-        if ((unsigned char)*at < 0x20 || *at == 0x7f) {
-            *at = '?';
-        }
-    }
-    m->error->code = code;
-    return code;
-}
-
-/* "FILE: what" */
 static int fail_file(const struct reading *r, int code, const char *what, int saved_errno)
 {
-    struct message m;
-    char buffer[128];
-    message_begin(&m, r);
-    cohorti_text_add(&m.text, " ");
-    cohorti_text_add(&m.text, what);
-    if (saved_errno != 0) {
-        cohorti_text_add(&m.text, ": ");
-        cohorti_text_add(&m.text, strerror_r(saved_errno, buffer, sizeof(buffer)));
-    }
-    return message_end(&m, code);
+    return cohorti_message_file(r->error, r->name, code, what, saved_errno);
 }
 
 static int fail_memory(const struct reading *r)
@@ -87,11 +47,21 @@ static int fail_memory(const struct reading *r)
     return fail_file(r, COHORT_ENOMEM, cohort_error_text(COHORT_ENOMEM), 0);
 }
 
-/* "FILE: $.nodes[index].key: value", either of index and key left out when NO_INDEX or NULL. */
-static void defect_begin(struct message *m, const struct reading *r, size_t index, const char *key, const json_t *value)
+static void add_place(struct cohorti_message *m, size_t line, size_t column)
 {
-    message_begin(m, r);
-    cohorti_text_add(&m->text, " $");
+    cohorti_text_add_u64(&m->text, line);
+    cohorti_text_add(&m->text, ":");
+    cohorti_text_add_u64(&m->text, column);
+    cohorti_text_add(&m->text, ": ");
+}
+
+/* "FILE:LINE:COLUMN: $.nodes[index].key: value", either of index and key left out when NO_INDEX or NULL. */
+static void defect_begin(struct cohorti_message *m, const struct reading *r, size_t index, const char *key, const json_t *value)
+{
+    struct cohorti_place place = cohorti_place_find(r->text, r->text_len, index, key);
+    cohorti_message_begin(m, r->error, r->name);
+    add_place(m, place.line, place.column);
+    cohorti_text_add(&m->text, "$");
     if (index != NO_INDEX) {
         cohorti_text_add(&m->text, ".nodes[");
         cohorti_text_add_u64(&m->text, index);
@@ -116,39 +86,36 @@ static void defect_begin(struct message *m, const struct reading *r, size_t inde
 
 static int defect(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what)
 {
-    struct message m;
+    struct cohorti_message m;
     defect_begin(&m, r, index, key, value);
     cohorti_text_add(&m.text, what);
-    return message_end(&m, COHORT_EDEFINITION);
+    return cohorti_message_end(&m, COHORT_EDEFINITION);
 }
 
 /* The same for a value that an earlier node has already. */
 static int defect_twice(const struct reading *r, size_t index, const char *key, const json_t *value, const char *what, size_t earlier)
 {
-    struct message m;
+    struct cohorti_message m;
     defect_begin(&m, r, index, key, value);
     cohorti_text_add(&m.text, what);
     cohorti_text_add(&m.text, " $.nodes[");
     cohorti_text_add_u64(&m.text, earlier);
     cohorti_text_add(&m.text, "] too");
-    return message_end(&m, COHORT_EDEFINITION);
+    return cohorti_message_end(&m, COHORT_EDEFINITION);
 }
 
 static int fail_syntax(const struct reading *r, const json_error_t *error)
 {
-    struct message m;
+    struct cohorti_message m;
     if (json_error_code(error) == json_error_out_of_memory) {
         return fail_memory(r);
     }
-    message_begin(&m, r);
-    cohorti_text_add_u64(&m.text, error->line > 0 ? (uint64_t)error->line : 1);
-    cohorti_text_add(&m.text, ":");
-    cohorti_text_add_u64(&m.text, error->column > 0 ? (uint64_t)error->column : 1);
-    cohorti_text_add(&m.text, ": ");
+    cohorti_message_begin(&m, r->error, r->name);
+    add_place(&m, error->line > 0 ? (size_t)error->line : 1, error->column > 0 ? (size_t)error->column : 1);
     /* jansson's own words for this one speak of the flags it was called with. */
     bool nul = json_error_code(error) == json_error_null_character;
     cohorti_text_add(&m.text, nul ? "a string may not contain \\u0000" : error->text);
-    return message_end(&m, COHORT_ESYNTAX);
+    return cohorti_message_end(&m, COHORT_ESYNTAX);
 }
 
 static int read_id(const struct reading *r, size_t index, const json_t *object, cohort_definition_node *node)
@@ -160,8 +127,9 @@ static int read_id(const struct reading *r, size_t index, const json_t *object, 
     if (!json_is_string(value)) {
         return defect(r, index, "id", value, "is not a string");
     }
-    if (!cohorti_id_valid(json_string_value(value), json_string_length(value))) {
-        return defect(r, index, "id", value, "is not an id (1 to 64 letters, digits, '.', '_' or '-')");
+    const char *what = cohorti_rule_id(json_string_value(value));
+    if (what != NULL) {
+        return defect(r, index, "id", value, what);
     }
     (void)cohorti_copy_string(node->id, sizeof(node->id), json_string_value(value));
     for (size_t i = 0; i < index; i++) {
@@ -172,25 +140,8 @@ static int read_id(const struct reading *r, size_t index, const json_t *object, 
     return COHORT_OK;
 }
 
-/* Write an address the one way inet_ntop() does, so that equal addresses are equal strings. */
-static bool canonical_ip(const char *text, char out[COHORT_HOST_BYTES_MAX + 1], bool *unspecified)
-{
-    struct in_addr v4;
-    struct in6_addr v6;
-    if (inet_pton(AF_INET, text, &v4) == 1) {
-        *unspecified = v4.s_addr == INADDR_ANY;
-        return inet_ntop(AF_INET, &v4, out, COHORT_HOST_BYTES_MAX + 1) != NULL;
-    }
-    if (inet_pton(AF_INET6, text, &v6) == 1) {
-        *unspecified = memcmp(&v6, &in6addr_any, sizeof(v6)) == 0;
-        return inet_ntop(AF_INET6, &v6, out, COHORT_HOST_BYTES_MAX + 1) != NULL;
-    }
-    return false;
-}
-
 static int read_ip(const struct reading *r, size_t index, const json_t *object, cohort_definition_node *node)
 {
-    bool unspecified;
     const json_t *value = json_object_get(object, "ip");
     if (value == NULL) {
         return defect(r, index, "ip", NULL, "is missing");
@@ -198,13 +149,21 @@ static int read_ip(const struct reading *r, size_t index, const json_t *object, 
     if (!json_is_string(value)) {
         return defect(r, index, "ip", value, "is not a string");
     }
-    if (!canonical_ip(json_string_value(value), node->ip, &unspecified)) {
-        return defect(r, index, "ip", value, "is not an IPv4 or IPv6 address");
+    const char *what = cohorti_rule_ip(json_string_value(value), node->ip);
+    return what == NULL ? COHORT_OK : defect(r, index, "ip", value, what);
+}
+
+static int read_bind(const struct reading *r, size_t index, const json_t *object, cohort_definition_node *node)
+{
+    const json_t *value = json_object_get(object, "bind");
+    if (value == NULL) {
+        return COHORT_OK;
     }
-    if (unspecified) {
-        return defect(r, index, "ip", value, "is not an address that others can connect to");
+    if (!json_is_string(value)) {
+        return defect(r, index, "bind", value, "is not a string");
     }
-    return COHORT_OK;
+    const char *what = cohorti_rule_bind(json_string_value(value), node->bind);
+    return what == NULL ? COHORT_OK : defect(r, index, "bind", value, what);
 }
 
 static int read_port(const struct reading *r, size_t index, const json_t *object, cohort_definition_node *node)
@@ -218,7 +177,7 @@ static int read_port(const struct reading *r, size_t index, const json_t *object
         return defect(r, index, "tcpPort", value, "is not a whole number");
     }
     if (json_integer_value(value) < 1 || json_integer_value(value) > UINT16_MAX) {
-        return defect(r, index, "tcpPort", value, "is not a port (1 to 65535)");
+        return defect(r, index, "tcpPort", value, COHORTI_RULE_PORT);
     }
     node->tcp_port = (uint16_t)json_integer_value(value);
     return COHORT_OK;
@@ -235,6 +194,9 @@ static int read_node(const struct reading *r, size_t index, const json_t *object
     }
     if (rc == COHORT_OK) {
         rc = read_port(r, index, object, node);
+    }
+    if (rc == COHORT_OK) {
+        rc = read_bind(r, index, object, node);
     }
     /* Quadratic, and at the limit of nodes still below a millisecond. */
     for (size_t i = 0; rc == COHORT_OK && i < index; i++) {
@@ -256,7 +218,7 @@ static int read_cluster(struct reading *r, const json_t *root)
         return defect(r, NO_INDEX, "cluster", value, "is not a string");
     }
     if (!cohorti_cluster_valid(json_string_value(value), json_string_length(value))) {
-        return defect(r, NO_INDEX, "cluster", value, "is not a cluster name (at most 64 letters, digits, '.', '_' or '-')");
+        return defect(r, NO_INDEX, "cluster", value, COHORTI_RULE_CLUSTER);
     }
     (void)cohorti_copy_string(r->definition.cluster, sizeof(r->definition.cluster), json_string_value(value));
     return COHORT_OK;
@@ -264,13 +226,13 @@ static int read_cluster(struct reading *r, const json_t *root)
 
 static int fail_node_count(const struct reading *r, size_t count)
 {
-    struct message m;
+    struct cohorti_message m;
     defect_begin(&m, r, NO_INDEX, "nodes", NULL);
     cohorti_text_add_u64(&m.text, count);
     cohorti_text_add(&m.text, " nodes, where at most ");
     cohorti_text_add_u64(&m.text, COHORT_DEFINITION_NODES_MAX);
     cohorti_text_add(&m.text, " may be");
-    return message_end(&m, COHORT_ESIZE);
+    return cohorti_message_end(&m, COHORT_ESIZE);
 }
 
 static int read_root(struct reading *r, const json_t *root)
@@ -309,7 +271,7 @@ static int read_root(struct reading *r, const json_t *root)
 
 int cohort_definition_parse(const char *name, const char *text, size_t text_len, cohort_definition *out, cohort_error *error)
 {
-    struct reading r = {.name = name, .error = error};
+    struct reading r = {.name = name, .text = text, .text_len = text_len, .error = error};
     json_error_t json_error;
     if (text_len > COHORT_DEFINITION_BYTES_MAX) {
         return fail_file(&r, COHORT_ESIZE, "larger than a definition may be (1 MiB)", 0);
@@ -319,8 +281,8 @@ int cohort_definition_parse(const char *name, const char *text, size_t text_len,
     if (root == NULL) {
         return fail_syntax(&r, &json_error);
     }
+    r.definition.source = root;
     int rc = read_root(&r, root);
-    json_decref(root);
     if (rc != COHORT_OK) {
         cohort_definition_free(&r.definition);
         return rc;
@@ -400,5 +362,6 @@ const cohort_definition_node *cohort_definition_find(const cohort_definition *de
 void cohort_definition_free(cohort_definition *definition)
 {
     free(definition->nodes);
+    json_decref(definition->source);
     memset(definition, 0, sizeof(*definition));
 }

@@ -5,7 +5,8 @@
  *
  * Threads. A loop calls its handlers on its own thread, one at a time. "Loop thread" below means: only there, or while the loop
  * does not run. A socket belongs to the loop it is attached to; send() may be called from any thread as long as the owner's lock
- * keeps it apart from close(). Nothing here blocks except loop_start, loop_stop and wait.
+ * keeps it apart from close(). Nothing here blocks except loop_start, loop_stop and wait (and a file system that hangs, in
+ * watch_file).
  *
  * Status codes are those of cohort/error.h.
  */
@@ -22,6 +23,8 @@ struct cohorti_io;
 struct cohorti_event;
 struct cohorti_loop;
 struct cohorti_socket;
+struct cohorti_lookup;
+struct cohorti_file_watch;
 
 #define COHORTI_IO_RUNS_MAX 32
 
@@ -38,6 +41,17 @@ struct cohorti_loop_handler {
 /** `events` are ready (level-triggered while watched). A listener is readable when accept() has something; a connecting socket is
  * writable when connect_result() has. An error shows as READ and WRITE: the next call tells. */
 typedef void (*cohorti_socket_fn)(void *ctx, unsigned events);
+
+#define COHORTI_ADDRESSES_MAX 16     /* of one name; more are not looked at */
+#define COHORTI_ADDRESS_BYTES_MAX 63 /* IPv6 text with a zone */
+
+struct cohorti_addresses {
+    size_t count;
+    char at[COHORTI_ADDRESSES_MAX][COHORTI_ADDRESS_BYTES_MAX + 1]; /* numeric, in the order to be tried */
+};
+
+/** COHORT_OK and at least one address; or COHORT_ENORESOLVE, and `why` is what the resolver says. Both borrowed for the call. */
+typedef void (*cohorti_resolved_fn)(void *ctx, int status, const struct cohorti_addresses *addresses, const char *why);
 
 struct cohorti_io_ops {
     uint64_t (*now_ns)(struct cohorti_io *io);  /* monotonic; any thread */
@@ -67,7 +81,7 @@ struct cohorti_io_ops {
     int (*loop_fd)(const struct cohorti_loop *loop);          /* readable when something is ready */
     int (*loop_wait_ms)(struct cohorti_loop *loop);           /* until a turn is due all the same: 0 now, -1 never */
 
-    /* host: numeric IPv4 or IPv6. COHORT_EADDR, COHORT_EADDRINUSE, COHORT_EIO; `error` names it. Attached to the loop. */
+    /* host: numeric IPv4 or IPv6; "::" takes IPv4 as well. COHORT_EADDR, COHORT_EADDRINUSE, COHORT_EIO; `error` names it. Attached to the loop. */
     int (*listen)(struct cohorti_loop *loop, const char *host, uint16_t port, cohorti_socket_fn fn, void *ctx,
                   struct cohorti_socket **out, cohort_error *error);
     /* One connection, attached to nothing. COHORT_EAGAIN none there; COHORT_ELIMIT out of descriptors; others: this one failed. */
@@ -87,6 +101,18 @@ struct cohorti_io_ops {
     void (*shutdown)(struct cohorti_socket *s);                                                       /* no more from us */
     void (*close)(struct cohorti_socket *s);                            /* its loop's thread when attached; frees it */
     void (*peer_name)(struct cohorti_socket *s, char *out, size_t cap); /* "127.0.0.1:4711", for the log */
+
+    /* Find the addresses of a host name. fn is called once, on the loop, unless it was cancelled. COHORT_ELIMIT: too many are under
+     * way; COHORT_ENOMEM. Loop thread, both. */
+    int (*resolve)(struct cohorti_loop *loop, const char *name, cohorti_resolved_fn fn, void *ctx, struct cohorti_lookup **out);
+    void (*resolve_cancel)(struct cohorti_lookup *lookup); /* not once fn was called */
+
+    /* Call fn on the loop when what is read at `path` may have changed: written, replaced, linked elsewhere, made, removed. Changes
+     * close together are told once; one may be told that is none. Looked after at least every poll_ms, for what the system does
+     * not tell. COHORT_ENOTSUP, COHORT_ENOMEM, COHORT_EIO. Loop thread, both. */
+    int (*watch_file)(struct cohorti_loop *loop, const char *path, uint32_t poll_ms, void (*fn)(void *ctx), void *ctx,
+                      struct cohorti_file_watch **out);
+    void (*unwatch_file)(struct cohorti_file_watch *watch); /* also from fn, which is not called again */
 };
 
 struct cohorti_io {

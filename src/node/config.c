@@ -97,8 +97,23 @@ static int check_limits(const cohort_config *config, cohort_error *error)
     return COHORT_OK;
 }
 
+/* An address of the definition that was overridden takes its bind along. */
+static int fill_bind(cohort_config *config, const char *listed, const struct cohorti_cluster_config *self, cohort_error *error)
+{
+    size_t ip_len = strlen(self->ip);
+    bool numeric = cohorti_ipv4_valid(self->ip, ip_len) || cohorti_ipv6_valid(self->ip, ip_len);
+    if (config->bind == NULL || config->bind[0] == '\0') {
+        config->bind = listed[0] != '\0' ? listed : numeric ? self->ip : "";
+    }
+    size_t len = strlen(config->bind);
+    bool valid = cohorti_ipv4_valid(config->bind, len) || cohorti_ipv6_valid(config->bind, len);
+    return len == 0 || (valid && len <= COHORT_HOST_BYTES_MAX)
+               ? COHORT_OK
+               : invalid(error, "bind", config->bind, "is not an IPv4 or IPv6 address");
+}
+
 /* The local node: what is given, else the definition's node of our id, else the seed's defaults. */
-static int fill_self(const cohort_config *config, struct cohorti_cluster_config *out, cohort_error *error)
+static int fill_self(cohort_config *config, struct cohorti_cluster_config *out, cohort_error *error)
 {
     const char *given_ip = config->ip != NULL ? config->ip : COHORT_IP_DEFAULT;
     const char *id = config->id != NULL ? config->id : given_ip;
@@ -110,17 +125,20 @@ static int fill_self(const cohort_config *config, struct cohorti_cluster_config 
     const cohort_definition_node *listed = config->definition == NULL ? NULL : cohort_definition_find(config->definition, id);
     const char *ip = config->ip == NULL && listed != NULL ? listed->ip : given_ip;
     uint16_t port = config->tcp_port != 0 ? config->tcp_port : listed != NULL ? listed->tcp_port : COHORT_PORT_DEFAULT;
-    if (!cohorti_ipv4_valid(ip, strlen(ip)) && !cohorti_ipv6_valid(ip, strlen(ip))) {
-        return invalid(error, "ip", ip, "is not an IPv4 or IPv6 address");
+    if (!cohorti_host_valid(ip, strlen(ip))) {
+        return invalid(error, "ip", ip, "is not an IPv4 or IPv6 address, nor a host name");
+    }
+    if (strcmp(ip, "0.0.0.0") == 0 || strcmp(ip, "::") == 0) {
+        return invalid(error, "ip", ip, "is not an address that others can connect to: give it as bind");
     }
     if (!cohorti_copy_string(out->id, sizeof out->id, id) || !cohorti_copy_string(out->ip, sizeof out->ip, ip)) {
         return invalid(error, "ip", ip, "is too long");
     }
     out->tcp_port = port;
-    return COHORT_OK;
+    return fill_bind(config, config->ip == NULL && listed != NULL ? listed->bind : "", out, error);
 }
 
-int cohorti_config_read(const cohort_config *given, cohort_config *whole, struct cohorti_cluster_config *out, cohort_error *error)
+int cohorti_config_widen(const cohort_config *given, cohort_config *whole, cohort_error *error)
 {
     if (given->size < CONFIG_SIZE_MIN || given->size > 65536) {
         return out_of_range(error, "size", given->size, CONFIG_SIZE_MIN, 65536);
@@ -128,8 +146,16 @@ int cohorti_config_read(const cohort_config *given, cohort_config *whole, struct
     cohort_config_init(whole, sizeof *whole);
     memcpy(whole, given, given->size < sizeof *whole ? given->size : sizeof *whole);
     whole->size = sizeof *whole;
+    return COHORT_OK;
+}
+
+int cohorti_config_read(const cohort_config *given, cohort_config *whole, struct cohorti_cluster_config *out, cohort_error *error)
+{
     memset(out, 0, sizeof *out);
-    int status = check_limits(whole, error);
+    int status = cohorti_config_widen(given, whole, error);
+    if (status == COHORT_OK) {
+        status = check_limits(whole, error);
+    }
     if (status == COHORT_OK) {
         status = fill_self(whole, out, error);
     }

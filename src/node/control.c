@@ -149,10 +149,19 @@ static void on_listener(void *ctx, unsigned events)
     cohorti_worker_settle(&node->control);
 }
 
+static int listen_on(struct cohort_node *node, const char *address, cohort_error *error)
+{
+    return node->io->ops->listen(node->control.loop, address, node->cluster.config.tcp_port, on_listener, node, &node->listener,
+                                 error);
+}
+
 int cohorti_control_listen(struct cohort_node *node, cohort_error *error)
 {
-    return node->io->ops->listen(node->control.loop, node->cluster.config.ip, node->cluster.config.tcp_port, on_listener, node,
-                                 &node->listener, error);
+    if (node->bind[0] != '\0') {
+        return listen_on(node, node->bind, error);
+    }
+    int status = listen_on(node, "::", error);                                  /* IPv4 too */
+    return status == COHORT_EADDR ? listen_on(node, "0.0.0.0", error) : status; /* no IPv6 on this machine */
 }
 
 void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *timer, uint64_t now_ns)
@@ -172,6 +181,7 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
 void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns, struct cohorti_waiter *closed)
 {
     node->closed_waiter = closed;
+    cohorti_follow_end(node);
     if (node->listener != NULL) {
         node->io->ops->close(node->listener);
         node->listener = NULL;
@@ -194,25 +204,6 @@ void cohorti_control_check_idle(struct cohort_node *node)
 }
 
 /* ---- effects ------------------------------------------------------------------------------------------------------- */
-
-static void do_dial(struct cohort_node *node, const struct cohorti_effect *fx)
-{
-    struct cohorti_socket *socket = NULL;
-    atomic_fetch_add(&node->counters.links_dialled, 1);
-    int status = node->io->ops->connect(node->io, fx->u.dial.host, fx->u.dial.port, &socket);
-    struct conn *conn = status == COHORT_OK ? cohorti_conn_new(node, fx->link, socket) : NULL;
-    if (conn == NULL) {
-        if (status == COHORT_OK) {
-            node->io->ops->close(socket);
-            status = COHORT_ENOMEM;
-        }
-        cohorti_log(node, COHORT_LOG_DEBUG, "dial", NULL, status, "cannot dial %s port %u: %s", fx->u.dial.host, fx->u.dial.port,
-                    cohort_error_text(status));
-        cohorti_cluster_closed(&node->cluster, cohorti_now(node), fx->link, status);
-        return;
-    }
-    cohorti_conn_begin(conn, true);
-}
 
 static void do_greet(struct cohort_node *node, struct conn *conn, const struct cohorti_effect *fx)
 {
@@ -314,7 +305,7 @@ static void do_effect(struct cohort_node *node, const struct cohorti_effect *fx)
 {
     switch (fx->type) {
     case COHORTI_EFFECT_DIAL:
-        do_dial(node, fx);
+        cohorti_dial(node, fx);
         break;
     case COHORTI_EFFECT_EVENT:
         do_event(node, &fx->u.event);
@@ -327,6 +318,9 @@ static void do_effect(struct cohort_node *node, const struct cohorti_effect *fx)
         break;
     default: {
         struct conn *conn = cohorti_conn_find(node, fx->link);
+        if (conn == NULL && cohorti_dial_cancel(node, fx->link, fx->code)) {
+            break;
+        }
         bool ended = conn == NULL || (conn->worker == &node->control && conn->phase == CONN_ENDED);
         if (!ended) {
             do_link_effect(node, conn, fx);

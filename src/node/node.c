@@ -61,20 +61,10 @@ static int publish_self(struct cohort_node *node)
 
 static int add_listed(struct cohort_node *node, const cohort_definition *definition, cohort_error *error)
 {
-    for (size_t i = 0; definition != NULL && i < definition->node_count; i++) {
-        const cohort_definition_node *listed = &definition->nodes[i];
-        if (strcmp(listed->id, node->id) == 0) {
-            continue;
-        }
-        int status = cohorti_control_add(node, listed->id, listed->ip, listed->tcp_port);
-        if (status != COHORT_OK) {
-            error->code = status;
-            snprintf(error->text, sizeof error->text, "cannot add %s of the definition: %s", listed->id, cohort_error_text(status));
-            return status;
-        }
-    }
+    struct cohorti_applied ignored;
+    int status = definition == NULL ? COHORT_OK : cohorti_control_apply(node, definition, &ignored, error);
     cohorti_control_effects(node);
-    return COHORT_OK;
+    return status;
 }
 
 static void init_node(struct cohort_node *node, const cohort_config *config, const struct cohorti_cluster_config *cluster)
@@ -84,15 +74,18 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
         node->log.write = cohorti_log_default_sink;
     }
     memcpy(node->id, cluster->id, sizeof node->id);
+    snprintf(node->bind, sizeof node->bind, "%s", config->bind);
     node->limits = config->limits;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_mutex_init(&node->queues_lock);
     cohorti_list_init(&node->queues);
+    cohorti_mutex_init(&node->definition_lock);
     cohorti_map_init(&node->conns, &node->alloc);
     cohorti_map_init(&node->peers, &node->alloc);
     cohorti_list_init(&node->conn_list);
     cohorti_list_init(&node->spare_peers);
+    cohorti_list_init(&node->name_dials);
     cohorti_timer_init(&node->accept_pause);
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
@@ -124,6 +117,8 @@ static void free_node(struct cohort_node *node)
     cohorti_map_deinit(&node->peers);
     cohorti_mutex_deinit(&node->life_lock);
     cohorti_mutex_deinit(&node->peers_lock);
+    cohorti_mutex_deinit(&node->definition_lock);
+    cohorti_release(&node->alloc, node->definition_path);
     atomic_fetch_sub(&node->loops->node_count, 1);
     if (node->owns_loops) {
         cohorti_loops_free(node->loops);
@@ -141,10 +136,27 @@ static int fill_from_machine(struct cohorti_io *io, struct cohorti_cluster_confi
     return io->ops->entropy(io, &cluster->seed, sizeof cluster->seed);
 }
 
+static int copy_path(struct cohort_node *node, const char *path)
+{
+    if (path == NULL) {
+        return COHORT_OK;
+    }
+    size_t size = strlen(path) + 1;
+    node->definition_path = cohorti_alloc(&node->alloc, size);
+    if (node->definition_path == NULL) {
+        return COHORT_ENOMEM;
+    }
+    memcpy(node->definition_path, path, size);
+    return COHORT_OK;
+}
+
 static int open_node(struct cohort_node *node, const cohort_config *config, struct cohorti_cluster_config *cluster,
                      cohort_error *error)
 {
-    int status = fill_from_machine(node->io, cluster);
+    int status = copy_path(node, config->definition_path);
+    if (status == COHORT_OK) {
+        status = fill_from_machine(node->io, cluster);
+    }
     if (status == COHORT_OK) {
         status = cohorti_cluster_init(&node->cluster, &node->alloc, cluster);
     }
@@ -202,11 +214,8 @@ static int explain(cohort_error *error, int status)
     return status;
 }
 
-int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, cohort_node **out, cohort_error *error)
+static int open_given(struct cohorti_io *io, const cohort_config *config, cohort_node **out, cohort_error *error)
 {
-    cohort_error ignored;
-    error = error == NULL ? &ignored : error;
-    error->text[0] = '\0';
     cohort_config whole;
     struct cohorti_cluster_config cluster;
     int status = cohorti_config_read(config, &whole, &cluster, error);
@@ -226,6 +235,25 @@ int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, coh
     if (status == COHORT_OK) {
         status = open_on(loops, &whole, &cluster, alloc, out, error);
     }
+    return status;
+}
+
+int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, cohort_node **out, cohort_error *error)
+{
+    cohort_error ignored;
+    error = error == NULL ? &ignored : error;
+    error->text[0] = '\0';
+    cohort_config given;
+    cohort_definition definition = {.node_count = 0};
+    int status = cohorti_config_widen(config, &given, error);
+    if (status == COHORT_OK && given.definition == NULL && given.definition_path != NULL) {
+        status = cohort_definition_read(given.definition_path, &definition, error);
+        given.definition = &definition;
+    }
+    if (status == COHORT_OK) {
+        status = open_given(io, &given, out, error);
+    }
+    cohort_definition_free(&definition);
     return explain(error, status);
 }
 
@@ -242,6 +270,7 @@ static int start_cluster(struct cohort_node *node, void *arg)
     int status = cohorti_control_listen(node, error);
     if (status == COHORT_OK) {
         cohorti_cluster_start(&node->cluster, cohorti_now(node));
+        cohorti_follow_begin(node);
     }
     return status;
 }
@@ -466,6 +495,8 @@ void cohorti_node_abandon(struct cohort_node *node)
     if (node->listener != NULL) {
         node->io->ops->close(node->listener);
     }
+    cohorti_mutex_deinit(&node->definition_lock);
+    cohorti_release(&node->alloc, node->definition_path);
     detach_workers(node);
     free_stopped(node);
 }
@@ -568,7 +599,19 @@ static int call_remove(struct cohort_node *node, void *arg)
     return cohorti_cluster_remove(&node->cluster, args->id);
 }
 
-static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), struct member_args *args)
+struct apply_args {
+    const cohort_definition *definition;
+    cohort_error *error;
+};
+
+static int call_apply(struct cohort_node *node, void *arg)
+{
+    const struct apply_args *args = arg;
+    struct cohorti_applied ignored;
+    return cohorti_control_apply(node, args->definition, &ignored, args->error);
+}
+
+static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *args)
 {
     if (life_owner == node) {
         return fn(node, args); /* inside a callback before start: the call under way carries out the effects */
@@ -610,4 +653,13 @@ int cohort_node_remove(cohort_node *node, const char *id)
     }
     struct member_args args = {.id = id};
     return change_members(node, call_remove, &args);
+}
+
+int cohort_node_apply_definition(cohort_node *node, const cohort_definition *definition, cohort_error *error)
+{
+    cohort_error ignored;
+    error = error == NULL ? &ignored : error;
+    error->text[0] = '\0';
+    struct apply_args args = {.definition = definition, .error = error};
+    return explain(error, change_members(node, call_apply, &args));
 }

@@ -347,6 +347,8 @@ struct cohort_node {
     bool owns_loops;
     struct cohorti_io *io; /* the loops' */
     char id[COHORT_ID_BYTES_MAX + 1];
+    char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
+    char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
@@ -360,6 +362,8 @@ struct cohort_node {
     struct cohorti_map conns;
     struct cohorti_list conn_list;
     struct cohorti_list spare_peers;
+    struct cohorti_list name_dials; /* whose names are looked up: dial.c */
+    struct cohorti_file_watch *file_watch;
     struct cohorti_socket *listener;
     struct cohorti_timer accept_pause;
     struct cohorti_timer close_deadline;
@@ -371,6 +375,9 @@ struct cohort_node {
     struct cohorti_mutex peers_lock;
     struct cohorti_map peers;
     size_t peer_count;
+
+    struct cohorti_mutex definition_lock;
+    cohort_definition_status definition_status; /* under definition_lock */
 
     struct cohorti_registry registry;
     struct cohorti_subjects subjects;
@@ -394,6 +401,19 @@ COHORT_NODISCARD int cohorti_control_listen(struct cohort_node *node, cohort_err
 void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns, struct cohorti_waiter *closed);
 void cohorti_control_check_idle(struct cohort_node *node);
 COHORT_NODISCARD int cohorti_control_add(struct cohort_node *node, const char *id, const char *ip, uint16_t tcp_port);
+
+/* dial.c: DIAL. Control loop. */
+void cohorti_dial(struct cohort_node *node, const struct cohorti_effect *fx);
+/** End the lookup that stands for this link, and report the link closed; false when there is none. */
+bool cohorti_dial_cancel(struct cohort_node *node, uint64_t link, int code);
+/** End them all without a word. */
+void cohorti_dial_abandon(struct cohort_node *node);
+
+/* follow.c: definitions given to a running node. Control loop. */
+COHORT_NODISCARD int cohorti_control_apply(struct cohort_node *node, const cohort_definition *definition,
+                                           struct cohorti_applied *applied, cohort_error *error);
+void cohorti_follow_begin(struct cohort_node *node);
+void cohorti_follow_end(struct cohort_node *node);
 
 /** Run fn on the control loop and wait for it; at once when we are on it or no loop runs. */
 int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);

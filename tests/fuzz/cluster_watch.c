@@ -248,12 +248,24 @@ static struct census take_census(struct watch *w, const struct cohorti_member *m
     return n;
 }
 
+/* Links of the same id from before it was removed and added again. */
+static uint32_t count_lingering_orphans(const struct cohorti_cluster *c, const char *id)
+{
+    uint32_t count = 0;
+    COHORTI_LIST_FOREACH (it, &c->orphans) {
+        const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        count += link->was_open && !link->legacy && strcmp(link->orphan_of, id) == 0;
+    }
+    return count;
+}
+
 static uint32_t check_member(struct watch *w, const struct cohorti_cluster *c, const struct cohorti_member *m, bool settled)
 {
     struct census n = take_census(w, m, settled);
     bool active = m->public.state == COHORT_ACTIVE;
     FUZZ_CHECK(n.open <= 1 && n.open_legacy <= c->config.limits.legacy_links_max);
-    FUZZ_CHECK(n.ready <= 1 && (n.ready == 0 || n.was_open_cohort > 0)); /* it waits for an old link and for nothing else */
+    uint32_t old = n.was_open_cohort + count_lingering_orphans(c, m->public.id);
+    FUZZ_CHECK(n.ready <= 1 && (n.ready == 0 || old > 0)); /* it waits for an old link and for nothing else */
     FUZZ_CHECK(active || n.open + n.open_legacy == 0);
     FUZZ_CHECK(!active || n.was_open + n.ready + n.successors > 0); /* what is being replaced stays ACTIVE meanwhile */
     bool dials = c->started && !c->stopping;

@@ -194,6 +194,15 @@ void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out)
     }
 }
 
+void cohort_node_definition_status(cohort_node *node, cohort_definition_status *out)
+{
+    (void)node;
+    *out = (cohort_definition_status){.followed = true, .applied = INT64_MAX, .error = {.code = choose_status()}};
+    for (size_t i = 0; i + 1 < sizeof(out->error.text) && i < fuzz_choice(fake.in); i++) {
+        out->error.text[i] = (char)fuzz_choice(fake.in); /* a file's name may hold anything */
+    }
+}
+
 int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
 {
     (void)node;

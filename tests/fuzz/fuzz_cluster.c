@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The decisions of a node, step by step: the input chooses what happens next (connections, greetings with chosen ids, incarnations
- * and attempts, welcomes, refusals, ends, jumps in time, members added and removed, failing allocations, stop), this file plays the
- * shell, and cluster_watch.c checks every promise after every step.
+ * and attempts, welcomes, refusals, ends, jumps in time, members added and removed, definitions, failing allocations, stop), this file
+ * plays the shell, and cluster_watch.c checks every promise after every step.
  *
  * The input is read from the front: eight bytes of configuration, then steps of one byte and its arguments. A shell carries effects
  * out at once, but a callback inside one of them may cause more; so an input may also choose to let effects wait.
@@ -29,6 +29,8 @@ struct bed {
     uint64_t now_ns;
     bool lazy; /* effects wait until they are asked for */
     bool started, stopped;
+    uint8_t listed, moved; /* by the definition applied last: a bit for each id, and for its address */
+    uint8_t added;         /* by a call, and not removed since */
 };
 
 static uint8_t take(struct bed *b)
@@ -207,10 +209,77 @@ static void step_time(struct bed *b)
     FUZZ_CHECK(cohorti_cluster_deadline(&b->cluster) > b->now_ns);
 }
 
+static bool is_member(const struct bed *b, const char *id)
+{
+    cohort_member member;
+    for (size_t i = 0; cohorti_cluster_member_at(&b->cluster, i, &member); i++) {
+        if (strcmp(member.id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static uint8_t bit_of(const char *id)
+{
+    return (uint8_t)(1 << (id[0] - 'a'));
+}
+
+/* Applied: what is new is a member, what is gone is none unless a call added it, and what was and is has not changed. */
+static void check_applied(struct bed *b, uint8_t listed, uint8_t moved, uint8_t members_before)
+{
+    for (int i = 0; i < 8; i++) {
+        const char id[2] = {(char)('a' + i), '\0'};
+        uint8_t bit = bit_of(id);
+        bool was = (b->listed & bit) != 0, is = (listed & bit) != 0, other = ((b->moved ^ moved) & bit) != 0;
+        bool member_before = (members_before & bit) != 0;
+        bool expected = is && (!was || other) ? true : was && !is ? member_before && (b->added & bit) != 0 : member_before;
+        FUZZ_CHECK(is_member(b, id) == (expected || strcmp(id, SELF) == 0));
+        if (!is_member(b, id)) {
+            b->added &= (uint8_t)~bit;
+        }
+    }
+    b->listed = listed;
+    b->moved = moved;
+}
+
+static void step_apply(struct bed *b, uint8_t name)
+{
+    cohort_definition_node nodes[8] = {{.id = ""}};
+    cohort_definition definition = {.nodes = nodes};
+    struct cohorti_applied applied;
+    uint8_t listed = take(b), moved = take(b) & listed, members_before = 0;
+    (void)cohorti_copy_string(definition.cluster, sizeof(definition.cluster), name % 8 == 1 ? "x" : name % 8 == 2 ? "y" : "");
+    for (int i = 7; i >= 0; i--) {
+        cohort_definition_node *node = &nodes[definition.node_count];
+        node->id[0] = (char)('a' + i);
+        members_before |= is_member(b, node->id) ? bit_of(node->id) : 0;
+        (void)cohorti_copy_string(node->ip, sizeof(node->ip), i % 2 == 0 ? "127.0.0.2" : "host.example");
+        node->tcp_port = (uint16_t)(9000 + (moved >> i) % 2);
+        definition.node_count += listed >> i & 1;
+    }
+    size_t before = b->cluster.member_count, effects = b->cluster.effects.count, failures = b->memory.failures;
+    int status = cohorti_cluster_apply(&b->cluster, b->now_ns, &definition, &applied);
+    narrate("apply", 0, "", status);
+    if (status == COHORT_OK) {
+        FUZZ_CHECK(!b->stopped && b->cluster.member_count == before + applied.added - applied.removed);
+        check_applied(b, listed, moved, members_before);
+        return;
+    }
+    FUZZ_CHECK(b->stopped ? status == COHORT_ECLOSED
+                          : status == COHORT_ECLUSTER || status == COHORT_ELIMIT ||
+                                (status == COHORT_ENOMEM && b->memory.failures > failures));
+    FUZZ_CHECK(b->cluster.member_count == before && b->cluster.effects.count == effects);
+}
+
 static void step_add(struct bed *b)
 {
     char id[COHORT_ID_BYTES_MAX + 1];
     uint8_t how = take(b);
+    if (how >= 128) {
+        step_apply(b, how);
+        return;
+    }
     choose_id(b, id);
     size_t before = b->cluster.member_count, failures = b->memory.failures;
     int status = cohorti_cluster_add(&b->cluster, b->now_ns, id, how % 3 == 0 ? "127.0.0.2" : "::1", (uint16_t)(9000 + how % 2));
@@ -223,17 +292,7 @@ static void step_add(struct bed *b)
                    (status == COHORT_ELIMIT && before == b->cluster.config.limits.members_max));
     }
     FUZZ_CHECK(status == COHORT_OK || b->cluster.member_count == before);
-}
-
-static bool is_member(const struct bed *b, const char *id)
-{
-    cohort_member member;
-    for (size_t i = 0; cohorti_cluster_member_at(&b->cluster, i, &member); i++) {
-        if (strcmp(member.id, id) == 0) {
-            return true;
-        }
-    }
-    return false;
+    b->added |= status == COHORT_OK ? bit_of(id) : 0;
 }
 
 static void step_remove(struct bed *b)
@@ -251,6 +310,7 @@ static void step_remove(struct bed *b)
     } else {
         FUZZ_CHECK(status == COHORT_OK || (status == COHORT_ENOMEM && b->memory.failures > failures));
         FUZZ_CHECK(is_member(b, id) == (status != COHORT_OK));
+        b->added &= (uint8_t)(status == COHORT_OK ? ~bit_of(id) : 0xff);
     }
 }
 

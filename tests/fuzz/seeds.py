@@ -77,7 +77,7 @@ def seeds():
     yield "cluster", config + dialled + tick + bytes([7, 0, 0])
     yield "cluster", config + start + accepted + bytes([0, 2, 1, 2, 1, 3, 1, 4, 1, 7, 0, 0, 7, 0, 1])
     yield "cluster", config + start + legacy + legacy + legacy + bytes([12, 2, 13, 0])
-    for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/stats", b"GET /v1/stats/b",
+    for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/definition", b"GET /v1/stats", b"GET /v1/stats/b",
                  b"GET /v1/events?snapshot=1", b"GET /v1/messages?subject=*", b"GET /v1/messages?subject=%237",
                  b"POST /v1/send?to=b&subject=news", b"POST /v1/broadcast?subject=%23-5", b"POST /v1/echo?to=b&size=32752&timeout_ms=5",
                  b"HEAD /v1/nothing", b"PUT /v1/send"):

@@ -45,7 +45,7 @@ class InstalledTest(unittest.TestCase):
 
     def test_files(self):
         for path in ("include/cohort/cohort.h", "include/cohort/definition.h", "include/cohort/error.h", "include/cohort/frame.h",
-                     "include/cohort/types.h", "bin/cohort"):
+                     "include/cohort/types.h", "bin/cohort", "share/cohort/cluster.schema.json"):
             self.assertTrue(os.path.exists(os.path.join(self.prefix, path)), path)
         for name in ("libcohort.so", "libcohort.so.0", "libcohort.a", "libcohort-sim.so", "libcohort-sim.a"):
             self.assertTrue(os.path.exists(os.path.join(self.lib, name)), name)

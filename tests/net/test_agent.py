@@ -10,7 +10,7 @@ import subprocess
 import harness
 from harness import BIN, address, run, wait_until
 
-COMMANDS = ("agent", "members", "ping", "send", "broadcast", "listen", "watch", "stats")
+COMMANDS = ("agent", "definition", "members", "ping", "send", "broadcast", "listen", "watch", "stats")
 
 
 class StartTest(harness.NetTest):

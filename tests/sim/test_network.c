@@ -8,7 +8,9 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -226,6 +228,89 @@ static void a_stranger_is_shown_the_door(void **state)
     tear_down(&p);
 }
 
+/* A host with two names and two addresses, one of which nobody has: by turns, and then the one that connects. */
+static void members_are_reached_by_name(void **state)
+{
+    struct pair p;
+    cohort_config config;
+    memset(&p, 0, sizeof p);
+    cohort_sim_config sim;
+    COHORT_SIM_CONFIG_INIT(&sim);
+    assert_int_equal(cohort_sim_open(&sim, &p.sim), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", "10.9.9.9"), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", ips[1]), COHORT_OK);
+    assert_int_equal(cohort_sim_name(p.sim, "not a name", ips[1]), COHORT_EINVAL);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", "b.example"), COHORT_EINVAL);
+    for (int i = 0; i < 2; i++) {
+        COHORT_CONFIG_INIT(&config);
+        config.id = ids[i];
+        config.ip = ips[i];
+        config.bind = i == 0 ? NULL : "0.0.0.0";
+        config.log.level = COHORT_LOG_OFF;
+        assert_int_equal(cohort_sim_node_open(p.sim, &config, &p.node[i], NULL), COHORT_OK);
+        assert_int_equal(cohort_node_start(p.node[i], NULL), COHORT_OK);
+    }
+    assert_int_equal(cohort_node_add(p.node[0], "b", "b.example", 9876), COHORT_OK);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 30 * SECOND_NS));
+    uint64_t reset_ns = cohort_sim_now_ns(p.sim);
+    assert_int_equal(cohort_sim_reset(p.sim, ips[0], ips[1]), 1);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, SECOND_NS)); /* not by way of the address that is dead */
+    assert_true(cohort_sim_now_ns(p.sim) - reset_ns < SECOND_NS);
+    assert_int_equal(cohort_sim_name(p.sim, "b.example", NULL), COHORT_OK);
+    assert_int_equal(cohort_sim_reset(p.sim, ips[0], ips[1]), 1);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_int_equal(cohort_node_remove(p.node[1], "a"), COHORT_OK); /* it does not dial either */
+    cohort_sim_run(p.sim, 30 * SECOND_NS);
+    cohort_node_stats stats;
+    cohort_node_stats_get(p.node[0], &stats);
+    assert_true(stats.errors[-COHORT_ENORESOLVE] > 3);
+    assert_int_equal(cohort_node_state(p.node[0], "b"), COHORT_INACTIVE);
+    cohort_sim_kill(p.sim, p.node[0]); /* perhaps while it looks up */
+    p.node[0] = NULL;
+    tear_down(&p);
+}
+
+/* An application that follows a file runs here too; its file is real, and is read but not followed. */
+static void a_definition_file_is_read_and_not_followed(void **state)
+{
+    struct pair p;
+    cohort_config config;
+    cohort_sim_config sim;
+    cohort_definition_status status;
+    cohort_definition definition = {.node_count = 0};
+    const cohort_definition_node b = {.id = "b", .ip = "10.0.0.2"};
+    char path[] = "/tmp/cohort-sim-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(close(fd), 0);
+    assert_int_equal(cohort_definition_add(&definition, &b, NULL), COHORT_OK);
+    assert_int_equal(cohort_definition_write(path, &definition, NULL), COHORT_OK);
+    COHORT_SIM_CONFIG_INIT(&sim);
+    memset(&p, 0, sizeof p);
+    assert_int_equal(cohort_sim_open(&sim, &p.sim), COHORT_OK);
+    COHORT_CONFIG_INIT(&config);
+    config.id = ids[0];
+    config.ip = ips[0];
+    config.definition_path = path;
+    config.log.level = COHORT_LOG_OFF;
+    assert_int_equal(cohort_sim_node_open(p.sim, &config, &p.node[0], NULL), COHORT_OK);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(cohort_definition_write(path, &definition, NULL), COHORT_OK);
+    assert_int_equal(cohort_node_start(p.node[0], NULL), COHORT_OK);
+    cohort_node_definition_status(p.node[0], &status);
+    assert_false(status.followed);
+    assert_int_equal(status.error.code, COHORT_OK);
+    start(&p, 1);
+    assert_true(cohort_sim_run_until(p.sim, both_active, &p, 5 * SECOND_NS));
+    assert_int_equal(cohort_definition_remove(&definition, "b", NULL), COHORT_OK);
+    assert_int_equal(cohort_node_apply_definition(p.node[0], &definition, NULL), COHORT_OK);
+    assert_true(cohort_sim_run_until(p.sim, none_active, &p, SECOND_NS));
+    assert_int_equal(unlink(path), 0);
+    cohort_definition_free(&definition);
+    tear_down(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +322,8 @@ int main(void)
         cmocka_unit_test(a_listener_port_can_be_taken_only_once),
         cmocka_unit_test(a_stalled_handler_holds_its_own_loop_only),
         cmocka_unit_test(a_stranger_is_shown_the_door),
+        cmocka_unit_test(members_are_reached_by_name),
+        cmocka_unit_test(a_definition_file_is_read_and_not_followed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

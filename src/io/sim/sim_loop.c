@@ -191,6 +191,23 @@ static void on_run(struct sim_event *event)
     schedule_next(loop);
 }
 
+bool sim_loop_call(struct cohorti_loop *loop, void (*fn)(void *arg), void *arg)
+{
+    struct sim_machine *m = loop->machine;
+    struct sim_world *w = m->world;
+    if (m->dead || !loop->started || loop->busy || w->now_ns < m->host->paused_until_ns) {
+        return false;
+    }
+    struct cohorti_loop *before = w->current;
+    w->current = loop;
+    loop->busy = true;
+    fn(arg);
+    loop->busy = false;
+    w->current = before;
+    schedule_next(loop);
+    return true;
+}
+
 static int loop_start(struct cohorti_loop *loop)
 {
     loop->started = true;
@@ -264,6 +281,10 @@ static const struct cohorti_io_ops sim_ops = {
     .shutdown = sim_shutdown,
     .close = sim_close,
     .peer_name = sim_peer_name,
+    .resolve = sim_resolve,
+    .resolve_cancel = sim_resolve_cancel,
+    .watch_file = sim_watch_file,
+    .unwatch_file = sim_unwatch_file,
 };
 
 struct sim_machine *sim_machine_new(struct sim_world *w, struct sim_host *host)

@@ -64,7 +64,8 @@ int sim_listen(struct cohorti_loop *loop, const char *ip, uint16_t port, cohorti
                struct cohorti_socket **out, cohort_error *error)
 {
     struct sim_host *host = loop->machine->host;
-    int status = strcmp(host->ip, ip) == 0 ? COHORT_OK : COHORT_EADDR;
+    bool any = strcmp(ip, "0.0.0.0") == 0 || strcmp(ip, "::") == 0;
+    int status = any || strcmp(host->ip, ip) == 0 ? COHORT_OK : COHORT_EADDR;
     COHORTI_LIST_FOREACH (it, &host->listeners) {
         status = COHORTI_CONTAINER(it, struct cohorti_socket, of_host)->port == port ? COHORT_EADDRINUSE : status;
     }

@@ -18,6 +18,7 @@ int sim_world_init(struct sim_world *w, const cohort_allocator *alloc, uint64_t 
     sim_queue_init(&w->events);
     cohorti_list_init(&w->spare_packets);
     cohorti_list_init(&w->hosts);
+    cohorti_list_init(&w->names);
     cohorti_map_init(&w->hosts_by_ip, alloc);
     cohorti_map_init(&w->cuts, alloc);
     return COHORT_OK;
@@ -38,6 +39,7 @@ void sim_world_deinit(struct sim_world *w)
     }
     sim_packets_free(w);
     sim_cut_clear(w);
+    sim_name_forget(w, NULL);
     struct cohorti_list *host;
     while ((host = cohorti_list_pop(&w->hosts)) != NULL) {
         cohorti_release(w->alloc, COHORTI_CONTAINER(host, struct sim_host, of_world));

@@ -68,7 +68,8 @@ struct sim_world {
     struct cohorti_map hosts_by_ip;
     struct sim_endpoint **endpoints; /* by id, NULL once gone; ids are not used again */
     uint64_t endpoint_cap;
-    struct cohorti_map cuts; /* of struct sim_cut, by directed pair */
+    struct cohorti_map cuts;   /* of struct sim_cut, by directed pair */
+    struct cohorti_list names; /* host names: sim_names.c */
     uint32_t host_count;
     uint64_t endpoint_next;
     uint64_t listener_last;       /* number given to a listener */
@@ -144,6 +145,21 @@ struct cohorti_loop {
 };
 
 void sim_loop_schedule(struct cohorti_loop *loop, uint64_t at_ns);
+/** Run fn on the loop now; false when it cannot run now. */
+bool sim_loop_call(struct cohorti_loop *loop, void (*fn)(void *arg), void *arg);
+
+/* ---- names --------------------------------------------------------------------------------------------------------- */
+
+/** One more address of a name. COHORT_ENOMEM. */
+COHORT_NODISCARD int sim_name_add(struct sim_world *w, const char *name, const char *ip);
+/** NULL: all names. */
+void sim_name_forget(struct sim_world *w, const char *name);
+void sim_name_find(const struct sim_world *w, const char *name, struct cohorti_addresses *out);
+int sim_resolve(struct cohorti_loop *loop, const char *name, cohorti_resolved_fn fn, void *ctx, struct cohorti_lookup **out);
+void sim_resolve_cancel(struct cohorti_lookup *lookup);
+int sim_watch_file(struct cohorti_loop *loop, const char *path, uint32_t poll_ms, void (*fn)(void *ctx), void *ctx,
+                   struct cohorti_file_watch **out);
+void sim_unwatch_file(struct cohorti_file_watch *watch);
 
 /* ---- sockets and endpoints ----------------------------------------------------------------------------------------- */
 

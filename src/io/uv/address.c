@@ -53,8 +53,13 @@ void cohorti_uv_address_text(const struct sockaddr_storage *address, char *out, 
     char host[INET6_ADDRSTRLEN] = "?";
     if (address->ss_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)address;
-        inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
-        snprintf(out, cap, "[%s]:%u", host, ntohs(v6->sin6_port));
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr); /* an IPv4 peer of a listener on "::" */
+        if (mapped) {
+            inet_ntop(AF_INET, &v6->sin6_addr.s6_addr[12], host, sizeof host);
+        } else {
+            inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+        }
+        snprintf(out, cap, mapped ? "%s:%u" : "[%s]:%u", host, ntohs(v6->sin6_port));
     } else if (address->ss_family == AF_INET) {
         const struct sockaddr_in *v4 = (const struct sockaddr_in *)address;
         inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);

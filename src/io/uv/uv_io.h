@@ -64,4 +64,13 @@ void cohorti_uv_shutdown(struct cohorti_socket *s);
 void cohorti_uv_close(struct cohorti_socket *s);
 void cohorti_uv_peer_name(struct cohorti_socket *s, char *out, size_t cap);
 
+/* uv_resolve.c */
+int cohorti_uv_resolve(struct cohorti_loop *loop, const char *name, cohorti_resolved_fn fn, void *ctx, struct cohorti_lookup **out);
+void cohorti_uv_resolve_cancel(struct cohorti_lookup *lookup);
+
+/* uv_file.c */
+int cohorti_uv_watch_file(struct cohorti_loop *loop, const char *path, uint32_t poll_ms, void (*fn)(void *ctx), void *ctx,
+                          struct cohorti_file_watch **out);
+void cohorti_uv_unwatch_file(struct cohorti_file_watch *watch);
+
 #endif

@@ -249,6 +249,10 @@ static const struct cohorti_io_ops uv_ops = {
     .shutdown = cohorti_uv_shutdown,
     .close = cohorti_uv_close,
     .peer_name = cohorti_uv_peer_name,
+    .resolve = cohorti_uv_resolve,
+    .resolve_cancel = cohorti_uv_resolve_cancel,
+    .watch_file = cohorti_uv_watch_file,
+    .unwatch_file = cohorti_uv_unwatch_file,
 };
 
 int cohorti_io_uv_new(const cohort_allocator *alloc, struct cohorti_io **out)

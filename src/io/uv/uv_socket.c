@@ -72,8 +72,9 @@ static int listening_fd(const struct sockaddr_storage *address, socklen_t len)
     }
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     set_link_options(fd);
-    if (address->ss_family == AF_INET6) {
-        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+    if (address->ss_family == AF_INET6) { /* "::" is all addresses of the machine, whatever the system's default */
+        bool any = IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)address)->sin6_addr);
+        set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? 0 : 1);
     }
     /* listen() clips the backlog to the system's maximum */
     if (bind(fd, (const struct sockaddr *)address, len) != 0 || listen(fd, 65535) != 0) {

@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <cohort/types.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Through an exact heap copy, so that reading beyond `len` is seen. */
@@ -173,11 +174,41 @@ static void agrees_with_inet_pton(void **state)
     assert_true(good4 > 1000 && good6 > 1000); /* the test would prove nothing without them */
 }
 
+static void hostnames(void **state)
+{
+    char label[65], name[300] = "";
+    static const char *const good[] = {"a",  "localhost", "a.b",          "db-1.example.org", "my_host", "a.", "x.y.z.",
+                                       "1a", "1.2.3.a",   "xn--nxasmq6b", "_srv.a",           "a--b",    "A"};
+    static const char *const bad[] = {"",       ".",   "..",       "a..b", ".a",          "-a",    "a-",
+                                      "a.-b",   "a b", "1",        "a.1",  "300.1.1.1",   "127.1", "0x7f",
+                                      "a.0xAf", "a/b", "\xc3\xa4", "a:b",  "10.0.0.1/32", "1.",    "a,b"};
+    for (size_t i = 0; i < UNIT_COUNT(good); i++) {
+        assert_true(holds(cohorti_hostname_valid, good[i], strlen(good[i])));
+        assert_true(holds(cohorti_host_valid, good[i], strlen(good[i])));
+    }
+    for (size_t i = 0; i < UNIT_COUNT(bad); i++) {
+        assert_false(holds(cohorti_hostname_valid, bad[i], strlen(bad[i])));
+    }
+    memset(label, 'x', sizeof label - 1);
+    label[64] = '\0';
+    assert_false(holds(cohorti_hostname_valid, label, 64));
+    assert_true(holds(cohorti_hostname_valid, label, 63));
+    for (int i = 0; i < 4; i++) { /* 63 + 1 four times is 256, of which the last is cut */
+        (void)snprintf(name + 64 * (size_t)i, sizeof name - 64 * (size_t)i, "%.63s.", label);
+    }
+    assert_false(holds(cohorti_hostname_valid, name, 254));
+    assert_true(holds(cohorti_hostname_valid, name, 253));
+    assert_true(holds(cohorti_host_valid, "10.0.0.1", 8));
+    assert_true(holds(cohorti_host_valid, "fe80::1%eth0", 12));
+    assert_false(holds(cohorti_host_valid, "10.0.0.256", 10));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ids),  cmocka_unit_test(subjects), cmocka_unit_test(raw_subjects),
-        cmocka_unit_test(ipv4), cmocka_unit_test(ipv6),     cmocka_unit_test(agrees_with_inet_pton),
+        cmocka_unit_test(ids),       cmocka_unit_test(subjects), cmocka_unit_test(raw_subjects),
+        cmocka_unit_test(ipv4),      cmocka_unit_test(ipv6),     cmocka_unit_test(agrees_with_inet_pton),
+        cmocka_unit_test(hostnames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

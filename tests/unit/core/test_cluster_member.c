@@ -28,7 +28,7 @@ static void add_rejects_what_cannot_be_a_member(void **state)
         const char *id, *ip;
         uint16_t port;
     } bad[] = {{"", "127.0.0.2", 1}, {"a b", "127.0.0.2", 1}, {"a:b", "127.0.0.2", 1}, {"m", "127.0.0.2", 1},
-               {"a", "", 1},         {"a", "127.0.0.256", 1}, {"a", "host", 1},        {"a", "127.0.0.2", 0},
+               {"a", "", 1},         {"a", "127.0.0.256", 1}, {"a", "ho st", 1},       {"a", "127.0.0.2", 0},
                {"a", "::g", 1},      {"a", "127.0.0.2/32", 1}};
     struct rig r;
     char longest[COHORT_ID_BYTES_MAX + 2];

@@ -7,7 +7,7 @@
 
 #define LIVES_MAX 400
 
-static cohort_definition_node listed[] = {{"x", "192.0.2.1", 9876}, {"y", "192.0.2.2", 9876}, {"z", "192.0.2.3", 9876}};
+static cohort_definition_node listed[] = {{"x", "192.0.2.1", 9876, ""}, {"y", "192.0.2.2", 9876, ""}, {"z", "192.0.2.3", 9876, ""}};
 static const cohort_definition definition = {.nodes = listed, .node_count = 3};
 
 /* True when the n-th allocation was reached. */

@@ -89,7 +89,12 @@ static void every_text_that_is_wrong_is_named(void **state)
     WRONG("id", config.id = "");
     WRONG("id", config.id = "a b");
     WRONG("id", config.id = "0123456789012345678901234567890123456789012345678901234567890123x");
-    WRONG("ip", config.ip = "nowhere"; config.id = "a");
+    WRONG("ip", config.ip = "no where"; config.id = "a");
+    WRONG("ip", config.ip = "127.0.0.256"; config.id = "a");
+    WRONG("ip", config.ip = "0.0.0.0"; config.id = "a");
+    WRONG("ip", config.ip = "::"; config.id = "a");
+    WRONG("bind", config.bind = "localhost");
+    WRONG("bind", config.bind = "127.0.0.1:80");
     WRONG("ip", config.ip = "127.0.0.1/32"; config.id = "a");
     WRONG("ip", config.ip = "::1"); /* cannot serve as id */
     WRONG("cluster", config.cluster = "a b");
@@ -135,7 +140,7 @@ static void a_newer_caller_hands_a_longer_struct(void **state)
 
 static void the_definition_says_who_we_are(void **state)
 {
-    cohort_definition_node nodes[] = {{"a", "127.0.0.2", 9001}, {"b", "127.0.0.3", 9002}};
+    cohort_definition_node nodes[] = {{"a", "127.0.0.2", 9001, ""}, {"b", "127.0.0.3", 9002, ""}};
     cohort_definition definition = {.cluster = "blue", .nodes = nodes, .node_count = 2};
     struct cohorti_cluster_config out;
     cohort_config config;
@@ -165,6 +170,39 @@ static void the_definition_says_who_we_are(void **state)
     assert_int_equal(out.tcp_port, COHORT_PORT_DEFAULT);
 }
 
+static void listens_on(const cohort_config *config, const char *bind)
+{
+    struct cohorti_cluster_config out;
+    cohort_config whole;
+    cohort_error error;
+    assert_int_equal(cohorti_config_read(config, &whole, &out, &error), COHORT_OK);
+    assert_string_equal(whole.bind, bind);
+}
+
+/* An address that overrides the definition's takes its bind along. */
+static void what_is_listened_on(void **state)
+{
+    cohort_definition_node nodes[] = {{"a", "127.0.0.2", 9001, "0.0.0.0"}, {"b", "b.example", 9002, ""}};
+    cohort_definition definition = {.nodes = nodes, .node_count = 2};
+    cohort_config config;
+    COHORT_CONFIG_INIT(&config);
+    listens_on(&config, COHORT_IP_DEFAULT);
+    config.definition = &definition;
+    config.id = "b";
+    listens_on(&config, ""); /* all addresses */
+    config.id = "a";
+    listens_on(&config, "0.0.0.0");
+    config.bind = "127.0.0.7";
+    listens_on(&config, "127.0.0.7");
+    config.bind = NULL;
+    config.ip = "127.0.0.9";
+    listens_on(&config, "127.0.0.9");
+    config.ip = "a.example";
+    listens_on(&config, "");
+    config.bind = "::";
+    listens_on(&config, "::");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +213,7 @@ int main(void)
         cmocka_unit_test(an_older_caller_hands_a_shorter_struct),
         cmocka_unit_test(a_newer_caller_hands_a_longer_struct),
         cmocka_unit_test(the_definition_says_who_we_are),
+        cmocka_unit_test(what_is_listened_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
