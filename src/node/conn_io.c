@@ -474,6 +474,13 @@ void cohorti_conn_kick(struct conn *conn)
     cohorti_conn_post_flush(conn);
 }
 
+void cohorti_conn_kick_later(struct conn *conn)
+{
+    if (conn->attached && !conn->watching_write) {
+        cohorti_conn_post_flush(conn);
+    }
+}
+
 /* ---- the loop calls ------------------------------------------------------------------------------------------------ */
 
 static void on_connect(struct conn *conn)

@@ -103,27 +103,34 @@ static int put_legacy(const struct conn *conn, struct cohorti_sender *sender, co
     return conn == NULL ? COHORT_EINACTIVE : cohorti_sender_raw(sender, m->type, m->put.body, m->put.body_len);
 }
 
-int cohorti_send_locked(struct peer *peer, const struct outgoing *m)
+/* With the lock held; nothing is written yet. */
+static int append_locked(struct peer *peer, struct conn *conn, const struct outgoing *m)
 {
-    struct conn *conn = cohorti_current_conn(peer);
-    int status;
     if (peer->removed) {
         return COHORT_ENOPEER;
     }
     if (peer->legacy) {
-        status = put_legacy(conn, conn == NULL ? NULL : &conn->sender, m);
-    } else if (m->raw) {
-        status = cohorti_outbound_put_raw(&peer->outbound, m->type, m->put.body, m->put.body_len);
-    } else if (m->options.ttl_ms == 0) {
-        status = cohorti_outbound_put(&peer->outbound, &m->put);
-    } else {
-        struct cohorti_put put = m->put;
-        put.deadline_ns = cohorti_now(peer->owner) + m->options.ttl_ms * COHORTI_NS_PER_MS;
-        status = cohorti_outbound_put(&peer->outbound, &put);
-        if (status == COHORT_OK) {
-            cohorti_requests_want_timer(peer, put.deadline_ns);
-        }
+        return put_legacy(conn, conn == NULL ? NULL : &conn->sender, m);
     }
+    if (m->raw) {
+        return cohorti_outbound_put_raw(&peer->outbound, m->type, m->put.body, m->put.body_len);
+    }
+    if (m->options.ttl_ms == 0) {
+        return cohorti_outbound_put(&peer->outbound, &m->put);
+    }
+    struct cohorti_put put = m->put;
+    put.deadline_ns = cohorti_now(peer->owner) + m->options.ttl_ms * COHORTI_NS_PER_MS;
+    int status = cohorti_outbound_put(&peer->outbound, &put);
+    if (status == COHORT_OK) {
+        cohorti_requests_want_timer(peer, put.deadline_ns);
+    }
+    return status;
+}
+
+int cohorti_send_locked(struct peer *peer, const struct outgoing *m)
+{
+    struct conn *conn = cohorti_current_conn(peer);
+    int status = append_locked(peer, conn, m);
     if (status == COHORT_OK && conn != NULL) {
         cohorti_conn_kick(conn);
     }
@@ -200,34 +207,38 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
     return sent;
 }
 
-/* To members with a link only: a broadcast is for who is there. */
+/* To members with a link only: a broadcast is for who is there. The loops write: one call here for each member would take longer than
+ * all else, and more may follow. */
 static int broadcast_to(struct peer *peer, const struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
-    int status = cohorti_current_conn(peer) == NULL ? COHORT_EINACTIVE : cohorti_send_locked(peer, m);
+    struct conn *conn = cohorti_current_conn(peer);
+    int status = conn == NULL ? COHORT_EINACTIVE : append_locked(peer, conn, m);
+    if (status == COHORT_OK) {
+        cohorti_conn_kick_later(conn);
+    }
     cohorti_mutex_unlock(&peer->lock);
     return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
 {
-    size_t count = 0, done = 0;
+    size_t done = 0;
     struct outgoing message;
     int first_error = cohorti_check_message(node, subject, data, data_len, &message);
-    struct peer **all = first_error == COHORT_OK ? cohorti_peer_all(node, &count) : NULL;
+    struct peers *all = first_error == COHORT_OK ? cohorti_peers_get(node) : NULL;
     if (first_error == COHORT_OK && all == NULL) {
         first_error = COHORT_ENOMEM;
     }
-    for (size_t i = 0; all != NULL && i < count; i++) {
-        int status = broadcast_to(all[i], &message);
+    for (size_t i = 0; all != NULL && i < all->count; i++) {
+        int status = broadcast_to(all->at[i], &message);
         done += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
         if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
             first_error = status;
         }
-        cohorti_peer_unref(all[i]);
     }
-    cohorti_release(&node->alloc, all);
+    cohorti_peers_put(all);
     if (sent != NULL) {
         *sent = done;
     }

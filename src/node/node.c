@@ -94,6 +94,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
 
 static void free_peers(struct cohort_node *node)
 {
+    cohorti_peers_put(node->all);
     struct cohorti_map_node *it;
     while ((it = cohorti_map_any(&node->peers)) != NULL) {
         cohorti_map_remove(&node->peers, it);
@@ -570,15 +571,12 @@ cohort_member_state cohort_node_state(cohort_node *node, const char *id)
 
 void cohort_node_members(cohort_node *node, cohort_member *out, size_t capacity, size_t *count)
 {
-    size_t n = 0;
-    struct peer **all = cohorti_peer_all(node, &n);
-    for (size_t i = 0; i < n; i++) {
-        if (i < capacity) {
-            read_peer(all[i], &out[i]);
-        }
-        cohorti_peer_unref(all[i]);
+    struct peers *all = cohorti_peers_get(node);
+    size_t n = all == NULL ? 0 : all->count;
+    for (size_t i = 0; i < n && i < capacity; i++) {
+        read_peer(all->at[i], &out[i]);
     }
-    cohorti_release(&node->alloc, all);
+    cohorti_peers_put(all);
     *count = n;
 }
 

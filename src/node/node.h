@@ -149,8 +149,15 @@ struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
-/** With a reference each, in order of id; NULL without memory. Any thread. The array is the caller's. */
-struct peer **cohorti_peer_all(struct cohort_node *node, size_t *count);
+/** All peers in order of id, with a reference each: as they were when asked. NULL without memory. Any thread. */
+struct peers {
+    const cohort_allocator *alloc;
+    _Atomic uint32_t refs;
+    size_t count;
+    struct peer *at[];
+};
+struct peers *cohorti_peers_get(struct cohort_node *node);
+void cohorti_peers_put(struct peers *all); /* NULL is allowed */
 /** Publish what the cluster says; control loop. A removed one's session ends with its last link. */
 void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member, bool removed);
 
@@ -252,6 +259,8 @@ void cohorti_conn_unpin(struct conn *conn);
 void cohorti_conn_flush(struct conn *conn);
 /** See that its loop acknowledges and flushes. Any thread, with the peer's lock held. */
 void cohorti_conn_post_flush(struct conn *conn);
+/** Something was queued as one of many things: its loop writes, with what else has gathered. As kick(). */
+void cohorti_conn_kick_later(struct conn *conn);
 /** Something was queued: see that it is written. Any thread, with the peer's lock held. */
 void cohorti_conn_kick(struct conn *conn);
 void cohorti_conn_watch(struct conn *conn); /* with the lock held */
@@ -375,6 +384,7 @@ struct cohort_node {
     struct cohorti_mutex peers_lock;
     struct cohorti_map peers;
     size_t peer_count;
+    struct peers *all; /* NULL: to be made */
 
     struct cohorti_mutex definition_lock;
     cohort_definition_status definition_status; /* under definition_lock */

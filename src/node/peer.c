@@ -82,30 +82,61 @@ static int compare_peers(const void *a, const void *b)
     return strcmp((*left)->id, (*right)->id);
 }
 
-struct peer **cohorti_peer_all(struct cohort_node *node, size_t *count)
+void cohorti_peers_put(struct peers *all)
 {
-    cohorti_mutex_lock(&node->peers_lock);
-    struct peer **all = cohorti_alloc(&node->alloc, (node->peer_count + 1) * sizeof(struct peer *));
-    size_t n = 0;
-    for (size_t b = 0; all != NULL && b < node->peers.bucket_count; b++) {
+    if (all != NULL && atomic_fetch_sub(&all->refs, 1) == 1) {
+        const cohort_allocator *alloc = all->alloc;
+        for (size_t i = 0; i < all->count; i++) {
+            cohorti_peer_unref(all->at[i]);
+        }
+        cohorti_release(alloc, all);
+    }
+}
+
+/* With peers_lock held. */
+static struct peers *list_peers(struct cohort_node *node)
+{
+    struct peers *all = cohorti_alloc(&node->alloc, sizeof *all + node->peer_count * sizeof(struct peer *));
+    if (all == NULL) {
+        return NULL;
+    }
+    all->alloc = &node->alloc;
+    all->count = 0;
+    atomic_init(&all->refs, 1);
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
         for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
             atomic_fetch_add(&((struct peer *)it)->refs, 1);
-            all[n++] = (struct peer *)it;
+            all->at[all->count++] = (struct peer *)it;
         }
     }
-    cohorti_mutex_unlock(&node->peers_lock);
-    if (all != NULL) {
-        qsort(all, n, sizeof(struct peer *), compare_peers); /* ids do not change */
+    qsort(all->at, all->count, sizeof(struct peer *), compare_peers); /* ids do not change */
+    return all;
+}
+
+struct peers *cohorti_peers_get(struct cohort_node *node)
+{
+    cohorti_mutex_lock(&node->peers_lock);
+    if (node->all == NULL) {
+        node->all = list_peers(node);
     }
-    *count = n;
+    struct peers *all = node->all;
+    if (all != NULL) {
+        atomic_fetch_add(&all->refs, 1);
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
     return all;
 }
 
 void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member, bool removed)
 {
     struct peer *gone = NULL;
+    struct peers *outdated = NULL;
     cohorti_mutex_lock(&node->peers_lock);
     struct peer *peer = find_locked(node, member->id);
+    if ((peer == NULL) != removed) {
+        outdated = node->all; /* made again when next asked for */
+        node->all = NULL;
+    }
     if (peer == NULL && !removed) {
         struct cohorti_list *spare = cohorti_list_pop(&node->spare_peers); /* made before the step that added the member */
         assert(spare != NULL);
@@ -122,6 +153,7 @@ void cohorti_peer_publish(struct cohort_node *node, const cohort_member *member,
         peer->member = *member;
     }
     cohorti_mutex_unlock(&node->peers_lock);
+    cohorti_peers_put(outdated);
     if (gone != NULL) {
         cohorti_requests_forget_timer(gone);
         cohorti_mutex_lock(&gone->lock);

@@ -132,12 +132,12 @@ int cohort_request_all(cohort_node *node, const char *subject, const void *data,
                        cohort_results_fn fn, void *arg)
 {
     struct outgoing checked;
-    size_t count = 0;
     int status = cohorti_check_message(node, subject, data, data_len, &checked);
     if (status != COHORT_OK || fn == NULL || checked.raw) {
         return status != COHORT_OK ? status : COHORT_EINVAL;
     }
-    struct peer **all = cohorti_peer_all(node, &count);
+    struct peers *all = cohorti_peers_get(node);
+    size_t count = all == NULL ? 0 : all->count;
     struct gathering *g =
         all == NULL ? NULL : cohorti_alloc(&node->alloc, sizeof *g + count * (sizeof g->at[0] + sizeof(cohort_result)));
     if (g != NULL) {
@@ -147,14 +147,14 @@ int cohort_request_all(cohort_node *node, const char *subject, const void *data,
     }
     for (size_t i = 0; all != NULL && i < count; i++) {
         cohort_member member;
-        bool asked = g != NULL && strcmp(all[i]->id, node->id) != 0 && cohort_node_member(node, all[i]->id, &member) == COHORT_OK &&
-                     member.state == COHORT_ACTIVE && !member.legacy;
+        bool asked = g != NULL && strcmp(all->at[i]->id, node->id) != 0 &&
+                     cohort_node_member(node, all->at[i]->id, &member) == COHORT_OK && member.state == COHORT_ACTIVE &&
+                     !member.legacy;
         if (asked) {
-            ask_one(g, all[i]->id, subject, data, data_len, timeout_ms);
+            ask_one(g, all->at[i]->id, subject, data, data_len, timeout_ms);
         }
-        cohorti_peer_unref(all[i]);
     }
-    cohorti_release(&node->alloc, all);
+    cohorti_peers_put(all);
     if (g == NULL) {
         return COHORT_ENOMEM;
     }
