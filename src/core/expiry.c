@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define NEVER UINT64_MAX
-#define RETRY_NS (UINT64_C(100) * 1000000) /* when there was no memory for the report, without which nothing is withdrawn */
+#define RETRY_NS (UINT64_C(100) * 1000000) /* when it is being written, or there was no memory for the report, without which nothing is withdrawn */
 
 int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
 {
@@ -146,7 +146,8 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
         if (e.offset < begun) {
             continue; /* it will be finished */
         }
-        if (e.deadline_ns <= now_ns && copy_frames(lane, &e, copies)) {
+        bool held = e.offset < lane->held_until;
+        if (e.deadline_ns <= now_ns && !held && copy_frames(lane, &e, copies)) {
             make_void(lane, &e);
             any = true;
             continue;

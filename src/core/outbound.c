@@ -397,6 +397,16 @@ size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti
     return count;
 }
 
+void cohorti_outbound_hold(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        ob->lanes[i].held_until = ob->lanes[i].log.sent;
+    }
+    for (size_t i = 0; i < count; i++) {
+        ob->lanes[slices[i].lane].held_until += slices[i].len;
+    }
+}
+
 void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count, size_t n)
 {
     for (size_t i = 0; i < count && n > 0; i++) {
@@ -410,6 +420,9 @@ void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_
         n -= taken;
     }
     assert(n == 0);
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        ob->lanes[i].held_until = 0;
+    }
 }
 
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
@@ -604,6 +617,16 @@ unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
         }
     }
     return writable;
+}
+
+bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const struct cohorti_ack *ack)
+{
+    bool early = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        bool beyond = (ack->present >> i & 1U) != 0 && ack->lanes[i].received > ob->lanes[i].log.sent;
+        early = early || (beyond && ack->lanes[i].received <= ob->lanes[i].held_until);
+    }
+    return early;
 }
 
 int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack)

@@ -40,6 +40,7 @@ struct cohorti_outbound_lane {
 
     uint64_t limit;       /* credit of the reader: no frame is begun at or beyond */
     uint64_t written_max; /* highest `sent` ever with this reader */
+    uint64_t held_until;  /* bytes before are being written just now, without the lock: they must not change. 0: none */
     bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
@@ -122,7 +123,9 @@ struct cohorti_slice {
 /** What to write next, in order: at most `max` slices, no new one begun beyond bytes_max. 0 when there is nothing, no RESUME or no
  * credit. The bytes stay valid and unchanged until advance(), even while more is appended. */
 size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t bytes_max);
-/** `n` bytes of what was gathered were written. */
+/** What was gathered is going to be written while the lock is not held: until advance() it must stay as it is. */
+void cohorti_outbound_hold(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count);
+/** `n` bytes of what was gathered were written. Nothing is held any more. */
 void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count, size_t n);
 /** A block was written in part: its rest must come before anything else on the link. */
 static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
@@ -143,6 +146,8 @@ struct cohorti_undelivered;
  */
 COHORT_NODISCARD int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_resume *resume,
                                              struct cohorti_undelivered *lost);
+/** It acknowledges bytes that are held: they were written, and who wrote them has not said so yet. */
+bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** ACK came. COHORT_EPROTOCOL: it claims more than was sent. */
 COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** A bit for each lane that refused something and has room again; each is told once. */

@@ -57,6 +57,7 @@ struct cohorti_io_ops {
     uint64_t (*now_ns)(struct cohorti_io *io);  /* monotonic; any thread */
     uint64_t (*wall_us)(struct cohorti_io *io); /* since 1970; any thread */
     int (*entropy)(struct cohorti_io *io, void *out, size_t len);
+    void (*yield)(struct cohorti_io *io); /* let another thread go on that must finish first */
     /* Until `w` is signalled, or COHORT_ETIMEDOUT. Not on a loop thread. UINT64_MAX: no limit. */
     int (*wait)(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns);
 

@@ -323,6 +323,7 @@ void cohorti_conn_end(struct conn *conn, int code)
     cohorti_link_close(&conn->link);
     cohorti_timer_cancel(&conn->worker->timers, &conn->timer);
     cohorti_conn_lock(conn);
+    cohorti_conn_wait_for_writer(conn);
     conn->sender.open = false;
     cohorti_list_remove(&conn->of_peer);
     bool ends_session = false;

@@ -5,8 +5,8 @@
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
  * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call; unless it has become so
  * much that the sender does it, which keeps both on one processor from taking turns for every few messages. Invariant, under the
- * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or the connection is not attached yet and its
- * attaching will flush.
+ * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or somebody is writing and will look again, or the
+ * connection is not attached yet and its attaching will flush.
  */
 #include "node/node.h"
 
@@ -364,26 +364,63 @@ static void account(struct conn *conn, const struct batch *batch, size_t n)
     }
 }
 
-/* Write until nothing waits or the socket takes no more. With the lock held. */
-static int write_locked(struct conn *conn)
+static int send_batch(struct conn *conn, const struct batch *batch, size_t *n)
+{
+    struct cohorti_bytes wire[COHORTI_IO_RUNS_MAX];
+    size_t wire_count = 0;
+    int status = conn->channel->ops->to_write(conn->channel, batch->runs, batch->run_count, wire, &wire_count);
+    if (status == COHORT_OK) {
+        status = conn->owner->io->ops->send(conn->socket, wire, wire_count, n);
+    }
+    *n = status == COHORT_OK ? conn->channel->ops->written(conn->channel, *n) : 0;
+    return status;
+}
+
+/* The lock is not held during the call to the system, in which others may queue: a lane's bytes stay where they are until they are
+ * acknowledged. The link's own frames may move when one is added, so with one of them in the batch it is kept. */
+static int write_batch(struct conn *conn, const struct batch *batch)
+{
+    size_t n = 0;
+    bool unlocked = conn->peer != NULL && batch->own_at == COHORTI_IO_RUNS_MAX;
+    if (unlocked) {
+        cohorti_outbound_hold(&conn->peer->outbound, batch->slices, batch->slice_count);
+        conn->writing = true;
+        cohorti_conn_unlock(conn);
+    }
+    int status = send_batch(conn, batch, &n);
+    if (unlocked) {
+        cohorti_conn_lock(conn);
+        conn->writing = false;
+        cohorti_outbound_advance(&conn->peer->outbound, NULL, 0, 0);
+    }
+    account(conn, batch, n);
+    return status;
+}
+
+/* Write until nothing waits or the socket takes no more. With the lock held, and nobody writing. */
+static int write_out(struct conn *conn)
 {
     struct batch batch;
     uint64_t frames = cohorti_conn_frames_out(conn);
     atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
     conn->frames_counted = frames;
     for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
-        struct cohorti_bytes wire[COHORTI_IO_RUNS_MAX];
-        size_t wire_count = 0, n = 0;
-        int status = conn->channel->ops->to_write(conn->channel, batch.runs, batch.run_count, wire, &wire_count);
-        if (status == COHORT_OK) {
-            status = conn->owner->io->ops->send(conn->socket, wire, wire_count, &n);
-        }
+        int status = write_batch(conn, &batch);
+        conn->socket_full = status == COHORT_EAGAIN;
         if (status != COHORT_OK) {
             return status;
         }
-        account(conn, &batch, conn->channel->ops->written(conn->channel, n));
     }
     return COHORT_OK;
+}
+
+void cohorti_conn_wait_for_writer(struct conn *conn)
+{
+    while (conn->writing) { /* in a call that does not block */
+        cohorti_conn_unlock(conn);
+        conn->owner->io->ops->yield(conn->owner->io);
+        cohorti_conn_lock(conn);
+    }
 }
 
 void cohorti_conn_watch(struct conn *conn)
@@ -415,7 +452,12 @@ void cohorti_conn_flush(struct conn *conn)
         cohorti_conn_unlock(conn);
         return;
     }
-    int status = write_locked(conn);
+    if (conn->writing) { /* by a sender's thread, which then sees that we come again */
+        conn->flush_again = true;
+        cohorti_conn_unlock(conn);
+        return;
+    }
+    int status = write_out(conn);
     bool waiting = status == COHORT_EAGAIN;
     conn->watching_write = waiting;
     if (!waiting && conn->phase == CONN_DRAINING) {
@@ -451,24 +493,41 @@ void cohorti_conn_post_flush(struct conn *conn)
 /* So much waits that writing it here costs the sender less than filling memory for the loop. */
 static bool is_much(const struct conn *conn)
 {
-    return conn->peer != NULL && conn->link.peer.extended && cohorti_outbound_unsent(&conn->peer->outbound) >= MUCH_BYTES;
+    return conn->peer != NULL && conn->link.peer.extended && cohorti_outbound_unsent(&conn->peer->outbound) >= MUCH_BYTES &&
+           cohorti_outbound_wants_write(&conn->peer->outbound);
+}
+
+/* Write here and now. The time is taken after it, since it may take longer than a message is kept for: else a sender that does nothing
+ * but send would look idle to itself each time, and make a call for every message. */
+static bool write_here(struct conn *conn)
+{
+    bool written = write_out(conn) == COHORT_OK;
+    conn->queued_ns = cohorti_now(conn->owner);
+    if (conn->flush_again) {
+        conn->flush_again = false;
+        cohorti_conn_post_flush(conn);
+    }
+    return written;
 }
 
 void cohorti_conn_kick(struct conn *conn)
 {
     bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
-    if (conn->flush_posted && !conn->watching_write && is_much(conn) && conn->attached &&
-        !conn->owner->io->ops->loop_is_current(conn->worker->loop)) {
-        (void)write_locked(conn); /* a full socket, or one that failed, the flush under way will meet as well */
-        return;
+    if (!conn->attached || ((conn->watching_write || conn->writing) && !needs_loop)) {
+        return; /* who attaches, the loop when the socket has room, or who is writing, will write */
     }
-    if (!conn->attached || conn->flush_posted || (conn->watching_write && !needs_loop)) {
-        return; /* who attaches, the flush under way, or the loop when the socket has room, will write */
+    if (conn->flush_posted || conn->writing) {
+        if (conn->writing) {
+            cohorti_conn_post_flush(conn);
+        } else if (is_much(conn) && !conn->socket_full && !conn->owner->io->ops->loop_is_current(conn->worker->loop)) {
+            (void)write_here(conn); /* a socket that failed the flush under way will meet as well */
+        }
+        return;
     }
     uint64_t now_ns = cohorti_now(conn->owner);
     bool idle = now_ns - conn->queued_ns > IDLE_NS;
     conn->queued_ns = now_ns;
-    if (idle && !conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_locked(conn) == COHORT_OK && !needs_loop) {
+    if (idle && !conn->owner->io->ops->loop_is_current(conn->worker->loop) && write_here(conn) && !needs_loop) {
         return;
     }
     cohorti_conn_post_flush(conn);
@@ -476,7 +535,7 @@ void cohorti_conn_kick(struct conn *conn)
 
 void cohorti_conn_kick_later(struct conn *conn)
 {
-    if (conn->attached && !conn->watching_write) {
+    if (conn->attached && !conn->watching_write && !conn->writing) {
         cohorti_conn_post_flush(conn);
     }
 }

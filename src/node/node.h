@@ -203,6 +203,9 @@ struct conn {
     bool attached;     /* the worker watches it */
     bool flush_posted; /* flush_mail is under way */
     bool watching_write;
+    bool socket_full; /* the last write found it so */
+    bool writing;     /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
+    bool flush_again; /* the loop wanted to flush meanwhile */
     uint64_t queued_ns; /* when something was queued last by a thread that might write */
     uint64_t bytes_out;
     uint64_t frames_before;  /* of the session, when the link opened */
@@ -257,6 +260,8 @@ COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *mes
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 void cohorti_conn_flush(struct conn *conn);
+/** Until no thread is inside a write. With the lock held, which is let go meanwhile. */
+void cohorti_conn_wait_for_writer(struct conn *conn);
 /** See that its loop acknowledges and flushes. Any thread, with the peer's lock held. */
 void cohorti_conn_post_flush(struct conn *conn);
 /** Something was queued as one of many things: its loop writes, with what else has gathered. As kick(). */

@@ -158,6 +158,9 @@ int cohorti_session_on_ack(struct conn *conn)
 {
     struct peer *peer = conn->peer;
     cohorti_mutex_lock(&peer->lock);
+    if (cohorti_outbound_ack_is_early(&peer->outbound, &conn->link.ack)) { /* the peer was faster than the thread that wrote */
+        cohorti_conn_wait_for_writer(conn);
+    }
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;

@@ -43,6 +43,11 @@ static int entropy(struct cohorti_io *io, void *out, size_t len)
     return COHORT_OK;
 }
 
+static void yield_thread(struct cohorti_io *io)
+{
+    assert(false); /* there is one thread: nobody is in the middle of anything */
+}
+
 static int wait_for(struct cohorti_io *io, struct cohorti_waiter *waiter, uint64_t timeout_ns)
 {
     struct sim_world *w = machine_of(io)->world;
@@ -257,6 +262,7 @@ static const struct cohorti_io_ops sim_ops = {
     .now_ns = now_ns,
     .wall_us = wall_us,
     .entropy = entropy,
+    .yield = yield_thread,
     .wait = wait_for,
     .event_new = event_new,
     .event_set = event_set,

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,6 +44,11 @@ static int entropy(struct cohorti_io *io, void *out, size_t len)
         }
     }
     return COHORT_OK;
+}
+
+static void yield_thread(struct cohorti_io *io)
+{
+    sched_yield();
 }
 
 static int wait_for(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns)
@@ -221,6 +227,7 @@ static const struct cohorti_io_ops uv_ops = {
     .now_ns = now_ns,
     .wall_us = wall_us,
     .entropy = entropy,
+    .yield = yield_thread,
     .wait = wait_for,
     .event_new = cohorti_uv_event_new,
     .event_set = cohorti_uv_event_set,
