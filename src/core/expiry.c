@@ -15,7 +15,8 @@
 #include <string.h>
 
 #define NEVER UINT64_MAX
-#define RETRY_NS (UINT64_C(100) * 1000000) /* when it is being written, or there was no memory for the report, without which nothing is withdrawn */
+#define RETRY_NS \
+    (UINT64_C(100) * 1000000) /* when it is being written, or there was no memory for the report, without which nothing is withdrawn */
 
 int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
 {

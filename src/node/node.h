@@ -203,9 +203,9 @@ struct conn {
     bool attached;     /* the worker watches it */
     bool flush_posted; /* flush_mail is under way */
     bool watching_write;
-    bool socket_full; /* the last write found it so */
-    bool writing;     /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
-    bool flush_again; /* the loop wanted to flush meanwhile */
+    bool socket_full;   /* the last write found it so */
+    bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
+    bool flush_again;   /* the loop wanted to flush meanwhile */
     uint64_t queued_ns; /* when something was queued last by a thread that might write */
     uint64_t bytes_out;
     uint64_t frames_before;  /* of the session, when the link opened */

@@ -13,52 +13,6 @@
 #include <limits.h>
 #include <string.h>
 
-#define SUBJECT_BIT UINT32_C(0x80000000)
-#define CONTROL_BITS UINT32_C(0xc0000000)
-#define CONTROL_RESERVED UINT32_C(0x1fff0000)
-#define KIND_SHIFT 27
-#define KIND_MASK UINT32_C(7)
-#define LANE_SHIFT 25
-
-enum cohorti_type_class cohorti_type_class(uint32_t type)
-{
-    if ((type & SUBJECT_BIT) == 0) {
-        return COHORTI_TYPE_RAW;
-    }
-    return (type & CONTROL_BITS) == CONTROL_BITS ? COHORTI_TYPE_CONTROL : COHORTI_TYPE_SUBJECT;
-}
-
-uint32_t cohorti_type_subject(enum cohorti_kind kind, unsigned lane, uint32_t number)
-{
-    assert((uint32_t)kind <= KIND_MASK && lane <= COHORTI_LANE_WIRE_MAX && number <= COHORTI_SUBJECT_NUMBER_MAX);
-    return SUBJECT_BIT | (uint32_t)kind << KIND_SHIFT | lane << LANE_SHIFT | number;
-}
-
-unsigned cohorti_type_kind(uint32_t type)
-{
-    return type >> KIND_SHIFT & KIND_MASK;
-}
-
-unsigned cohorti_type_lane(uint32_t type)
-{
-    return type >> LANE_SHIFT & COHORTI_LANE_WIRE_MAX;
-}
-
-uint32_t cohorti_type_number(uint32_t type)
-{
-    return type & COHORTI_SUBJECT_NUMBER_MAX;
-}
-
-uint32_t cohorti_type_control(enum cohorti_control_code code)
-{
-    return CONTROL_BITS | (uint32_t)code;
-}
-
-uint16_t cohorti_type_code(uint32_t type)
-{
-    return (type & CONTROL_RESERVED) == 0 ? (uint16_t)type : 0;
-}
-
 static int written(const struct cohorti_writer *w, size_t *len)
 {
     if (w->failed) {
@@ -131,7 +85,7 @@ int cohorti_subject_encode(const struct cohorti_subject *in, uint8_t *out, size_
     assert(in->lane < COHORTI_LANE_COUNT && in->number <= COHORTI_SUBJECT_NUMBER_MAX);
     assert(cohorti_subject_valid(in->name, strlen(in->name)));
     cohorti_writer_init(&w, out, cap);
-    cohorti_write_u32(&w, in->lane << LANE_SHIFT | in->number);
+    cohorti_write_u32(&w, in->lane << COHORTI_TYPE_LANE_SHIFT | in->number);
     cohorti_write_bytes(&w, in->name, strlen(in->name));
     return written(&w, len);
 }
@@ -141,7 +95,7 @@ int cohorti_subject_decode(const void *data, size_t len, struct cohorti_subject 
     struct cohorti_reader r;
     cohorti_reader_init(&r, data, len);
     uint32_t place = cohorti_read_u32(&r);
-    out->lane = place >> LANE_SHIFT;
+    out->lane = place >> COHORTI_TYPE_LANE_SHIFT;
     out->number = place & COHORTI_SUBJECT_NUMBER_MAX;
     size_t name_len = cohorti_reader_left(&r);
     const uint8_t *name = cohorti_read_bytes(&r, name_len);

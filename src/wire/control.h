@@ -9,6 +9,7 @@
 #ifndef COHORTI_WIRE_CONTROL_H
 #define COHORTI_WIRE_CONTROL_H
 
+#include <assert.h>
 #include <cohort/error.h>
 #include <cohort/types.h>
 
@@ -57,14 +58,54 @@ enum cohorti_control_code {
 #define COHORTI_CONTROL_OPTIONAL UINT32_C(0x20000000)
 #define COHORTI_REFUSE_TEXT_BYTES_MAX 256
 
-enum cohorti_type_class cohorti_type_class(uint32_t type);
-uint32_t cohorti_type_subject(enum cohorti_kind kind, unsigned lane, uint32_t number);
-unsigned cohorti_type_kind(uint32_t type);
-unsigned cohorti_type_lane(uint32_t type);
-uint32_t cohorti_type_number(uint32_t type);
-uint32_t cohorti_type_control(enum cohorti_control_code code);
+/* Inline: each frame is taken apart with them, millions of times a second. */
+
+#define COHORTI_TYPE_SUBJECT_BIT UINT32_C(0x80000000)
+#define COHORTI_TYPE_CONTROL_BITS UINT32_C(0xc0000000)
+#define COHORTI_TYPE_CONTROL_RESERVED UINT32_C(0x1fff0000)
+#define COHORTI_TYPE_KIND_SHIFT 27
+#define COHORTI_TYPE_KIND_MASK UINT32_C(7)
+#define COHORTI_TYPE_LANE_SHIFT 25
+
+static inline enum cohorti_type_class cohorti_type_class(uint32_t type)
+{
+    if ((type & COHORTI_TYPE_SUBJECT_BIT) == 0) {
+        return COHORTI_TYPE_RAW;
+    }
+    return (type & COHORTI_TYPE_CONTROL_BITS) == COHORTI_TYPE_CONTROL_BITS ? COHORTI_TYPE_CONTROL : COHORTI_TYPE_SUBJECT;
+}
+
+static inline uint32_t cohorti_type_subject(enum cohorti_kind kind, unsigned lane, uint32_t number)
+{
+    assert((uint32_t)kind <= COHORTI_TYPE_KIND_MASK && lane <= COHORTI_LANE_WIRE_MAX && number <= COHORTI_SUBJECT_NUMBER_MAX);
+    return COHORTI_TYPE_SUBJECT_BIT | (uint32_t)kind << COHORTI_TYPE_KIND_SHIFT | lane << COHORTI_TYPE_LANE_SHIFT | number;
+}
+
+static inline unsigned cohorti_type_kind(uint32_t type)
+{
+    return type >> COHORTI_TYPE_KIND_SHIFT & COHORTI_TYPE_KIND_MASK;
+}
+
+static inline unsigned cohorti_type_lane(uint32_t type)
+{
+    return type >> COHORTI_TYPE_LANE_SHIFT & COHORTI_LANE_WIRE_MAX;
+}
+
+static inline uint32_t cohorti_type_number(uint32_t type)
+{
+    return type & COHORTI_SUBJECT_NUMBER_MAX;
+}
+
+static inline uint32_t cohorti_type_control(enum cohorti_control_code code)
+{
+    return COHORTI_TYPE_CONTROL_BITS | (uint32_t)code;
+}
+
 /** Code of a control type; 0, which is none, when a bit that must be zero is not. */
-uint16_t cohorti_type_code(uint32_t type);
+static inline uint16_t cohorti_type_code(uint32_t type)
+{
+    return (type & COHORTI_TYPE_CONTROL_RESERVED) == 0 ? (uint16_t)type : 0;
+}
 
 /** WELCOME: u16 version. Sent by each end once it admitted the other's HELLO; bytes after are ignored. */
 struct cohorti_welcome {

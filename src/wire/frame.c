@@ -43,11 +43,12 @@ int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, co
 {
     *consumed = 0;
     *needed = COHORT_FRAME_HEADER_BYTES;
-    if (len > 0 && memcmp(bytes, marker, len < sizeof(marker) ? len : sizeof(marker)) != 0) {
-        return COHORT_EMARKER;
-    }
     if (len < COHORT_FRAME_HEADER_BYTES) {
-        return COHORT_OK;
+        bool differs = len > 0 && memcmp(bytes, marker, len < sizeof(marker) ? len : sizeof(marker)) != 0;
+        return differs ? COHORT_EMARKER : COHORT_OK;
+    }
+    if (memcmp(bytes, marker, sizeof(marker)) != 0) { /* of a constant length: one comparison of words */
+        return COHORT_EMARKER;
     }
     uint32_t frame_len = load_u32(bytes + LENGTH_AT);
     /* A negative length of the seed is a very large one here, so one comparison covers both. */
