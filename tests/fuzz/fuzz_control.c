@@ -63,6 +63,28 @@ static void check_subject(const uint8_t *data, size_t len)
     }
 }
 
+static void check_resume(const uint8_t *data, size_t len)
+{
+    struct cohorti_resume resume;
+    uint8_t wire[COHORTI_CONTROL_BYTES_MAX];
+    size_t wire_len = 0;
+    if (cohorti_resume_decode(data, len, &resume) == COHORT_OK) {
+        FUZZ_CHECK(cohorti_resume_encode(&resume, wire, sizeof(wire), &wire_len) == COHORT_OK);
+        FUZZ_CHECK(wire_len <= len && memcmp(wire, data, wire_len) == 0);
+    }
+}
+
+static void check_ack(const uint8_t *data, size_t len)
+{
+    struct cohorti_ack ack, back;
+    uint8_t wire[COHORTI_CONTROL_BYTES_MAX];
+    size_t wire_len = 0;
+    if (cohorti_ack_decode(data, len, &ack) == COHORT_OK) { /* lanes may have come in any order */
+        FUZZ_CHECK(cohorti_ack_encode(&ack, wire, sizeof(wire), &wire_len) == COHORT_OK && wire_len == len);
+        FUZZ_CHECK(cohorti_ack_decode(wire, wire_len, &back) == COHORT_OK && memcmp(&ack, &back, sizeof(ack)) == 0);
+    }
+}
+
 static void check_type(uint32_t type)
 {
     switch (cohorti_type_class(type)) {
@@ -70,7 +92,8 @@ static void check_type(uint32_t type)
         FUZZ_CHECK(type < UINT32_C(0x80000000));
         break;
     case COHORTI_TYPE_SUBJECT:
-        FUZZ_CHECK(cohorti_type_subject((enum cohorti_kind)cohorti_type_kind(type), cohorti_type_number(type)) == type);
+        FUZZ_CHECK(cohorti_type_subject((enum cohorti_kind)cohorti_type_kind(type), cohorti_type_lane(type),
+                                        cohorti_type_number(type)) == type);
         break;
     case COHORTI_TYPE_CONTROL: {
         uint32_t code = cohorti_type_code(type);
@@ -89,15 +112,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len > 4) {
         check_type((uint32_t)copy[0] << 24 | (uint32_t)copy[1] << 16 | (uint32_t)copy[2] << 8 | copy[3]);
     }
-    switch (data[0] % 3) {
+    switch (data[0] % 5) {
     case 0:
         check_welcome(copy, len - 1);
         break;
     case 1:
         check_refuse(copy, len - 1);
         break;
-    default:
+    case 2:
         check_subject(copy, len - 1);
+        break;
+    case 3:
+        check_resume(copy, len - 1);
+        break;
+    default:
+        check_ack(copy, len - 1);
         break;
     }
     free(copy);

@@ -18,9 +18,10 @@
 /* What was seen of one run. */
 struct run {
     struct cohorti_link link;
+    struct cohorti_inbound inbound;
     struct fuzz_memory memory;
     uint8_t decisions; /* two bits each: 0 and 1 go on, 2 go on after a poll in between, 3 close */
-    bool admitted, welcomed, opened, ended;
+    bool admitted, welcomed, opened, resumed, ended;
     uint64_t digest; /* of all events */
     size_t piece_bytes_max;
 };
@@ -39,8 +40,13 @@ static void digest_event(struct run *run, const struct cohorti_link_event *event
     digest(run, &event->code, sizeof(event->code));
     digest(run, &event->raw_type, sizeof(event->raw_type));
     digest(run, event->data, event->data_len);
-    if (event->subject != NULL) {
-        digest(run, event->subject, strlen(event->subject));
+    if (event->type == COHORTI_LINK_EVENT_TAKEN) {
+        const struct cohorti_delivery *d = &run->link.delivery;
+        digest(run, &d->kind, sizeof(d->kind));
+        digest(run, &d->lane, sizeof(d->lane));
+        digest(run, &d->raw_type, sizeof(d->raw_type));
+        digest(run, d->body, d->body_len);
+        digest(run, d->subject == NULL ? "" : d->subject->name, d->subject == NULL ? 0 : strlen(d->subject->name));
     }
     if (event->type == COHORTI_LINK_EVENT_REFUSE) {
         digest(run, &event->refuse.value, sizeof(event->refuse.value));
@@ -51,10 +57,13 @@ static void digest_event(struct run *run, const struct cohorti_link_event *event
 
 static void check_memory(const struct run *run)
 {
-    FUZZ_CHECK(run->link.subject_count <= SUBJECTS_MAX);
-    size_t frame = MESSAGE_BYTES_MAX + COHORT_FRAME_HEADER_BYTES;
-    size_t names = SUBJECTS_MAX * (COHORT_SUBJECT_BYTES_MAX + 1) + (8 + 16) * sizeof(char *);
-    FUZZ_CHECK(run->memory.bytes_peak <= frame + names + 2 * run->piece_bytes_max);
+    size_t names = 0, whole = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        FUZZ_CHECK(run->inbound.lanes[i].subject_count <= SUBJECTS_MAX);
+        names += SUBJECTS_MAX * (COHORT_SUBJECT_BYTES_MAX + 1 + sizeof(struct cohorti_inbound_subject)) + (8 + 16) * sizeof(void *);
+        whole += MESSAGE_BYTES_MAX + COHORTI_PREFIX_BYTES_MAX;
+    }
+    FUZZ_CHECK(run->memory.bytes_peak <= (size_t)64 * 1024 + whole + names + 2 * run->piece_bytes_max);
 }
 
 static bool is_final(const struct cohorti_link_event *event)
@@ -84,11 +93,23 @@ static void check_event(struct run *run, const struct cohorti_link_event *event)
         FUZZ_CHECK(event->code < 0 && cohort_error_scope_of(event->code) != COHORT_SCOPE_NONE);
         FUZZ_CHECK(event->code != COHORT_ENOMEM || run->memory.failures > 0);
         break;
-    case COHORTI_LINK_EVENT_MESSAGE:
-        FUZZ_CHECK(run->link.peer.extended && event->subject != NULL && cohorti_subject_valid(event->subject, strlen(event->subject)));
-        __attribute__((fallthrough));
+    case COHORTI_LINK_EVENT_RESUME:
+        FUZZ_CHECK(run->opened && !run->resumed && run->link.peer.extended);
+        run->resumed = true;
+        (void)cohorti_inbound_resume(&run->inbound, run->link.resume.half);
+        break;
+    case COHORTI_LINK_EVENT_ACK:
+        FUZZ_CHECK(run->resumed && run->link.ack.present != 0);
+        break;
+    case COHORTI_LINK_EVENT_TAKEN: {
+        const struct cohorti_delivery *d = &run->link.delivery;
+        FUZZ_CHECK(run->resumed && !d->nothing && d->lane < COHORTI_LANE_COUNT);
+        FUZZ_CHECK(d->raw || d->body_len <= MESSAGE_BYTES_MAX);
+        FUZZ_CHECK(d->subject == NULL || cohorti_subject_valid(d->subject->name, strlen(d->subject->name)));
+        break;
+    }
     default: /* what only an open link gives */
-        FUZZ_CHECK(run->opened && event->data_len <= MESSAGE_BYTES_MAX);
+        FUZZ_CHECK(run->opened && event->data_len <= 65536);
         FUZZ_CHECK(event->raw_type != COHORT_TYPE_HELLO);
         break;
     }
@@ -116,7 +137,7 @@ static bool decide(struct run *run)
         run->admitted = true;
         FUZZ_CHECK(run->link.state == (run->link.peer.extended ? COHORTI_LINK_ADMITTED : COHORTI_LINK_WELCOMED));
     } else {
-        cohorti_link_open(&run->link);
+        cohorti_link_open(&run->link, &run->inbound);
         run->opened = true;
         FUZZ_CHECK(cohorti_link_is_open(&run->link));
     }
@@ -138,6 +159,9 @@ static bool feed(struct run *run, const uint8_t *bytes, size_t len)
         while (cohorti_link_poll(&run->link, &event)) {
             check_event(run, &event);
             digest_event(run, &event);
+            if (event.type == COHORTI_LINK_EVENT_TAKEN) {
+                cohorti_inbound_commit(&run->inbound, &run->link.delivery, true);
+            }
             check_memory(run);
         }
         free(piece);
@@ -156,14 +180,16 @@ static bool feed(struct run *run, const uint8_t *bytes, size_t len)
 /* In pieces of the input's choice, or of `fixed` bytes when that is not 0. */
 static void whole(struct run *run, struct fuzz_input *in, uint8_t decisions, size_t fixed, size_t fail_in)
 {
-    const struct cohorti_link_limits limits = {.message_bytes_max = MESSAGE_BYTES_MAX, .subjects_max = SUBJECTS_MAX};
+    const struct cohorti_inbound_limits limits = {
+        .message_bytes_max = MESSAGE_BYTES_MAX, .subjects_max = SUBJECTS_MAX, .window_bytes = 65536};
     memset(run, 0, sizeof(*run));
     run->decisions = decisions;
     run->piece_bytes_max = COHORTI_HANDSHAKE_PIECE_BYTES;
     run->digest = UINT64_C(0xcbf29ce484222325);
     fuzz_memory_init(&run->memory);
     run->memory.fail_in = fail_in;
-    cohorti_link_init(&run->link, &run->memory.alloc, &limits);
+    cohorti_link_init(&run->link, &run->memory.alloc, MESSAGE_BYTES_MAX);
+    cohorti_inbound_init(&run->inbound, &run->memory.alloc, &limits);
     bool alive = true;
     for (size_t at = 0; alive && at < in->stream_len;) {
         size_t left = in->stream_len - at;
@@ -175,6 +201,7 @@ static void whole(struct run *run, struct fuzz_input *in, uint8_t decisions, siz
     }
     check_memory(run);
     cohorti_link_deinit(&run->link);
+    cohorti_inbound_deinit(&run->inbound);
     fuzz_memory_check_empty(&run->memory);
 }
 

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The sending side against the receiving side: whatever sequence of calls the input makes, each that said COHORT_OK is read by a
- * link as exactly that, in order, and each that failed queued nothing. With a legacy peer the link reads as a 2014 node would be
- * read: raw frames within 32768 bytes.
+ * What a link itself has to say against the receiving side: whatever sequence of calls the input makes, each that said COHORT_OK is read
+ * by a link as exactly that, in order, and each that failed queued nothing. With a legacy peer the link reads as a 2014 node would
+ * be read: raw frames within 32768 bytes. The messages of a session are those of fuzz_outbound.
  *
  * The input is read from the front: a byte of options, a byte for the failing allocation, then calls.
  */
 #include "fuzz.h"
 
-#include "base/name.h"
 #include "core/link.h"
 #include "core/sender.h"
 
@@ -18,11 +17,10 @@
 
 #define EXPECTED_MAX 512
 #define MESSAGE_BYTES_MAX 40000
-#define SUBJECTS_MAX 10
+#define HALF 77 /* of the session, as RESUME names it */
 
 struct expected {
     enum cohorti_link_event_type type;
-    char subject[COHORT_SUBJECT_BYTES_MAX + 1];
     uint32_t raw_type;
     size_t len;
     uint8_t fill;
@@ -34,6 +32,7 @@ struct pair {
     struct fuzz_memory memory, link_memory;
     struct cohorti_sender sender;
     struct cohorti_link link;
+    struct cohorti_inbound inbound;
     bool legacy, opened, over;
     struct expected expected[EXPECTED_MAX];
     size_t first, count; /* expected[first .. count) */
@@ -58,32 +57,10 @@ static size_t take_len(struct pair *p)
     return b < 248 ? b : edges[b - 248];
 }
 
-static void take_subject(struct pair *p, char *out)
-{
-    uint8_t b = take(p);
-    if (b < 16) {
-        (void)snprintf(out, COHORT_SUBJECT_BYTES_MAX + 1, "subject.%u", b);
-    } else if (b < 32) {
-        memset(out, 'a' + b % 16, COHORT_SUBJECT_BYTES_MAX);
-        out[COHORT_SUBJECT_BYTES_MAX] = '\0';
-    } else {
-        uint32_t type = (uint32_t)take(p) << 24 | (uint32_t)take(p) << 16 | b % 8u;
-        (void)snprintf(out, COHORT_SUBJECT_BYTES_MAX + 1, b % 2 == 0 ? "#%u" : "#%d", type);
-        uint32_t parsed = 0;
-        FUZZ_CHECK(cohorti_subject_raw(out, strlen(out), &parsed) && parsed == type);
-    }
-}
-
-static void expect(struct pair *p, enum cohorti_link_event_type type, const char *subject, size_t len, uint8_t fill)
+static void expect(struct pair *p, enum cohorti_link_event_type type, uint32_t raw_type, size_t len, uint8_t fill)
 {
     FUZZ_CHECK(p->count < EXPECTED_MAX);
-    struct expected *e = &p->expected[p->count++];
-    *e = (struct expected){.type = type, .len = len, .fill = fill};
-    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &e->raw_type)) {
-        e->type = COHORTI_LINK_EVENT_RAW;
-    } else if (subject != NULL) {
-        memcpy(e->subject, subject, strlen(subject) + 1);
-    }
+    p->expected[p->count++] = (struct expected){.type = type, .raw_type = raw_type, .len = len, .fill = fill};
 }
 
 static void check_event(struct pair *p, const struct cohorti_link_event *event)
@@ -91,17 +68,20 @@ static void check_event(struct pair *p, const struct cohorti_link_event *event)
     FUZZ_CHECK(p->first < p->count);
     const struct expected *e = &p->expected[p->first++];
     FUZZ_CHECK(event->type == e->type);
-    if (e->type == COHORTI_LINK_EVENT_ECHO || e->type == COHORTI_LINK_EVENT_RAW || e->type == COHORTI_LINK_EVENT_MESSAGE) {
-        FUZZ_CHECK(event->data_len == e->len);
-        FUZZ_CHECK(!p->legacy || event->data_len <= COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES);
+    if (e->type == COHORTI_LINK_EVENT_ECHO || e->type == COHORTI_LINK_EVENT_PING || e->type == COHORTI_LINK_EVENT_PONG ||
+        e->type == COHORTI_LINK_EVENT_RAW) {
+        FUZZ_CHECK(event->data_len == e->len && event->data_len <= COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES);
         memset(data_block, e->fill, e->len);
         FUZZ_CHECK(e->len == 0 || memcmp(event->data, data_block, e->len) == 0);
     }
     if (e->type == COHORTI_LINK_EVENT_RAW) {
         FUZZ_CHECK(event->raw_type == e->raw_type);
     }
-    if (e->type == COHORTI_LINK_EVENT_MESSAGE) {
-        FUZZ_CHECK(strcmp(event->subject, e->subject) == 0);
+    if (e->type == COHORTI_LINK_EVENT_RESUME) {
+        FUZZ_CHECK(p->link.resume.half == HALF && p->link.resume.lanes[2].limit == e->len);
+    }
+    if (e->type == COHORTI_LINK_EVENT_ACK) {
+        FUZZ_CHECK(p->link.ack.present == e->fill && p->link.ack.lanes[0].received == ((e->fill & 1) != 0 ? e->len : 0));
     }
 }
 
@@ -123,7 +103,7 @@ static void transfer(struct pair *p, size_t len)
         if (p->link.state == COHORTI_LINK_GREETED) {
             cohorti_link_admit(&p->link);
         } else if (p->link.state == COHORTI_LINK_WELCOMED) {
-            cohorti_link_open(&p->link);
+            cohorti_link_open(&p->link, &p->inbound);
         }
     }
     free(piece);
@@ -140,13 +120,13 @@ static void call_hello(struct pair *p)
     int status = cohorti_sender_hello(&p->sender, &hello);
     p->over = status != COHORT_OK;
     if (status == COHORT_OK) {
-        expect(p, COHORTI_LINK_EVENT_HELLO, NULL, 0, 0);
+        expect(p, COHORTI_LINK_EVENT_HELLO, 0, 0, 0);
     }
     if (status == COHORT_OK && !p->legacy) {
         status = cohorti_sender_welcome(&p->sender, COHORTI_PROTOCOL_VERSION);
         p->over = status != COHORT_OK;
         if (status == COHORT_OK) {
-            expect(p, COHORTI_LINK_EVENT_WELCOME, NULL, 0, 0);
+            expect(p, COHORTI_LINK_EVENT_WELCOME, 0, 0, 0);
         }
     }
 }
@@ -157,50 +137,85 @@ static void call_end(struct pair *p, bool refuse)
     int status = refuse ? cohorti_sender_refuse(&p->sender, &refusal) : cohorti_sender_leave(&p->sender);
     p->over = true;
     if (status == COHORT_OK) {
-        expect(p, refuse ? COHORTI_LINK_EVENT_REFUSE : COHORTI_LINK_EVENT_LEAVE, NULL, 0, 0);
+        expect(p, refuse ? COHORTI_LINK_EVENT_REFUSE : COHORTI_LINK_EVENT_LEAVE, 0, 0, 0);
     }
 }
 
 /* What the status must have been, apart from lack of room and memory. */
-static void check_status(const struct pair *p, const char *subject, size_t len, int status)
+static void check_status(const struct pair *p, uint32_t type, size_t len, int status)
 {
-    uint32_t type = 0;
-    bool raw = subject == NULL || cohorti_subject_raw(subject, strlen(subject), &type);
-    size_t legacy_max = COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES;
     if (status == COHORT_EAGAIN || status == COHORT_ENOMEM) {
         FUZZ_CHECK(p->opened && (status == COHORT_EAGAIN || p->memory.failures > 0));
         return;
     }
     FUZZ_CHECK((status == COHORT_EINACTIVE) == !p->opened);
-    FUZZ_CHECK(status != COHORT_ELEGACY || (p->legacy && !raw));
-    FUZZ_CHECK(status != COHORT_ETYPE || type == 1 || type == 2 || (type >= UINT32_C(0x80000000) && !p->legacy));
-    FUZZ_CHECK(status != COHORT_ELIMIT || (!raw && p->sender.subject_count == SUBJECTS_MAX));
-    if (status == COHORT_OK) {
-        FUZZ_CHECK(len <= (p->legacy || subject == NULL ? legacy_max : MESSAGE_BYTES_MAX));
+    FUZZ_CHECK(status != COHORT_ETYPE || type == 1 || type == 2);
+    FUZZ_CHECK(status != COHORT_OK || len <= COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES);
+}
+
+static int send_one(struct pair *p, uint8_t what, uint32_t type, const uint8_t *data, size_t len, enum cohorti_link_event_type *event)
+{
+    switch (what % 4) {
+    case 0:
+        *event = COHORTI_LINK_EVENT_ECHO;
+        return cohorti_sender_echo(&p->sender, data, len);
+    case 1:
+        *event = p->legacy ? COHORTI_LINK_EVENT_ECHO : COHORTI_LINK_EVENT_PING;
+        return cohorti_sender_ping(&p->sender, data, len);
+    case 2:
+        *event = p->legacy ? COHORTI_LINK_EVENT_ECHO : COHORTI_LINK_EVENT_PONG;
+        return p->legacy ? cohorti_sender_echo(&p->sender, data, len) : cohorti_sender_pong(&p->sender, data, len);
+    default:
+        *event = p->legacy ? COHORTI_LINK_EVENT_RAW : COHORTI_LINK_EVENT_ECHO;
+        return p->legacy ? cohorti_sender_raw(&p->sender, type, data, len) : cohorti_sender_echo(&p->sender, data, len);
     }
 }
 
-static void call_send(struct pair *p, bool echo)
+static void call_send(struct pair *p, uint8_t what)
 {
-    char subject[COHORT_SUBJECT_BYTES_MAX + 1] = "";
-    if (!echo) {
-        take_subject(p, subject);
-    }
+    uint32_t type = (uint32_t)take(p) << 24 | take(p) % 8u;
     size_t len = take_len(p);
     uint8_t fill = take(p);
+    enum cohorti_link_event_type event = COHORTI_LINK_EVENT_ECHO;
     memset(data_block, fill, len);
     size_t before = cohorti_buffer_len(&p->sender.out);
     uint64_t frames = p->sender.frames_out;
-    int status =
-        echo ? cohorti_sender_echo(&p->sender, data_block, len) : cohorti_sender_message(&p->sender, subject, data_block, len);
-    check_status(p, echo ? NULL : subject, len, status);
+    int status = send_one(p, what, type, data_block, len, &event);
+    check_status(p, type, len, status);
     if (status == COHORT_OK) {
-        FUZZ_CHECK(cohorti_buffer_len(&p->sender.out) >= before + COHORT_FRAME_HEADER_BYTES + len && p->sender.frames_out > frames);
-        expect(p, echo ? COHORTI_LINK_EVENT_ECHO : COHORTI_LINK_EVENT_MESSAGE, echo ? NULL : subject, len, fill);
+        FUZZ_CHECK(cohorti_buffer_len(&p->sender.out) == before + COHORT_FRAME_HEADER_BYTES + len &&
+                   p->sender.frames_out == frames + 1);
+        expect(p, event, type, len, fill);
     } else {
         FUZZ_CHECK(cohorti_buffer_len(&p->sender.out) == before && p->sender.frames_out == frames);
     }
     FUZZ_CHECK(cohorti_buffer_len(&p->sender.out) <= p->sender.limits.queue_bytes_max);
+}
+
+static void call_open(struct pair *p)
+{
+    cohorti_sender_open(&p->sender, p->legacy);
+    p->opened = true;
+    if (p->legacy) {
+        return;
+    }
+    struct cohorti_resume resume = {.half = HALF};
+    resume.lanes[2].limit = take_len(p);
+    int status = cohorti_sender_resume(&p->sender, &resume);
+    p->over = status != COHORT_OK;
+    if (status == COHORT_OK) {
+        expect(p, COHORTI_LINK_EVENT_RESUME, 0, resume.lanes[2].limit, 0);
+    }
+}
+
+static void call_ack(struct pair *p)
+{
+    struct cohorti_ack ack = {.present = 1 + take(p) % 7u};
+    size_t received = take_len(p);
+    ack.lanes[0].received = ack.lanes[0].limit = received;
+    if (cohorti_sender_ack(&p->sender, &ack) == COHORT_OK) {
+        expect(p, COHORTI_LINK_EVENT_ACK, 0, received, (uint8_t)ack.present);
+    }
 }
 
 static void call(struct pair *p)
@@ -211,12 +226,13 @@ static void call(struct pair *p)
     } else if (op == 1 && !p->legacy) {
         call_end(p, p->left % 2 == 0);
     } else if (op == 2 && !p->opened) {
-        cohorti_sender_open(&p->sender, p->legacy);
-        p->opened = true;
+        call_open(p);
     } else if (op <= 5) {
         transfer(p, take_len(p));
+    } else if (op == 6 && p->opened && !p->legacy) {
+        call_ack(p);
     } else {
-        call_send(p, op <= 7);
+        call_send(p, op);
     }
 }
 
@@ -226,16 +242,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct pair *p = &pair;
     *p = (struct pair){.at = data, .left = len};
     uint8_t options = take(p);
-    const struct cohorti_sender_limits limits = {.queue_bytes_max = 2048 + (size_t)(options >> 1) * 1024,
-                                                 .message_bytes_max = MESSAGE_BYTES_MAX,
-                                                 .subjects_max = SUBJECTS_MAX};
-    const struct cohorti_link_limits link_limits = {.message_bytes_max = MESSAGE_BYTES_MAX, .subjects_max = SUBJECTS_MAX};
+    const struct cohorti_sender_limits limits = {.queue_bytes_max = 2048 + (size_t)(options >> 1) * 1024};
+    const struct cohorti_inbound_limits in_limits = {.message_bytes_max = 1024, .subjects_max = 1, .window_bytes = 65536};
     p->legacy = (options & 1) != 0;
     fuzz_memory_init(&p->memory);
     fuzz_memory_init(&p->link_memory);
     p->memory.fail_in = take(p);
     cohorti_sender_init(&p->sender, &p->memory.alloc, &limits);
-    cohorti_link_init(&p->link, &p->link_memory.alloc, &link_limits);
+    cohorti_link_init(&p->link, &p->link_memory.alloc, MESSAGE_BYTES_MAX);
+    cohorti_inbound_init(&p->inbound, &p->link_memory.alloc, &in_limits);
     call_hello(p);
     while (p->left > 0 && !p->over && p->count < EXPECTED_MAX - 1) {
         call(p);
@@ -244,6 +259,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     FUZZ_CHECK(p->first == p->count); /* all that was accepted has arrived */
     cohorti_sender_deinit(&p->sender);
     cohorti_link_deinit(&p->link);
+    cohorti_inbound_deinit(&p->inbound);
     fuzz_memory_check_empty(&p->memory);
     fuzz_memory_check_empty(&p->link_memory);
     return 0;

@@ -15,9 +15,14 @@ static void bytes_pass_untouched(void **state)
     assert_int_equal(ch->ops->received(ch, bytes, 3, &out, &len), COHORT_OK);
     assert_ptr_equal(out, bytes);
     assert_int_equal(len, 3);
-    assert_int_equal(ch->ops->to_write(ch, bytes, 2, &out, &len), COHORT_OK);
-    assert_ptr_equal(out, bytes);
+    const struct cohorti_bytes runs[] = {{bytes, 2}, {bytes + 2, 1}};
+    struct cohorti_bytes wire[2] = {{NULL, 0}, {NULL, 0}};
+    assert_int_equal(ch->ops->to_write(ch, runs, 2, wire, &len), COHORT_OK);
     assert_int_equal(len, 2);
+    assert_ptr_equal(wire[0].at, bytes);
+    assert_int_equal(wire[0].len, 2);
+    assert_ptr_equal(wire[1].at, bytes + 2);
+    assert_int_equal(wire[1].len, 1);
     assert_int_equal(ch->ops->written(ch, 1), 1);
     assert_int_equal(ch->ops->written(ch, 0), 0);
 }

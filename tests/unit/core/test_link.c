@@ -18,11 +18,18 @@
 #define PING UINT32_C(0xc0000005)
 #define PONG UINT32_C(0xc0000006)
 #define SUBJECT UINT32_C(0xc0000004)
+#define RESUME UINT32_C(0xc0000007)
+#define ACK UINT32_C(0xc0000008)
 #define MESSAGE UINT32_C(0x80000000)
 
 #define HELLO_A "a:127.0.0.2:9000:cohort/1-1;inc=5;attempt=1"
 #define HELLO_OLD "a:127.0.0.2:9000"
 #define V1 "\0\1"
+#define MARK0 "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define HALF_7 "\0\0\0\0\0\0\0\7\0\0\0\0\0\0\0\0\0\3" MARK0 MARK0 MARK0 /* its half 7, knows none of ours */
+#define HALF_7_BYTES 66
+#define ACK_0 "\0" MARK0
+#define ACK_0_BYTES 17
 
 struct frame {
     uint32_t type;
@@ -38,13 +45,18 @@ struct frame {
     {                  \
         WELCOME, V1, 2 \
     }
+#define RESUMED                      \
+    {                                \
+        RESUME, HALF_7, HALF_7_BYTES \
+    }
 
 struct stream {
     uint8_t bytes[200000];
     size_t len;
 };
 
-static const struct cohorti_link_limits limits = {.message_bytes_max = 40000, .subjects_max = 3};
+#define MESSAGE_MAX ((size_t)100000)
+static const struct cohorti_inbound_limits limits = {.message_bytes_max = MESSAGE_MAX, .subjects_max = 3, .window_bytes = 1 << 20};
 
 static void put(struct stream *s, uint32_t type, const void *data, size_t len)
 {
@@ -69,14 +81,16 @@ static void put_all(struct stream *s, const struct frame *frames, size_t count)
 struct rig {
     struct unit_memory memory;
     struct cohorti_link link;
+    struct cohorti_inbound inbound;
     char text[8192];
     size_t text_len;
 };
 
-static void rig_open(struct rig *r, const struct cohorti_link_limits *l)
+static void rig_open(struct rig *r, size_t message_bytes_max)
 {
     unit_memory_init(&r->memory);
-    cohorti_link_init(&r->link, &r->memory.alloc, l);
+    cohorti_link_init(&r->link, &r->memory.alloc, message_bytes_max);
+    cohorti_inbound_init(&r->inbound, &r->memory.alloc, &limits);
     r->text[0] = '\0';
     r->text_len = 0;
 }
@@ -84,6 +98,7 @@ static void rig_open(struct rig *r, const struct cohorti_link_limits *l)
 static void rig_close(struct rig *r)
 {
     cohorti_link_deinit(&r->link);
+    cohorti_inbound_deinit(&r->inbound);
     unit_memory_assert_empty(&r->memory);
 }
 
@@ -98,13 +113,27 @@ static void say(struct rig *r, const char *format, ...)
     assert_true(r->text_len < sizeof r->text);
 }
 
-static unsigned sum_of(const struct cohorti_link_event *e)
+static unsigned sum_of(const uint8_t *data, size_t len)
 {
     unsigned sum = 0;
-    for (size_t i = 0; i < e->data_len; i++) {
-        sum = sum * 31 + ((const uint8_t *)e->data)[i];
+    for (size_t i = 0; i < len; i++) {
+        sum = sum * 31 + data[i];
     }
     return sum;
+}
+
+/* Delivered and counted, as the shell does. */
+static void say_taken(struct rig *r)
+{
+    const struct cohorti_delivery *d = &r->link.delivery;
+    if (d->raw) {
+        say(r, "RAW %d %zu", (int)d->raw_type, d->body_len);
+    } else if (d->kind == COHORTI_KIND_MESSAGE) {
+        say(r, "MESSAGE %s %zu/%x", d->subject->name, d->body_len, sum_of(d->body, d->body_len));
+    } else {
+        say(r, "KIND %u %s %zu", d->kind, d->subject == NULL ? "-" : d->subject->name, d->body_len);
+    }
+    cohorti_inbound_commit(&r->inbound, d, true);
 }
 
 static void say_event(struct rig *r, const struct cohorti_link_event *e)
@@ -134,8 +163,15 @@ static void say_event(struct rig *r, const struct cohorti_link_event *e)
     case COHORTI_LINK_EVENT_RAW:
         say(r, "RAW %d %zu", (int)e->raw_type, e->data_len);
         break;
-    case COHORTI_LINK_EVENT_MESSAGE:
-        say(r, "MESSAGE %s %zu/%x", e->subject, e->data_len, sum_of(e));
+    case COHORTI_LINK_EVENT_TAKEN:
+        say_taken(r);
+        break;
+    case COHORTI_LINK_EVENT_RESUME:
+        say(r, "RESUME %u", (unsigned)r->link.resume.half);
+        (void)cohorti_inbound_resume(&r->inbound, r->link.resume.half);
+        break;
+    case COHORTI_LINK_EVENT_ACK:
+        say(r, "ACK %x", r->link.ack.present);
         break;
     case COHORTI_LINK_EVENT_FAILED:
         say(r, "FAILED %s", cohort_error_name(e->code));
@@ -158,7 +194,7 @@ static void decide(struct rig *r)
         if (r->link.state == COHORTI_LINK_GREETED) {
             cohorti_link_admit(&r->link);
         } else {
-            cohorti_link_open(&r->link);
+            cohorti_link_open(&r->link, &r->inbound);
         }
         poll_all(r);
     }
@@ -181,12 +217,12 @@ static void feed_in_pieces(struct rig *r, const struct stream *s, size_t piece)
     }
 }
 
-static void expect_stream(const struct stream *s, const struct cohorti_link_limits *l, const char *text)
+static void expect_stream(const struct stream *s, const char *text)
 {
     static const size_t pieces[] = {1, 2, 3, 15, 16, 17, 64, 4096, SIZE_MAX / 2};
     for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
         struct rig r;
-        rig_open(&r, l);
+        rig_open(&r, MESSAGE_MAX);
         feed_in_pieces(&r, s, pieces[i]);
         assert_string_equal(r.text, text);
         assert_int_equal(r.link.bytes_in, s->len);
@@ -198,7 +234,7 @@ static void expect_frames(const struct frame *frames, size_t count, const char *
 {
     static struct stream s;
     put_all(&s, frames, count);
-    expect_stream(&s, &limits, text);
+    expect_stream(&s, text);
 }
 
 #define EXPECT(text, ...)                                    \
@@ -212,7 +248,9 @@ static void expect_frames(const struct frame *frames, size_t count, const char *
 static const struct frame session[] = {
     GREET,
     WELCOMED,
+    RESUMED,
     {SUBJECT, "\0\0\0\0first", 9},
+    {ACK, ACK_0, ACK_0_BYTES},
     {MESSAGE, "one", 3},
     {MESSAGE, "", 0},
     {SUBJECT, "\0\0\0\1second", 10},
@@ -223,8 +261,9 @@ static const struct frame session[] = {
     {MESSAGE, "z", 1},
     {LEAVE, "", 0},
 };
-#define SESSION_TEXT                                                                                                            \
-    "HELLO a; WELCOME 1; MESSAGE first 3/1ae66; MESSAGE first 0/0; MESSAGE second 2/f01; RAW 7 3; ECHO 4; MESSAGE first 1/7a; " \
+#define SESSION_TEXT                                                                                                         \
+    "HELLO a; WELCOME 1; RESUME 7; ACK 1; MESSAGE first 3/1ae66; MESSAGE first 0/0; MESSAGE second 2/f01; RAW 7 3; ECHO 4; " \
+    "MESSAGE first 1/7a; "                                                                                                   \
     "LEAVE ELEFT"
 
 static void a_session_reads_the_same_in_every_segmentation(void **state)
@@ -234,7 +273,7 @@ static void a_session_reads_the_same_in_every_segmentation(void **state)
     put_all(&s, session, UNIT_COUNT(session));
     for (size_t cut = 0; cut <= s.len; cut++) {
         struct rig r;
-        rig_open(&r, &limits);
+        rig_open(&r, MESSAGE_MAX);
         feed(&r, s.bytes, cut);
         feed(&r, s.bytes + cut, s.len - cut);
         assert_string_equal(r.text, SESSION_TEXT);
@@ -248,14 +287,14 @@ static void bytes_behind_a_decision_are_kept(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, &limits);
+    rig_open(&r, MESSAGE_MAX);
     struct unit_bytes piece = unit_bytes_copy(s.bytes, s.len);
     cohorti_link_feed(&r.link, piece.bytes, piece.len);
     poll_all(&r);
     unit_bytes_free(&piece);
     assert_string_equal(r.text, "HELLO a");
     poll_all(&r);
-    cohorti_link_open(&r.link); /* not yet */
+    cohorti_link_open(&r.link, &r.inbound); /* not yet */
     poll_all(&r);
     assert_string_equal(r.text, "HELLO a");
     cohorti_link_admit(&r.link);
@@ -265,7 +304,7 @@ static void bytes_behind_a_decision_are_kept(void **state)
     poll_all(&r);
     assert_string_equal(r.text, "HELLO a; WELCOME 1");
     assert_false(cohorti_link_is_open(&r.link));
-    cohorti_link_open(&r.link);
+    cohorti_link_open(&r.link, &r.inbound);
     assert_true(cohorti_link_is_open(&r.link));
     poll_all(&r);
     assert_string_equal(r.text, SESSION_TEXT);
@@ -278,12 +317,12 @@ static void a_decision_may_come_before_the_rest_was_polled(void **state)
     struct rig r;
     struct cohorti_link_event event;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, &limits);
+    rig_open(&r, MESSAGE_MAX);
     cohorti_link_feed(&r.link, s.bytes, s.len);
     while (cohorti_link_poll(&r.link, &event)) {
         say_event(&r, &event);
         cohorti_link_admit(&r.link);
-        cohorti_link_open(&r.link);
+        cohorti_link_open(&r.link, &r.inbound);
     }
     assert_string_equal(r.text, SESSION_TEXT);
     rig_close(&r);
@@ -295,7 +334,7 @@ static void closing_while_bytes_are_kept_gives_them_back(void **state)
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
     for (int admit = 0; admit < 2; admit++) {
-        rig_open(&r, &limits);
+        rig_open(&r, MESSAGE_MAX);
         cohorti_link_feed(&r.link, s.bytes, s.len);
         poll_all(&r);
         if (admit) {
@@ -342,11 +381,28 @@ static void nothing_but_control_comes_before_welcome(void **state)
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {2, "echo", 0});
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {MESSAGE, "m", 0});
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {PING, "m", 0});
-    EXPECT("HELLO a; WELCOME 1; PING 1; PONG 0", GREET, WELCOMED, {PING, "m", 0}, {PONG, "", 0});
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; PING 1; PONG 0", GREET, WELCOMED, RESUMED, {PING, "m", 0}, {PONG, "", 0});
+    EXPECT("HELLO a; FAILED EPROTOCOL", GREET, RESUMED);
+    EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {ACK, ACK_0, ACK_0_BYTES});
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {SUBJECT, "\0\0\0\0s", 5});
     EXPECT("HELLO a; LEAVE ELEFT", GREET, {LEAVE, "", 0}, WELCOMED);
     EXPECT("HELLO a; WELCOME 1", GREET, {0xe0001234, "optional", 0}, WELCOMED);
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {0xc0001234, "mandatory", 0});
+}
+
+static void nothing_but_resume_opens_the_lanes(void **state)
+{
+#define BEFORE "HELLO a; WELCOME 1; FAILED EPROTOCOL"
+    EXPECT(BEFORE, GREET, WELCOMED, {7, "raw", 0}, RESUMED);
+    EXPECT(BEFORE, GREET, WELCOMED, {SUBJECT, "\0\0\0\0s", 5});
+    EXPECT(BEFORE, GREET, WELCOMED, {MESSAGE, "m", 0});
+    EXPECT(BEFORE, GREET, WELCOMED, {PING, "m", 0});
+    EXPECT(BEFORE, GREET, WELCOMED, {ACK, ACK_0, ACK_0_BYTES});
+    EXPECT(BEFORE, GREET, WELCOMED, {RESUME, HALF_7, HALF_7_BYTES - 1});
+    EXPECT("HELLO a; WELCOME 1; LEAVE ELEFT", GREET, WELCOMED, {LEAVE, "", 0}, RESUMED);
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; FAILED EPROTOCOL", GREET, WELCOMED, RESUMED, RESUMED);
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; FAILED EPROTOCOL", GREET, WELCOMED, RESUMED, {ACK, ACK_0, ACK_0_BYTES - 1});
+    EXPECT("HELLO a; RAW -1073741817 66", {1, HELLO_OLD, 0}, RESUMED); /* to a node of 2014 it is a type like any other */
 }
 
 static void welcome_is_checked(void **state)
@@ -363,22 +419,24 @@ static void welcome_is_checked(void **state)
 static void refuse_ends_the_link_in_any_state(void **state)
 {
     EXPECT("HELLO a; REFUSE ESTALE 258 too old", GREET, {REFUSE, "\0\0\0\x33\0\0\0\0\0\0\1\2too old", 19}, WELCOMED);
-    EXPECT("HELLO a; WELCOME 1; REFUSE EDUPLICATE 0 ", GREET, WELCOMED, {REFUSE, "\0\0\0\x35\0\0\0\0\0\0\0\0", 12}, {7, "x", 0});
+    EXPECT("HELLO a; WELCOME 1; REFUSE EDUPLICATE 0 ", GREET, WELCOMED, {REFUSE, "\0\0\0\x35\0\0\0\0\0\0\0\0", 12}, RESUMED);
     EXPECT("HELLO a; FAILED EPROTOCOL", GREET, {REFUSE, "\0\0\0\x33", 4});
 }
 
 static void unknown_control_frames(void **state)
 {
-    EXPECT("HELLO a; WELCOME 1; RAW 7 1", GREET, WELCOMED, {0xe000ffff, "skip", 0}, {0xe000000f, "", 0}, {7, "x", 0});
-    EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc000000f, "", 0}, {7, "x", 0});
-    EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc0000000, "", 0});
-    EXPECT("HELLO a; WELCOME 1; FAILED EPROTOCOL", GREET, WELCOMED, {0xc1000004, "\0\0\0\0s", 5}); /* a bit that must be zero */
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; RAW 7 1", GREET, WELCOMED, RESUMED, {0xe000ffff, "skip", 0}, {0xe000000f, "", 0},
+           {7, "x", 0});
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; FAILED EPROTOCOL", GREET, WELCOMED, RESUMED, {0xc000000f, "", 0}, {7, "x", 0});
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; FAILED EPROTOCOL", GREET, WELCOMED, RESUMED, {0xc0000000, "", 0});
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; FAILED EPROTOCOL", GREET, WELCOMED, RESUMED,
+           {0xc1000004, "\0\0\0\0s", 5}); /* a bit that must be zero */
 }
 
 static void subjects_are_announced_in_order_within_limits(void **state)
 {
-#define OPENED GREET, WELCOMED
-#define BROKEN "HELLO a; WELCOME 1; FAILED "
+#define OPENED GREET, WELCOMED, RESUMED
+#define BROKEN "HELLO a; WELCOME 1; RESUME 7; FAILED "
     EXPECT(BROKEN "EPROTOCOL", OPENED, {MESSAGE, "never announced", 0});
     EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\1s", 5});
     EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {SUBJECT, "\0\0\0\0t", 5});
@@ -391,22 +449,23 @@ static void subjects_are_announced_in_order_within_limits(void **state)
     EXPECT(BROKEN "ELIMIT", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {SUBJECT, "\0\0\0\1s", 5}, {SUBJECT, "\0\0\0\2s", 5},
            {SUBJECT, "\0\0\0\3s", 5});
     EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {MESSAGE | 1, "beyond", 0});
-    EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {MESSAGE | 1 << 27, "a request", 0});
-    EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {MESSAGE | 7 << 27, "no kind", 0});
+    EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {MESSAGE | UINT32_C(1) << 27, "short", 0});
+    EXPECT(BROKEN "EPROTOCOL", OPENED, {SUBJECT, "\0\0\0\0s", 5}, {MESSAGE | 3 << 25, "no lane", 0});
+    EXPECT("HELLO a; WELCOME 1; RESUME 7; RAW 7 1", OPENED, {MESSAGE | UINT32_C(7) << 27, "withdrawn", 0}, {7, "x", 0});
 }
 
 static void the_failure_says_what_was_met(void **state)
 {
     static struct stream s;
     struct rig r;
-    const struct frame frames[] = {GREET, WELCOMED, {MESSAGE | 9, "x", 0}};
+    const struct frame frames[] = {GREET, WELCOMED, RESUMED, {MESSAGE | 9, "x", 0}};
     put_all(&s, frames, UNIT_COUNT(frames));
-    rig_open(&r, &limits);
+    rig_open(&r, MESSAGE_MAX);
     feed(&r, s.bytes, s.len);
     assert_string_equal(r.link.detail, "message on a subject never announced (type -2147483639)");
     rig_close(&r);
     put_all(&s, (const struct frame[]){{1, "a:nowhere:9000", 0}}, 1);
-    rig_open(&r, &limits);
+    rig_open(&r, MESSAGE_MAX);
     feed(&r, s.bytes, s.len);
     assert_non_null(strstr(r.link.detail, "nowhere"));
     rig_close(&r);
@@ -416,24 +475,24 @@ static void bytes_that_are_no_frame(void **state)
 {
     static struct stream s;
     memcpy(s.bytes, "GET / HTTP/1.1\r\n", s.len = 16);
-    expect_stream(&s, &limits, "FAILED EMARKER");
-    put_all(&s, (const struct frame[]){GREET, WELCOMED, {7, "x", 0}}, 3);
+    expect_stream(&s, "FAILED EMARKER");
+    put_all(&s, (const struct frame[]){GREET, WELCOMED, RESUMED, {7, "x", 0}}, 4);
     memcpy(s.bytes + s.len, "\xfe\xed\xca\xfe\xca\xfe\xfe\xee", 8);
     s.len += 8;
-    expect_stream(&s, &limits, "HELLO a; WELCOME 1; RAW 7 1; FAILED EMARKER");
+    expect_stream(&s, "HELLO a; WELCOME 1; RESUME 7; RAW 7 1; FAILED EMARKER");
 }
 
 /* ---- limits -------------------------------------------------------------------------------------------------------- */
 
 /* Only the header of the frame that is too long: it fails before its data come. */
-static void expect_longest(const struct frame *before, size_t count, size_t data_len, const struct cohorti_link_limits *l, bool fits)
+static void expect_longest(const struct frame *before, size_t count, size_t data_len, size_t message_bytes_max, bool fits)
 {
     static struct stream s;
     struct rig r;
     put_all(&s, before, count);
     cohort_frame_encode_header(s.bytes + s.len, 7, data_len);
     s.len += COHORT_FRAME_HEADER_BYTES;
-    rig_open(&r, l);
+    rig_open(&r, message_bytes_max);
     feed(&r, s.bytes, s.len);
     if (fits) {
         assert_int_not_equal(r.link.state, COHORTI_LINK_CLOSED);
@@ -449,20 +508,20 @@ static void expect_longest(const struct frame *before, size_t count, size_t data
 static void each_state_has_its_own_limit(void **state)
 {
     static const struct frame hello = GREET;
-    static const struct frame opened[] = {GREET, WELCOMED};
+    static const struct frame opened[] = {GREET, WELCOMED, RESUMED};
     static const struct frame legacy = {1, HELLO_OLD, 0};
-    const struct cohorti_link_limits small = {.message_bytes_max = 1024, .subjects_max = 3};
-    const size_t legacy_max = COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES;
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, &limits, true);
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, &limits, false);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, &limits, true);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, &limits, false);
-    expect_longest(opened, 2, limits.message_bytes_max, &limits, true);
-    expect_longest(opened, 2, limits.message_bytes_max + 1, &limits, false);
-    expect_longest(opened, 2, legacy_max, &small, true);
-    expect_longest(opened, 2, legacy_max + 1, &small, false);
-    expect_longest(&legacy, 1, limits.message_bytes_max, &limits, true);
-    expect_longest(&legacy, 1, limits.message_bytes_max + 1, &limits, false);
+    const size_t smallest = 65536 - COHORT_FRAME_HEADER_BYTES; /* room for a chunk, and for what a 2014 node sends */
+    const size_t largest = MESSAGE_MAX + COHORTI_PREFIX_BYTES_MAX;
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, MESSAGE_MAX, true);
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, MESSAGE_MAX, false);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, MESSAGE_MAX, true);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, MESSAGE_MAX, false);
+    expect_longest(opened, 3, largest, MESSAGE_MAX, true);
+    expect_longest(opened, 3, largest + 1, MESSAGE_MAX, false);
+    expect_longest(opened, 3, smallest, 1024, true);
+    expect_longest(opened, 3, smallest + 1, 1024, false);
+    expect_longest(&legacy, 1, largest, MESSAGE_MAX, true);
+    expect_longest(&legacy, 1, largest + 1, MESSAGE_MAX, false);
 }
 
 static void a_long_hello_is_held_by_the_link_not_by_its_limit(void **state)
@@ -492,7 +551,7 @@ static void every_allocation_may_fail(void **state)
         size_t n = 0, failed;
         do {
             struct rig r;
-            rig_open(&r, &limits);
+            rig_open(&r, MESSAGE_MAX);
             r.memory.fail_at = ++n;
             feed_in_pieces(&r, &s, pieces[i]);
             failed = r.memory.calls >= n;
@@ -508,7 +567,7 @@ static void an_idle_link_holds_only_its_subjects(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session) - 1);
-    rig_open(&r, &limits);
+    rig_open(&r, MESSAGE_MAX);
     feed_in_pieces(&r, &s, 100);
     struct cohorti_link_event event;
     assert_false(cohorti_link_poll(&r.link, &event));
@@ -526,6 +585,7 @@ int main(void)
         cmocka_unit_test(a_legacy_session),
         cmocka_unit_test(the_first_frame_is_a_hello_and_the_only_one),
         cmocka_unit_test(nothing_but_control_comes_before_welcome),
+        cmocka_unit_test(nothing_but_resume_opens_the_lanes),
         cmocka_unit_test(welcome_is_checked),
         cmocka_unit_test(refuse_ends_the_link_in_any_state),
         cmocka_unit_test(unknown_control_frames),

@@ -62,13 +62,16 @@ static void type_space(void **state)
     assert_int_equal(cohorti_type_class(0xbfffffff), COHORTI_TYPE_SUBJECT);
     assert_int_equal(cohorti_type_class(0xc0000000), COHORTI_TYPE_CONTROL);
     assert_int_equal(cohorti_type_class(0xffffffff), COHORTI_TYPE_CONTROL);
-    for (unsigned kind = COHORTI_KIND_MESSAGE; kind <= COHORTI_KIND_CHUNK_LAST; kind++) {
+    for (unsigned kind = COHORTI_KIND_MESSAGE; kind <= COHORTI_KIND_VOID; kind++) {
         static const uint32_t numbers[] = {0, 1, 0x1234567, COHORTI_SUBJECT_NUMBER_MAX};
         for (size_t i = 0; i < UNIT_COUNT(numbers); i++) {
-            uint32_t type = cohorti_type_subject((enum cohorti_kind)kind, numbers[i]);
-            assert_int_equal(cohorti_type_class(type), COHORTI_TYPE_SUBJECT);
-            assert_int_equal(cohorti_type_kind(type), kind);
-            assert_int_equal(cohorti_type_number(type), numbers[i]);
+            for (unsigned lane = 0; lane <= COHORTI_LANE_WIRE_MAX; lane++) {
+                uint32_t type = cohorti_type_subject((enum cohorti_kind)kind, lane, numbers[i]);
+                assert_int_equal(cohorti_type_class(type), COHORTI_TYPE_SUBJECT);
+                assert_int_equal(cohorti_type_kind(type), kind);
+                assert_int_equal(cohorti_type_lane(type), lane);
+                assert_int_equal(cohorti_type_number(type), numbers[i]);
+            }
         }
     }
 }
@@ -143,19 +146,21 @@ static void leave_and_messages(void **state)
     struct unit_bytes file = golden("cohort/leave.hex", cohorti_type_control(COHORTI_CONTROL_LEAVE), NULL, NULL, &frame);
     assert_int_equal(frame.data_len, 0);
     unit_bytes_free(&file);
-    file = golden("cohort/message.hex", cohorti_type_subject(COHORTI_KIND_MESSAGE, 5), NULL, NULL, &frame);
+    file = golden("cohort/message.hex", cohorti_type_subject(COHORTI_KIND_MESSAGE, 0, 5), NULL, NULL, &frame);
     assert_memory_equal(frame.data, "hello", 5);
     unit_bytes_free(&file);
-    file = golden("cohort/request.hex", cohorti_type_subject(COHORTI_KIND_REQUEST, COHORTI_SUBJECT_NUMBER_MAX), NULL, NULL, &frame);
+    file =
+        golden("cohort/request.hex", cohorti_type_subject(COHORTI_KIND_REQUEST, 3, COHORTI_SUBJECT_NUMBER_MAX), NULL, NULL, &frame);
     unit_bytes_free(&file);
 }
 
 static void subject(void **state)
 {
-    struct cohorti_subject s = {5, "orders/new"}, back;
+    struct cohorti_subject s = {0, 5, "orders/new"}, back;
     cohort_frame frame;
     struct unit_bytes file = golden("cohort/subject.hex", 0xc0000004, encode_subject, &s, &frame);
     assert_int_equal(cohorti_subject_decode(frame.data, frame.data_len, &back), COHORT_OK);
+    assert_int_equal(back.lane, 0);
     assert_int_equal(back.number, 5);
     assert_string_equal(back.name, "orders/new");
     for (size_t len = 0; len <= frame.data_len; len++) {
@@ -169,17 +174,99 @@ static void subject(void **state)
 static void malformed_subjects(void **state)
 {
     struct cohorti_subject back;
-    uint8_t data[4 + COHORT_SUBJECT_BYTES_MAX + 1] = {0x07, 0xff, 0xff, 0xff};
+    uint8_t data[4 + COHORT_SUBJECT_BYTES_MAX + 1] = {0x05, 0xff, 0xff, 0xff};
     memset(data + 4, 'n', COHORT_SUBJECT_BYTES_MAX + 1);
     assert_int_equal(cohorti_subject_decode(data, sizeof(data) - 1, &back), COHORT_OK);
     assert_int_equal(strlen(back.name), COHORT_SUBJECT_BYTES_MAX);
+    assert_int_equal(back.lane, 2);
     assert_int_equal(back.number, COHORTI_SUBJECT_NUMBER_MAX);
     assert_int_equal(cohorti_subject_decode(data, sizeof(data), &back), COHORT_EPROTOCOL);
+    assert_int_equal(cohorti_subject_decode("\x06\0\0\0n", 5, &back), COHORT_EPROTOCOL); /* lane 3 */
     assert_int_equal(cohorti_subject_decode("\x08\0\0\0n", 5, &back), COHORT_EPROTOCOL);
     assert_int_equal(cohorti_subject_decode("\0\0\0\0#1", 6, &back), COHORT_EPROTOCOL);
     assert_int_equal(cohorti_subject_decode("\0\0\0\0a b", 7, &back), COHORT_EPROTOCOL);
     assert_int_equal(cohorti_subject_decode("\0\0\0\0a\0", 6, &back), COHORT_EPROTOCOL);
     assert_int_equal(cohorti_subject_decode(NULL, 0, &back), COHORT_EPROTOCOL);
+}
+
+static int encode_resume(const void *in, uint8_t *out, size_t cap, size_t *len)
+{
+    return cohorti_resume_encode(in, out, cap, len);
+}
+
+static int encode_ack(const void *in, uint8_t *out, size_t cap, size_t *len)
+{
+    return cohorti_ack_encode(in, out, cap, len);
+}
+
+static void resume(void **state)
+{
+    const struct cohorti_resume r = {.half = UINT64_C(0x0102030405060708),
+                                     .known = UINT64_C(0x1112131415161718),
+                                     .lanes = {{5, 5}, {0, 0x400000}, {UINT64_C(0x100000000), UINT64_MAX}}};
+    struct cohorti_resume back;
+    cohort_frame frame;
+    struct unit_bytes file = golden("cohort/resume.hex", 0xc0000007, encode_resume, &r, &frame);
+    assert_int_equal(cohorti_resume_decode(frame.data, frame.data_len, &back), COHORT_OK);
+    assert_true(back.half == r.half && back.known == r.known);
+    for (size_t i = 0; i < COHORTI_LANE_COUNT; i++) {
+        assert_true(back.lanes[i].received == r.lanes[i].received && back.lanes[i].limit == r.lanes[i].limit);
+    }
+    for (size_t len = 0; len < frame.data_len; len++) {
+        struct unit_bytes prefix = unit_bytes_copy(frame.data, len);
+        assert_int_equal(cohorti_resume_decode(prefix.bytes, len, &back), COHORT_EPROTOCOL);
+        unit_bytes_free(&prefix);
+    }
+    uint8_t data[128];
+    memcpy(data, frame.data, frame.data_len);
+    assert_int_equal(cohorti_resume_decode(data, frame.data_len + 1, &back), COHORT_OK); /* bytes after belong to later versions */
+    data[17] = 4;                                                                        /* lanes */
+    assert_int_equal(cohorti_resume_decode(data, frame.data_len, &back), COHORT_EPROTOCOL);
+    data[17] = 3;
+    data[25] = 6; /* received 6, limit 5 */
+    assert_int_equal(cohorti_resume_decode(data, frame.data_len, &back), COHORT_EPROTOCOL);
+    data[25] = 5;
+    memset(data, 0, 8); /* no half */
+    assert_int_equal(cohorti_resume_decode(data, frame.data_len, &back), COHORT_EPROTOCOL);
+    unit_bytes_free(&file);
+}
+
+static void ack(void **state)
+{
+    const struct cohorti_ack a = {.present = 5, .lanes = {{7, 9}, {0, 0}, {UINT64_C(0x0102030405060708), UINT64_MAX}}};
+    struct cohorti_ack back;
+    cohort_frame frame;
+    struct unit_bytes file = golden("cohort/ack.hex", 0xc0000008, encode_ack, &a, &frame);
+    assert_int_equal(cohorti_ack_decode(frame.data, frame.data_len, &back), COHORT_OK);
+    assert_int_equal(back.present, 5);
+    assert_true(back.lanes[0].received == 7 && back.lanes[0].limit == 9);
+    assert_true(back.lanes[2].received == a.lanes[2].received && back.lanes[2].limit == UINT64_MAX);
+    for (size_t len = 0; len < frame.data_len; len++) {
+        struct unit_bytes prefix = unit_bytes_copy(frame.data, len);
+        assert_int_equal(cohorti_ack_decode(prefix.bytes, len, &back), len == 17 ? COHORT_OK : COHORT_EPROTOCOL);
+        unit_bytes_free(&prefix);
+    }
+    uint8_t data[34];
+    memcpy(data, frame.data, sizeof data);
+    data[17] = 0; /* lane 0 twice */
+    assert_int_equal(cohorti_ack_decode(data, sizeof data, &back), COHORT_EPROTOCOL);
+    data[17] = 3; /* no lane */
+    assert_int_equal(cohorti_ack_decode(data, sizeof data, &back), COHORT_EPROTOCOL);
+    data[17] = 1;
+    data[8] = 10; /* received 10, limit 9 */
+    assert_int_equal(cohorti_ack_decode(data, sizeof data, &back), COHORT_EPROTOCOL);
+    unit_bytes_free(&file);
+}
+
+static void a_subject_of_another_lane(void **state)
+{
+    struct cohorti_subject s = {2, 1, "files"}, back;
+    cohort_frame frame;
+    struct unit_bytes file = golden("cohort/subject-bulk.hex", 0xc0000004, encode_subject, &s, &frame);
+    assert_int_equal(cohorti_subject_decode(frame.data, frame.data_len, &back), COHORT_OK);
+    assert_int_equal(back.lane, 2);
+    assert_int_equal(back.number, 1);
+    unit_bytes_free(&file);
 }
 
 /* Every control frame fits in the room that CONTROL_BYTES_MAX promises. */
@@ -188,11 +275,15 @@ static void largest_frames_fit(void **state)
     uint8_t out[COHORTI_CONTROL_BYTES_MAX];
     size_t len;
     struct cohorti_refuse r = {COHORT_ESTALE, UINT64_MAX, ""};
-    struct cohorti_subject s = {COHORTI_SUBJECT_NUMBER_MAX, ""};
+    struct cohorti_subject s = {2, COHORTI_SUBJECT_NUMBER_MAX, ""};
+    const struct cohorti_resume resume = {.half = 1};
+    const struct cohorti_ack ack = {.present = 7};
     memset(r.text, 't', sizeof(r.text) - 1);
     memset(s.name, 's', sizeof(s.name) - 1);
     assert_int_equal(cohorti_refuse_encode(&r, out, sizeof(out), &len), COHORT_OK);
     assert_int_equal(cohorti_subject_encode(&s, out, sizeof(out), &len), COHORT_OK);
+    assert_int_equal(cohorti_resume_encode(&resume, out, sizeof(out), &len), COHORT_OK);
+    assert_int_equal(cohorti_ack_encode(&ack, out, sizeof(out), &len), COHORT_OK);
 }
 
 static void random_bytes(void **state)
@@ -213,6 +304,12 @@ static void random_bytes(void **state)
         assert_int_equal(cohorti_refuse_decode(copy.bytes, len, &r), len < 12 ? COHORT_EPROTOCOL : COHORT_OK);
         int rc = cohorti_subject_decode(copy.bytes, len, &s);
         assert_true(rc == COHORT_OK || rc == COHORT_EPROTOCOL);
+        struct cohorti_resume resumed;
+        struct cohorti_ack acked;
+        rc = cohorti_resume_decode(copy.bytes, len, &resumed);
+        assert_true(rc == COHORT_OK || rc == COHORT_EPROTOCOL);
+        rc = cohorti_ack_decode(copy.bytes, len, &acked);
+        assert_true(rc == COHORT_OK || rc == COHORT_EPROTOCOL);
         unit_bytes_free(&copy);
     }
 }
@@ -228,6 +325,9 @@ int main(void)
         cmocka_unit_test(leave_and_messages),
         cmocka_unit_test(subject),
         cmocka_unit_test(malformed_subjects),
+        cmocka_unit_test(a_subject_of_another_lane),
+        cmocka_unit_test(resume),
+        cmocka_unit_test(ack),
         cmocka_unit_test(largest_frames_fit),
         cmocka_unit_test(random_bytes),
     };
