@@ -78,7 +78,14 @@ bool cohorti_inbound_resume(struct cohorti_inbound *in, uint64_t peer_half)
     if (peer_half == in->peer_half) {
         return false;
     }
+    uint64_t credit[COHORTI_LANE_COUNT];
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        credit[i] = in->lanes[i].told_limit - in->lanes[i].told_received; /* how the peer reads our RESUME: from 0 */
+    }
     reset(in);
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        in->lanes[i].told_limit = credit[i];
+    }
     in->peer_half = peer_half;
     return true;
 }

@@ -121,9 +121,12 @@ static void empty_map(void **state)
 static void hashes_are_fixed(void **state)
 {
     assert_true(cohorti_hash_u64(0) == UINT64_C(0xe220a8397b1dcdaf)); /* first output of splitmix64 seeded with 0 */
-    assert_true(cohorti_hash_bytes("", 0) == cohorti_hash_u64(UINT64_C(0xcbf29ce484222325)));
-    assert_true(cohorti_hash_bytes("a", 1) == cohorti_hash_u64(UINT64_C(0xaf63dc4c8601ec8c)));      /* FNV-1a of "a" */
-    assert_true(cohorti_hash_bytes("foobar", 6) == cohorti_hash_u64(UINT64_C(0x85944171f73967e8))); /* and of "foobar" */
+    if (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {                  /* worked out apart from the code */
+        assert_true(cohorti_hash_bytes("", 0) == UINT64_C(0xc3817c016ba4ff30));
+        assert_true(cohorti_hash_bytes("a", 1) == UINT64_C(0x027ed41c0bfe482d));
+        assert_true(cohorti_hash_bytes("foobar", 6) == UINT64_C(0xb1ba43db441d3200));
+        assert_true(cohorti_hash_bytes("orders/new/eu", 13) == UINT64_C(0x7971803b43512f16));
+    }
 }
 
 int main(void)

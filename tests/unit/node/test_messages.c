@@ -88,7 +88,9 @@ static void errors_of_send(void **state)
     assert_int_equal(cohort_send(node, to, "s", NULL, 1), COHORT_EINVAL);
     assert_int_equal(cohort_send(node, address(0), "s", "x", 1), COHORT_EINVAL);
     assert_int_equal(cohort_send(node, "nobody", "s", "x", 1), COHORT_ENOPEER);
-    assert_int_equal(cohort_send(node, "away", "s", "x", 1), COHORT_EINACTIVE);
+    assert_int_equal(cohort_send(node, "away", "s", "x", 1), COHORT_OK); /* kept until it comes, or is no member any more */
+    assert_int_equal(cohort_node_remove(node, "away"), COHORT_OK);
+    assert_int_equal(cohort_send(node, "away", "s", "x", 1), COHORT_ENOPEER);
     assert_int_equal(cohort_send(node, to, "s", data, sizeof data), COHORT_ESIZE);
     assert_int_equal(cohort_send(node, to, "#7", data, sizeof data), COHORT_ESIZE);
     assert_int_equal(cohort_send(node, to, "#1", "x", 1), COHORT_ETYPE);
@@ -322,7 +324,10 @@ static void counters_count(void **state)
     cohort_node_stats a, b;
     cohort_link_stats link;
     rig_pair(n);
-    cohort_node_stats_get(n[0].node, &a);
+    do { /* HELLO, WELCOME and RESUME are out */
+        cohort_node_stats_get(n[0].node, &a);
+    } while (a.frames_out < 3);
+    assert_int_equal(a.frames_out, 3);
     assert_int_equal(a.links_open, 1);
     assert_int_equal(a.links_opened, 1);
     assert_int_equal(a.handshakes_pending, 0);
@@ -341,10 +346,11 @@ static void counters_count(void **state)
     } while (a.frames_in < b.frames_out);
     assert_int_equal(a.bytes_in, b.bytes_out);
     assert_int_equal(a.frames_in, b.frames_out);
-    assert_int_equal(cohort_link_stats_get(n[0].node, address(1), &link), COHORT_OK);
+    do { /* what was handled is acknowledged a moment later */
+        assert_int_equal(cohort_link_stats_get(n[0].node, address(1), &link), COHORT_OK);
+    } while (link.queued_bytes > 0);
     assert_int_equal(link.frames_out, b.frames_out);
     assert_int_equal(link.bytes_out, b.bytes_out);
-    assert_int_equal(link.queued_bytes, 0);
     assert_true(link.open_ns > 0);
     assert_int_equal(cohort_link_stats_get(n[0].node, "nobody", &link), COHORT_ENOPEER);
     assert_int_equal(cohort_send(n[1].node, address(0), "s", "x", 1), COHORT_OK);
