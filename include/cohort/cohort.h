@@ -53,7 +53,7 @@ typedef struct cohort_limits {
     uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes waiting to be written to one peer */
     uint32_t subjects_max;         /* default 4096: subject names in use on one link, each way */
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
-    uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
+    uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node; of codecs as many */
 } cohort_limits;
 
 /**
@@ -291,6 +291,7 @@ typedef struct cohort_node_stats {
     uint64_t messages_unhandled; /* no handler took them */
     uint64_t bytes_dropped;      /* queued, never written: their link ended */
     uint64_t echoes_dropped;     /* not answered: the queue to the peer was full */
+    uint64_t decode_failures;    /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[64];         /* links ended, by reason: errors[-code] */
 } cohort_node_stats;
 

@@ -104,6 +104,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_timer_init(&node->accept_pause);
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
+    cohorti_codecs_init(&node->codecs, &node->alloc, config->limits.handlers_max);
 }
 
 static void free_peers(struct cohort_node *node)
@@ -123,6 +124,7 @@ static void free_peers(struct cohort_node *node)
 static void free_node(struct cohort_node *node)
 {
     cohorti_registry_deinit(&node->registry);
+    cohorti_codecs_deinit(&node->codecs);
     free_peers(node);
     cohorti_map_deinit(&node->conns);
     cohorti_map_deinit(&node->peers);

@@ -23,6 +23,7 @@
 #include "core/link.h"
 #include "core/sender.h"
 #include "io/io.h"
+#include "node/codec.h"
 #include "node/registry.h"
 
 #include <cohort/cohort.h>
@@ -207,6 +208,7 @@ struct cohort_node {
     size_t peer_count;
 
     struct cohorti_registry registry;
+    struct cohorti_codecs codecs;
     struct node_counters counters;
 };
 
