@@ -16,12 +16,14 @@ extern "C" {
 #define COHORT_DEFINITION_NODES_MAX 1024
 #define COHORT_DEFINITION_BYTES_MAX 1048576
 
+/** One node of a definition. */
 typedef struct cohort_definition_node {
     char id[COHORT_ID_BYTES_MAX + 1];
     char ip[COHORT_HOST_BYTES_MAX + 1]; /* IPv4 or IPv6 text, in canonical form */
     uint16_t tcp_port;
 } cohort_definition_node;
 
+/** A cluster definition in memory; fill by reading, release with cohort_definition_free(). */
 typedef struct cohort_definition {
     char cluster[COHORT_CLUSTER_BYTES_MAX + 1]; /* "" when the file names none */
     cohort_definition_node *nodes;              /* in file order */

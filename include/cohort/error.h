@@ -62,6 +62,7 @@ extern "C" {
     X(ELEFT, -61, LINK, "the peer left the cluster")                             \
     X(ERESTARTED, -62, LINK, "the peer was restarted")
 
+/** The codes, made of the table: COHORT_EINVAL and so on. */
 typedef enum cohort_status {
     COHORT_OK = 0,
 #define COHORT_ERROR_ENUM(name, value, scope, text) COHORT_##name = (value),
@@ -69,6 +70,7 @@ typedef enum cohort_status {
 #undef COHORT_ERROR_ENUM
 } cohort_status;
 
+/** What a code says is lost: see the top of this file. */
 typedef enum cohort_error_scope {
     COHORT_SCOPE_NONE = 0,
     COHORT_SCOPE_CALL,
