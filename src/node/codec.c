@@ -277,7 +277,9 @@ static void failed(cohort_node *node, struct binding *b, const cohort_message *m
     }
     error->text[sizeof error->text - 1] = '\0';
     for (char *c = error->text; *c != '\0'; c++) {
-        *c = (unsigned char)*c < ' ' || *c == 0x7f ? '?' : *c; /* one line, whatever the codec quoted of the peer's bytes */
+        if ((unsigned char)*c < ' ' || *c == 0x7f) {
+            *c = '?'; /* one line, whatever the codec quoted of the peer's bytes */
+        }
     }
     cohorti_log(node, COHORT_LOG_WARN, "codec", message->from, COHORT_ECODEC, "%s: %zu bytes not decoded: %s%s", message->subject,
                 message->data_len, error->text[0] == '\0' ? "refused by the codec" : error->text, more);

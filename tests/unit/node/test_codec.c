@@ -246,6 +246,33 @@ static void one_codec_for_every_subject_without_its_own(void **state)
     assert_int_equal(atomic_load(&c.contexts_released), 2);
 }
 
+/* "#4294967295" is "#-1", for a codec as for a handler; and a node of 2014 needs to know nothing of codecs. */
+static void raw_types_of_a_legacy_peer(void **state)
+{
+    static struct rig_node n;
+    struct numbers c = {0};
+    struct taken t = {0};
+    struct number seven = {7}, eight = {0};
+    cohort_codec codec = numbers_codec(&c);
+    size_t len = 0;
+    rig_run(&n, 0);
+    assert_int_equal(cohort_codec_set(n.node, "#4294967295", &codec), COHORT_OK);
+    (void)handle(&n, "#-1", &t);
+    int fd = bare_connect(0, 5, 0);
+    bare_frame(fd, UINT32_MAX, &seven, sizeof seven);
+    WAIT_FOR(atomic_load(&t.count) == 1);
+    assert_int_equal(atomic_load(&t.sum), 7);
+    assert_int_equal(cohort_send_object(n.node, address(5), "#-1", &(struct number){8}), COHORT_OK);
+    assert_int_equal(bare_next(fd, &eight, sizeof eight, &len), UINT32_MAX);
+    assert_int_equal(eight.value, 8);
+    assert_int_equal(cohort_codec_set(n.node, "#-1", NULL), COHORT_OK);
+    assert_int_equal(cohort_send_object(n.node, address(5), "#4294967295", &seven), COHORT_ESTATE);
+    close(fd);
+    WAIT_FOR(atomic_load(&n.deactivated) == 1);
+    assert_int_equal(rig_close(&n), COHORT_OK);
+    assert_int_equal(atomic_load(&c.alive), 0);
+}
+
 static void errors(void **state)
 {
     static struct rig_node n[2];
@@ -452,6 +479,7 @@ int main(void)
         node_test(what_does_not_decode_is_counted_and_logged_and_costs_nothing_else),
         node_test(a_codec_taken_away_is_missed_by_its_handlers),
         node_test(one_codec_for_every_subject_without_its_own),
+        node_test(raw_types_of_a_legacy_peer),
         node_test(errors),
         node_test(codecs_are_limited),
         node_test(a_buffer_grows_up_to_the_largest_message),
