@@ -4,6 +4,7 @@
 import glob
 import os
 import re
+import shutil
 import unittest
 
 from installed import SOURCE, STRICT, CC, Installed, Process, out
@@ -95,6 +96,13 @@ class InstalledTest(Installed):
 
     def test_example_with_the_shared_library(self):
         self.talk(self.hello("hello-shared", *self.pkg_config("--libs")))
+
+    @unittest.skipUnless(shutil.which(os.environ.get("CXX") or "c++"), "no C++ compiler")
+    def test_example_as_cxx(self):
+        binary = os.path.join(self.root, "hello-cxx")
+        out(os.environ.get("CXX") or "c++", "-std=c++17", "-Wall", "-Wpedantic", "-Werror", *self.pkg_config("--cflags"), "-x", "c++",
+            os.path.join(SOURCE, "examples", "hello.c"), "-x", "none", *self.pkg_config("--libs"), "-o", binary)
+        self.talk(binary)
 
     def test_example_with_the_static_library(self):
         libs = [lib if lib != "-lcohort" else "-l:libcohort.a" for lib in self.pkg_config("--static", "--libs")]
