@@ -37,7 +37,7 @@ extern "C" {
     X(ESYNTAX, -18, CALL, "syntax error")                                        \
     X(EDEFINITION, -19, CALL, "invalid cluster definition")                      \
     X(ESTATE, -20, CALL, "not possible in this state")                           \
-    X(ECODEC, -30, CALL, "the codec refuses it")                                 \
+    X(ECODEC, -25, CALL, "the codec refuses it")                                 \
     X(EMARKER, -40, LINK, "bytes received are not a TLV frame (wrong marker)")   \
     X(ELENGTH, -41, LINK, "frame length out of range")                           \
     X(EHELLO, -42, LINK, "malformed HELLO")                                      \
