@@ -5,6 +5,7 @@
 Each document is followed by a reader who has an empty directory and an installed cohort, in a network namespace of their own where that
 is possible (documents use the default addresses). The API reference is made, and every declaration must have a comment.
 """
+import fnmatch
 import glob
 import os
 import re
@@ -128,6 +129,15 @@ class DocumentsTest(unittest.TestCase):
                     seen += 1
                     self.assertIn("/**", group[:first.start()], "%s: no comment before: %s" % (os.path.basename(path), group[first.start():][:70]))
         self.assertGreater(seen, 40)
+
+    def test_every_function_is_in_the_table_of_threads(self):
+        """docs/threads.md says of each function where it may be called; a name with a * stands for several."""
+        table = [line for line in read(os.path.join(SOURCE, "docs", "threads.md")).split("\n") if line.startswith("| `")]
+        names = re.findall(r"`(cohort_[a-z_*]+)`", "".join(line.split("|")[1] for line in table))
+        functions = [f for path in glob.glob(os.path.join(SOURCE, "include", "cohort", "*.h"))
+                     for f in re.findall(r"^(?:COHORT_API|__attribute__)[^;]*?\b(cohort_\w+)\(", read(path), re.M)]
+        self.assertGreater(len(functions), 40)
+        self.assertEqual([f for f in functions if not any(fnmatch.fnmatchcase(f, name) for name in names)], [])
 
     @unittest.skipUnless(shutil.which("doxygen"), "no doxygen")
     def test_api_reference(self):
