@@ -57,7 +57,7 @@ typedef struct cohort_limits {
     uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes waiting to be written to one peer */
     uint32_t subjects_max;         /* default 4096: subject names in use on one link, each way */
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */
-    uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node; of codecs as many */
+    uint32_t handlers_max;         /* default 4096: message handlers and event listeners of one node */
 } cohort_limits;
 
 /**
