@@ -11,7 +11,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 MESON ?= $(if $(wildcard /usr/bin/meson),/usr/bin/meson,meson)
 export MESON
 
-.PHONY: build demo test bench install format lint fuzz clean help
+.PHONY: build demo test bench install docs package format lint fuzz clean help
 
 build: ## build the library and the cohort binary into build/
 	@scripts/setup build
@@ -38,6 +38,15 @@ install: ## install a release build; PREFIX=/usr/local DESTDIR=
 	@ninja -C build-release -j $(JOBS)
 	@$(MESON) install -C build-release --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
 
+docs: ## make the API reference in build-docs/html; a warning is an error
+	@scripts/setup build test
+	@COHORT_VERSION=$$(cat VERSION) COHORT_DOCS=build-docs doxygen docs/Doxyfile
+	@echo "build-docs/html/index.html"
+
+package: ## build the Debian packages into build-package/
+	@scripts/setup build test
+	@scripts/package
+
 format: ## format the C sources in place
 	@scripts/setup lint
 	@scripts/format
@@ -54,7 +63,7 @@ fuzz: ## run each fuzz target for FUZZ_SECONDS (60), from the recorded inputs on
 	@scripts/fuzz build-fuzz $(FUZZ_SECONDS)
 
 clean: ## remove all build directories
-	rm -rf build build-asan build-tsan build-release build-fuzz
+	rm -rf build build-asan build-tsan build-release build-fuzz build-package build-docs
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18

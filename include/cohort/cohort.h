@@ -17,6 +17,7 @@
 extern "C" {
 #endif
 
+/** A member of a cluster in this process; one process may have several. */
 typedef struct cohort_node cohort_node;
 typedef struct cohort_loops cohort_loops;
 
@@ -32,11 +33,13 @@ typedef enum cohort_admission {
     COHORT_ADMIT_LISTED = 2,  /* members of the definition and of cohort_node_add() only */
 } cohort_admission;
 
+/** When a member that is not connected is dialled. */
 typedef enum cohort_dial_mode {
     COHORT_DIAL_BACKOFF = 0, /* at once, then jittered exponential back-off between delay_min_ms and delay_max_ms */
     COHORT_DIAL_SEED = 1,    /* the 2014 custodian: after 1 s, then every 5 s */
 } cohort_dial_mode;
 
+/** How members are dialled. */
 typedef struct cohort_dial_policy {
     cohort_dial_mode mode;
     uint32_t delay_min_ms;       /* default 100 */
@@ -44,6 +47,7 @@ typedef struct cohort_dial_policy {
     uint32_t connect_timeout_ms; /* default 3 000: a connect unanswered for so long has failed */
 } cohort_dial_policy;
 
+/** How much a node may hold; what happens at each limit is said where it is met. */
 typedef struct cohort_limits {
     uint32_t members_max;          /* default 1024, the local node included */
     uint32_t removed_max;          /* default 1024: removed ids remembered; beyond, the oldest is forgotten */
@@ -302,6 +306,7 @@ typedef struct cohort_message {
     cohort_call *call; /* a request: what to reply to, borrowed like the rest unless kept. NULL: an ordinary message */
 } cohort_message;
 
+/** Takes a message; `message` and all it points to are valid during the call. */
 typedef void (*cohort_message_fn)(cohort_node *node, const cohort_message *message, void *arg);
 
 /**
@@ -635,9 +640,11 @@ typedef struct cohort_node_stats {
     uint64_t replies_late;         /* came when nobody waited for them any more */
     uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
+    uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[64];           /* links ended, by reason: errors[-code] */
 } cohort_node_stats;
 
+/** Copy the totals. Thread: any. */
 COHORT_API void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out);
 
 #ifdef __cplusplus

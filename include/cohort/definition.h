@@ -17,6 +17,7 @@ extern "C" {
 #define COHORT_DEFINITION_NODES_MAX 1024
 #define COHORT_DEFINITION_BYTES_MAX 1048576
 
+/** One node of a definition. */
 typedef struct cohort_definition_node {
     char id[COHORT_ID_BYTES_MAX + 1];
     char ip[COHORT_HOST_BYTES_MAX + 1]; /* what peers connect to: IPv4 or IPv6 text in canonical form, or a host name in small letters */
@@ -24,7 +25,8 @@ typedef struct cohort_definition_node {
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* what it listens on, "0.0.0.0" or "::" for all addresses; "": its ip */
 } cohort_definition_node;
 
-/** Zero it before first use ({0} is an empty definition), and change the nodes by the functions below. */
+/** A cluster definition in memory. Zero it before first use ({0} is an empty definition), change the nodes by the functions below, and
+ * release it with cohort_definition_free(). */
 typedef struct cohort_definition {
     char cluster[COHORT_CLUSTER_BYTES_MAX + 1]; /* "" when the file names none */
     cohort_definition_node *nodes;              /* in file order */

@@ -38,6 +38,7 @@ extern "C" {
     X(EDEFINITION, -19, CALL, "invalid cluster definition")                      \
     X(ESTATE, -20, CALL, "not possible in this state")                           \
     X(EBUSY, -21, RETRY, "another thread is inside")                             \
+    X(ECODEC, -25, CALL, "the codec refuses it")                                 \
     X(EHANDLER, -30, CALL, "the handler answered with an error")                 \
     X(ENOHANDLER, -31, CALL, "no handler takes this request")                    \
     X(ENOREPLY, -32, CALL, "the handler returned without a reply")               \
@@ -70,6 +71,7 @@ extern "C" {
     X(ERESTARTED, -62, LINK, "the peer was restarted")                           \
     X(EIDLE, -63, LINK, "an unlisted legacy peer was silent for too long")
 
+/** The codes, made of the table: COHORT_EINVAL and so on. */
 typedef enum cohort_status {
     COHORT_OK = 0,
 #define COHORT_ERROR_ENUM(name, value, scope, text) COHORT_##name = (value),
@@ -77,6 +79,7 @@ typedef enum cohort_status {
 #undef COHORT_ERROR_ENUM
 } cohort_status;
 
+/** What a code says is lost: see the top of this file. */
 typedef enum cohort_error_scope {
     COHORT_SCOPE_NONE = 0,
     COHORT_SCOPE_CALL,

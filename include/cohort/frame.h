@@ -20,6 +20,7 @@ extern "C" {
 #define COHORT_TYPE_HELLO UINT32_C(1)
 #define COHORT_TYPE_ECHO UINT32_C(2)
 
+/** One frame found in bytes of the caller. */
 typedef struct cohort_frame {
     uint32_t type;
     const uint8_t *data; /* borrowed from the input */

@@ -18,6 +18,7 @@
 extern "C" {
 #endif
 
+/** A simulated world: its hosts, its network, its time. */
 typedef struct cohort_sim cohort_sim;
 
 /** The network and the hosts. Times in nanoseconds of virtual time. */
@@ -33,6 +34,7 @@ typedef struct cohort_sim_config {
     void *trace_ctx;
 } cohort_sim_config;
 
+/** Fill with defaults; use COHORT_SIM_CONFIG_INIT(&config). */
 COHORT_API void cohort_sim_config_init(cohort_sim_config *config, size_t size);
 #define COHORT_SIM_CONFIG_INIT(config) cohort_sim_config_init((config), sizeof(*(config)))
 
@@ -54,6 +56,7 @@ COHORT_API COHORT_NODISCARD int cohort_sim_name(cohort_sim *sim, const char *nam
 
 /* ---- time ---------------------------------------------------------------------------------------------------------- */
 
+/** Virtual time since the world was made, in nanoseconds. */
 COHORT_API uint64_t cohort_sim_now_ns(const cohort_sim *sim);
 /** Let time pass. */
 COHORT_API void cohort_sim_run(cohort_sim *sim, uint64_t duration_ns);
@@ -110,6 +113,7 @@ COHORT_API uint32_t cohort_sim_connections(const cohort_sim *sim, const char *a_
 
 /* ---- scenarios: runs that check themselves (docs/simulation.md) ------------------------------------------------------ */
 
+/** How a run, or a swarm of them, ended. */
 typedef struct cohort_sim_report {
     bool passed;
     char failure[512]; /* the first check that failed; "" when passed */

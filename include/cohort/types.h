@@ -48,6 +48,7 @@ typedef struct cohort_member {
     uint64_t incarnation; /* highest seen of this id; 0 for legacy members and members never met */
 } cohort_member;
 
+/** What happened to a member. */
 typedef enum cohort_event_type {
     COHORT_MEMBER_ADDED = 1,
     COHORT_MEMBER_REMOVED = 2,
@@ -78,6 +79,7 @@ typedef struct cohort_allocator {
     void *ctx;
 } cohort_allocator;
 
+/** How important a log line is. */
 typedef enum cohort_log_level {
     COHORT_LOG_DEBUG = 0,
     COHORT_LOG_INFO = 1,

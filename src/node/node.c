@@ -90,6 +90,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
     cohorti_subjects_init(&node->subjects, &node->alloc, config->limits.subjects_max);
+    cohorti_codecs_init(&node->codecs, &node->alloc, config->limits.handlers_max);
 }
 
 static void free_peers(struct cohort_node *node)
@@ -113,6 +114,7 @@ static void free_node(struct cohort_node *node)
     cohorti_registry_deinit(&node->registry);
     cohorti_mutex_deinit(&node->queues_lock);
     cohorti_subjects_deinit(&node->subjects);
+    cohorti_codecs_deinit(&node->codecs);
     free_peers(node);
     cohorti_map_deinit(&node->conns);
     cohorti_map_deinit(&node->peers);

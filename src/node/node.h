@@ -26,6 +26,7 @@
 #include "core/outbound.h"
 #include "core/sender.h"
 #include "io/io.h"
+#include "node/codec.h"
 #include "node/queue.h"
 #include "node/registry.h"
 #include "node/subjects.h"
@@ -398,6 +399,7 @@ struct cohort_node {
     struct cohorti_subjects subjects;
     struct cohorti_mutex queues_lock;
     struct cohorti_list queues; /* under queues_lock */
+    struct cohorti_codecs codecs;
     struct node_counters counters;
 };
 

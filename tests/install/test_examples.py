@@ -1,0 +1,92 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The larger examples, compiled against an installation and run as the processes they are."""
+import os
+import re
+import signal
+import subprocess
+import unittest
+from contextlib import ExitStack
+
+from installed import Installed, Process
+
+PRIMES_BELOW_4000000 = 283146
+
+
+class ExamplesTest(Installed):
+    def processes(self, binary, ids, *more):
+        """One process for each id, all members of one cluster; `more` are arguments of the first."""
+        stack = self.enterContext(ExitStack()) if hasattr(self, "enterContext") else ExitStack()
+        self.addCleanup(stack.close)
+        cluster = self.cluster(*ids)
+        return [stack.enter_context(Process(self, binary, i, cluster, *(more if i == ids[0] else ()))) for i in ids]
+
+    def test_own_loop(self):
+        """What one types the other prints; neither has a second thread."""
+        a, b = self.processes(self.example("own_loop"), ("a", "b"))
+        for me, my_id, other, other_id in ((a, "a", b, "b"), (b, "b", a, "a")):
+            me.wait_for("%s ACTIVATED\n" % other_id)
+            me.type("good morning")
+            other.wait_for("%s says good morning\n" % my_id)
+        for node in (a, b):
+            self.assertEqual(len(os.listdir("/proc/%d/task" % node.p.pid)), 1)
+        self.assertEqual([a.end(), b.end()], [0, 0])
+
+    def test_chat(self):
+        ids = ("ann", "bob", "cleo")
+        chatters = self.processes(self.example("chat"), ids)
+        for me, chatter in zip(ids, chatters):
+            for other in set(ids) - {me}:
+                chatter.wait_for("* %s is here" % other)
+        ann, bob, cleo = chatters
+        ann.type("good morning")
+        bob.type("to you, too \x1b[2J")
+        for chatter in (bob, cleo):
+            chatter.wait_for("ann: good morning\n")
+        ann.wait_for("bob: to you, too ?[2J\n")
+        self.assertEqual(cleo.end(), 0)
+        for chatter in (ann, bob):
+            chatter.wait_for("* cleo is gone: the peer left the cluster")
+        bob.p.kill()
+        ann.wait_for("* bob is gone")
+        ann.type("anyone?")
+        ann.wait_for("* nobody hears you")
+        self.assertEqual(ann.end(), 0)
+        self.assertNotIn("good morning", ann.text(), "one's own lines are not repeated")
+
+    def test_work_queue_survives_a_worker_killed(self):
+        """A worker is stopped with a job in hand, then killed: another one does that job, and the sum is right."""
+        ids = ("boss", "w1", "w2", "w3")
+        boss, *workers = self.processes(self.example("work_queue"), ids, "200")
+        victim = workers[0]
+        victim.wait_for("job ")
+        victim.p.send_signal(signal.SIGSTOP)
+        boss.wait_until(lambda text: text.count(" done by ") == 199, "that all jobs but the stopped worker's are done")
+        (held,) = set(re.findall(r"^job (\d+) to", boss.text(), re.M)) - set(re.findall(r"^job (\d+) done", boss.text(), re.M))
+        self.assertIn("job %s to w1\n" % held, boss.text())
+        self.assertIsNone(boss.p.poll())
+        victim.p.kill()
+        self.assertEqual(boss.wait(), 0, boss.text())
+        self.assertIn("w1 is gone; job %s waits again\n" % held, boss.text())
+        self.assertIn("200 jobs done, 1 given again, %d primes\n" % PRIMES_BELOW_4000000, boss.text())
+        self.assertEqual([w.wait() for w in workers[1:]], [0, 0])
+
+    @unittest.skipUnless(subprocess.run(["pkg-config", "--exists", "msgpack"], check=False).returncode == 0, "no libmsgpack-dev")
+    def test_codec_msgpack(self):
+        a, b = self.processes(self.example("codec_msgpack", "msgpack"), ("a", "b"))
+        a.wait_for("b ACTIVATED")
+        b.wait_for("a ACTIVATED")
+        a.type("roof 21.5")
+        b.wait_for("a: roof is 21.5\n")
+        a.type("!")
+        b.wait_for("codec a: reading: 7 bytes not decoded: not MessagePack\n")
+        a.type("roof 22.5")
+        b.wait_for("a: roof is 22.5\n")
+        self.assertNotIn("DEACTIVATED", b.text(), "the link did not suffer")
+        self.assertEqual([b.end(), a.end()], [0, 0])
+        self.assertIn("1 could not be decoded\n", b.text())
+        self.assertIn("0 could not be decoded\n", a.text())
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
