@@ -267,6 +267,7 @@ typedef struct cohort_definition_status {
     cohort_error error; /* why the file as it was read last is not used, "FILE:LINE:COLUMN: ..."; code COHORT_OK: it is */
 } cohort_definition_status;
 
+/** Copy it. Thread: any. */
 COHORT_API void cohort_node_definition_status(cohort_node *node, cohort_definition_status *out);
 
 /* ---- callbacks ----------------------------------------------------------------------------------------------------- */
@@ -445,6 +446,7 @@ typedef struct cohort_undelivered {
     size_t data_len;
 } cohort_undelivered;
 
+/** Takes a report; it and all it points to are valid during the call. */
 typedef void (*cohort_undelivered_fn)(cohort_node *node, const cohort_undelivered *report, void *arg);
 
 /**
@@ -458,6 +460,7 @@ typedef void (*cohort_undelivered_fn)(cohort_node *node, const cohort_undelivere
 COHORT_API COHORT_NODISCARD int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg,
                                                       cohort_release_fn release, cohort_handle_id *out);
 
+/** Told that `lane` to the member `id` has room again. */
 typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lane lane, void *arg);
 
 /**
@@ -490,6 +493,7 @@ typedef struct cohort_subject_options {
     uint32_t ttl_ms;
 } cohort_subject_options;
 
+/** Fill with defaults; use COHORT_SUBJECT_OPTIONS_INIT(&options). Thread: any. */
 COHORT_API void cohort_subject_options_init(cohort_subject_options *options, size_t size);
 #define COHORT_SUBJECT_OPTIONS_INIT(options) cohort_subject_options_init((options), sizeof(*(options)))
 
@@ -519,6 +523,7 @@ typedef struct cohort_result {
     size_t data_len;
 } cohort_result;
 
+/** Takes the result of a request; valid during the call. */
 typedef void (*cohort_result_fn)(cohort_node *node, const cohort_result *result, void *arg);
 
 /** Names a request to a member that is under way. */

@@ -243,7 +243,7 @@ static void misuse_is_refused(void **state)
     own_pair(n);
     n[1].on_message = misuse_inside;
     assert_int_equal(cohort_send(n[0].node, address(1), "s", "x", 1), COHORT_OK);
-    TURN_UNTIL(n, 2, atomic_load(&n[1].messages) == 1);
+    TURN_UNTIL(n, 2, atomic_load(&n[1].messages) == 1 && all_acknowledged(n));
     rig_run(&n[2], 2); /* with threads */
     assert_int_equal(cohort_node_dispatch(n[2].node), COHORT_ESTATE);
     assert_int_equal(cohort_node_fd(n[2].node), COHORT_ESTATE);
