@@ -252,6 +252,10 @@ int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, 
     out->raw = true;
     out->raw_type = frame->type;
     out->lane = RAW_LANE;
+    *why = "a raw frame larger than the limit";
+    if (frame->data_len > in->limits.message_bytes_max && frame->data_len > COHORT_FRAME_LEGACY_BYTES_MAX) {
+        return COHORT_ELENGTH;
+    }
     *why = "a raw frame inside a large message";
     if (in->lanes[RAW_LANE].whole_len > 0) {
         return COHORT_EPROTOCOL;

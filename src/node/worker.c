@@ -171,10 +171,11 @@ void cohorti_worker_abandon(struct worker *w)
     struct cohorti_list *node;
     while ((node = cohorti_list_pop(&mine)) != NULL) {
         struct mail *mail = COHORTI_CONTAINER(node, struct mail, node);
+        struct peer *peer = mail->peer; /* the letter is part of what goes with the last reference */
         if (mail->conn != NULL) {
             cohorti_conn_unref(mail->conn);
         }
-        cohorti_peer_unref(mail->peer);
+        cohorti_peer_unref(peer);
     }
 }
 
