@@ -323,7 +323,7 @@ void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inboun
     if (link->state != COHORTI_LINK_WELCOMED) {
         return;
     }
-    size_t limit = link->message_bytes_max + COHORT_FRAME_HEADER_BYTES + COHORTI_PREFIX_BYTES_MAX;
+    size_t limit = link->message_bytes_max + COHORT_FRAME_HEADER_BYTES + (link->peer.extended ? COHORTI_PREFIX_BYTES_MAX : 0);
     link->reader.limit_bytes = limit < FRAME_BYTES_MIN ? FRAME_BYTES_MIN : limit;
     link->inbound = link->peer.extended ? inbound : NULL;
     link->state = COHORTI_LINK_OPEN;

@@ -125,6 +125,8 @@ class RawPeer:
     def send(self, data):
         self.sock.sendall(data)
 
+    ignored = ()  # types that read_frame() passes over
+
     def read_frame(self, timeout=BOUND_S):
         """The next frame: (type, data). Raises Closed at the end."""
         while True:
@@ -135,6 +137,8 @@ class RawPeer:
                 if len(self.buffer) >= length:
                     data = self.buffer[HEADER.size:length]
                     self.buffer = self.buffer[length:]
+                    if kind in self.ignored:
+                        continue
                     return kind, data
             self._fill(timeout)
 

@@ -5,13 +5,17 @@ After each test the agent must be as well as before: the healthy link is the sam
 does not use the processor, and it holds no more memory than before (the harness counts its descriptors). What a test provokes
 must be named in the log and counted under that name.
 """
+import random
 import re
+import struct
 
 import gauge
 import harness
 from harness import HELLO, RawPeer, address, frame, hello, wait_until
 
 WELCOME, SUBJECT, PING, PONG = 0xC0000001, 0xC0000004, 0xC0000005, 0xC0000006
+RESUME, ACK = 0xC0000007, 0xC0000008
+CREDIT = 1 << 40  # more than any test sends
 EXTENSION = ":cohort/1-1;inc=%d"
 NAMES_AS_LOGGED = re.compile(r'"code":"(\w+)"')
 
@@ -80,13 +84,16 @@ class HostileCase(harness.NetTest):
         return raw
 
     def cohort_greeted(self, incarnation=1, attempt=1, source=None):
-        """A cohort peer with an open link."""
+        """A cohort peer with an open link, of a process of its own each time: it knows nothing of the agent's half of a session."""
         raw = self.connect(source)
         raw.send(hello(self.id, *self.bad, extension=EXTENSION % incarnation + ";attempt=%d" % attempt))
         self.assertEqual(raw.read_frame()[0], HELLO)
         self.assertEqual(raw.read_frame()[0], WELCOME)
         raw.send(frame(WELCOME, b"\0\1"))
+        raw.send(frame(RESUME, struct.pack(">QQH", random.getrandbits(63) + 1, 0, 3) + struct.pack(">QQ", 0, CREDIT) * 3))
         self.a.wait_state(self.id, "ACTIVE")
+        self.assertEqual(raw.read_frame()[0], RESUME)
+        raw.ignored = (ACK,)
         return raw
 
     # -- what must come of it

@@ -203,10 +203,12 @@ class ClusterTest(harness.NetTest):
     def test_send_to_nobody(self):
         place = address()
         (a,) = self.cluster(1, extra=[("silent", *place)])
-        for peer in ("nobody", "silent", a.id):
+        for peer in ("nobody", a.id):
             result = a.cli("send", peer, "x", "y")
             self.assertEqual(result.status, 1, peer)
             self.assertEqual(len(result.err.strip().splitlines()), 1, result.err)
+        a.ok("send", "silent", "x", "kept until it comes")
+        self.assertGreater(a.link("silent")["queued_bytes"], 0)
 
     def test_other_cluster_is_refused(self):
         (ip1, port1), (ip2, port2) = address(), address()
@@ -226,12 +228,14 @@ class DeathTest(harness.NetTest):
         c.kill9()
         a.wait_state(c.id, "INACTIVE")
         b.wait_state(c.id, "INACTIVE")
-        self.assertEqual(a.cli("send", c.id, "x", "y").status, 1)
+        a.ok("send", c.id, "x", "kept until it is back")
+        self.assertGreater(a.link(c.id)["queued_bytes"], 0)
         for check in unharmed:
             check()
         c.start()
         self.wait_meshed([a, b, c])
         self.assertGreater(a.members()[c.id]["incarnation"], before)
+        harness.wait_until(lambda: a.link(c.id)["queued_bytes"] == 0, what="what was kept is delivered to the new process")
         for check in unharmed:
             check()
         listener = c.listen("again", count=1)

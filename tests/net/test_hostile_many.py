@@ -17,7 +17,7 @@ import unittest
 import gauge
 import harness
 from harness import ECHO, HEADER, HELLO, RawPeer, address, frame, hello, wait_until
-from hostile_case import EXTENSION, PING, SUBJECT, HostileCase
+from hostile_case import ACK, CREDIT, EXTENSION, PING, SUBJECT, HostileCase
 
 QUEUE_BYTES_MAX = 8 << 20
 HANDSHAKES_MAX, HANDSHAKE_S = 256, 5.0
@@ -101,11 +101,11 @@ class NoReaderTest(HostileCase):
             status, answer = http.ask("POST", "/v1/send", data, to=self.id, subject="#7")
             if status != 200:
                 self.assertEqual(answer["error"]["code"], "EAGAIN")
-                self.assertGreaterEqual(sent, QUEUE_BYTES_MAX // 32768)
+                self.assertGreaterEqual(sent, QUEUE_BYTES_MAX // 32768 - 1)
                 return sent
         return self.fail("no limit to what is queued")
 
-    def check_queue(self, raw):
+    def check_queue(self, raw, acknowledge=lambda frames_bytes: None):
         http = self.a.http()
         self.addCleanup(http.close)
         data = b"w" * 32752
@@ -115,6 +115,7 @@ class NoReaderTest(HostileCase):
         self.assertEqual(self.a.state(self.id), "ACTIVE")
         for _ in range(sent):
             self.assertEqual(raw.read_frame(), (7, data))
+        acknowledge(sent * 32768)
         status, answer = http.ask("POST", "/v1/send", b"again", to=self.id, subject="#7")
         self.assertEqual(status, 200, answer)
         self.assertEqual(raw.read_frame(), (7, b"again"))
@@ -124,7 +125,15 @@ class NoReaderTest(HostileCase):
         self.check_queue(self.greeted())
 
     def test_cohort_peer_that_does_not_read(self):
-        self.check_queue(self.cohort_greeted())
+        """What it read it must acknowledge, too: until then it waits in the session."""
+        raw = self.cohort_greeted()
+
+        def acknowledge(frames_bytes):
+            self.assertGreater(self.a.link(self.id)["queued_bytes"], QUEUE_BYTES_MAX - 32768)
+            raw.send(frame(ACK, struct.pack(">BQQ", 0, frames_bytes, CREDIT)))
+            wait_until(lambda: self.a.link(self.id)["queued_bytes"] == 0)
+
+        self.check_queue(raw, acknowledge)
 
     def check_questions(self, raw, kind):
         """It asks and asks, and does not read the answers: those beyond the queue are dropped, and counted."""

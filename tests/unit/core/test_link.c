@@ -520,8 +520,8 @@ static void each_state_has_its_own_limit(void **state)
     expect_longest(opened, 3, largest + 1, MESSAGE_MAX, false);
     expect_longest(opened, 3, smallest, 1024, true);
     expect_longest(opened, 3, smallest + 1, 1024, false);
-    expect_longest(&legacy, 1, largest, MESSAGE_MAX, true);
-    expect_longest(&legacy, 1, largest + 1, MESSAGE_MAX, false);
+    expect_longest(&legacy, 1, MESSAGE_MAX, MESSAGE_MAX, true);
+    expect_longest(&legacy, 1, MESSAGE_MAX + 1, MESSAGE_MAX, false);
 }
 
 static void a_long_hello_is_held_by_the_link_not_by_its_limit(void **state)
