@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * core/log: against one array that holds all bytes ever appended, with blocks of every size, and with memory that fails.
+ */
+#include "core/log.h"
+
+#include "base/prng.h"
+#include "support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MODEL_BYTES ((size_t)8 * 1024 * 1024)
+
+struct rig {
+    struct unit_memory memory;
+    struct cohorti_log log;
+    struct cohorti_prng prng;
+    uint8_t *model; /* byte i of the lane */
+    uint64_t acked, sent, appended;
+};
+
+static void rig_open(struct rig *r, uint64_t seed)
+{
+    memset(r, 0, sizeof *r);
+    unit_memory_init(&r->memory);
+    cohorti_log_init(&r->log, &r->memory.alloc);
+    cohorti_prng_init(&r->prng, seed);
+    r->model = malloc(MODEL_BYTES);
+    assert_non_null(r->model);
+}
+
+static void rig_close(struct rig *r)
+{
+    cohorti_log_deinit(&r->log);
+    free(r->model);
+    unit_memory_assert_empty(&r->memory);
+}
+
+static uint64_t below(struct rig *r, uint64_t bound)
+{
+    return cohorti_prng_below(&r->prng, bound);
+}
+
+static bool append(struct rig *r, size_t len)
+{
+    uint8_t *at = NULL;
+    int status = cohorti_log_reserve(&r->log, len, &at);
+    if (status != COHORT_OK) {
+        assert_int_equal(status, COHORT_ENOMEM);
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        at[i] = r->model[r->appended + i] = (uint8_t)cohorti_prng_next(&r->prng);
+    }
+    cohorti_log_commit(&r->log, len);
+    r->appended += len;
+    return true;
+}
+
+/* Runs from `skip` on are what the model holds, each to the end of a reservation or more, and all together everything unsent. */
+static void check_peek(struct rig *r)
+{
+    size_t skip = 0;
+    const uint8_t *at = NULL;
+    for (size_t len; (len = cohorti_log_peek(&r->log, skip, &at)) > 0; skip += len) {
+        assert_memory_equal(at, r->model + r->sent + skip, len);
+    }
+    assert_int_equal(skip, r->appended - r->sent);
+}
+
+static void check_held(struct rig *r)
+{
+    uint8_t *at = NULL;
+    uint64_t from = r->acked;
+    for (size_t len; (len = cohorti_log_at(&r->log, from, &at)) > 0; from += len) {
+        assert_memory_equal(at, r->model + from, len);
+    }
+    assert_true(from == r->appended);
+    assert_true(r->log.acked == r->acked && r->log.sent == r->sent && r->log.appended == r->appended);
+    assert_int_equal(cohorti_log_len(&r->log), r->appended - r->acked);
+    assert_int_equal(cohorti_log_unsent(&r->log), r->appended - r->sent);
+}
+
+static size_t some_size(struct rig *r)
+{
+    static const size_t edges[] = {16, 17, 1984, 1985, 65472, 65473, 65536, 100000};
+    return below(r, 8) == 0 ? edges[below(r, UNIT_COUNT(edges))] : 16 + below(r, 600);
+}
+
+static void step(struct rig *r)
+{
+    switch (below(r, 8)) {
+    case 0:
+    case 1:
+    case 2:
+        (void)append(r, some_size(r));
+        break;
+    case 3:
+    case 4: {
+        size_t len = below(r, r->appended - r->sent + 1);
+        cohorti_log_advance(&r->log, len);
+        r->sent += len;
+        break;
+    }
+    case 5:
+        r->acked += below(r, 4) == 0 ? r->sent - r->acked : below(r, r->sent - r->acked + 1);
+        cohorti_log_ack(&r->log, r->acked);
+        break;
+    case 6:
+        r->sent = r->acked + below(r, r->appended - r->acked + 1);
+        cohorti_log_rewind(&r->log, r->sent);
+        break;
+    default: {
+        uint64_t before = r->appended;
+        if (append(r, some_size(r)) && append(r, some_size(r))) {
+            cohorti_log_truncate(&r->log, before);
+            r->appended = before;
+        }
+        break;
+    }
+    }
+}
+
+static void random_use(uint64_t seed, size_t fail_each)
+{
+    struct rig r;
+    rig_open(&r, seed);
+    for (int i = 0; i < 4000 && r.appended < MODEL_BYTES - 300000; i++) {
+        r.memory.fail_at = fail_each > 0 && below(&r, fail_each) == 0 ? r.memory.calls + 1 : 0;
+        step(&r);
+        check_held(&r);
+        check_peek(&r);
+    }
+    cohorti_log_advance(&r.log, (size_t)(r.appended - r.sent));
+    cohorti_log_ack(&r.log, r.appended);
+    assert_true(r.memory.blocks <= 1); /* idle: a small block at most */
+    rig_close(&r);
+}
+
+static void against_a_plain_array(void **state)
+{
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        random_use(seed, 0);
+    }
+}
+
+static void with_memory_that_fails(void **state)
+{
+    for (uint64_t seed = 100; seed <= 110; seed++) {
+        random_use(seed, 3);
+    }
+}
+
+/* A reservation lies in one piece, however full the block before it is. */
+static void a_reservation_is_never_split(void **state)
+{
+    struct rig r;
+    const uint8_t *at = NULL;
+    rig_open(&r, 1);
+    for (size_t len = 16; len < 70000; len = len * 3 / 2) {
+        assert_true(append(&r, len));
+        uint64_t begin = r.appended - len;
+        uint8_t *held = NULL;
+        assert_true(cohorti_log_at(&r.log, begin, &held) >= len);
+    }
+    size_t skip = 0;
+    for (size_t len; (len = cohorti_log_peek(&r.log, skip, &at)) > 0;) {
+        skip += len;
+    }
+    assert_int_equal(skip, r.appended);
+    rig_close(&r);
+}
+
+/* A quiet exchange, and a busy one after its first blocks, allocate nothing. */
+static void a_steady_state_allocates_nothing(void **state)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(append(&r, 80));
+        cohorti_log_advance(&r.log, 80);
+        r.sent = r.acked = r.appended;
+        cohorti_log_ack(&r.log, r.acked);
+        if (i == 0) {
+            r.memory.calls = 0;
+        }
+    }
+    assert_int_equal(r.memory.calls, 0);
+    for (int i = 0; i < 30000; i++) { /* 400 KiB behind */
+        assert_true(append(&r, 80));
+        cohorti_log_advance(&r.log, 80);
+        r.sent = r.appended;
+        if (r.sent - r.acked > 400000) {
+            r.acked += 65536;
+            cohorti_log_ack(&r.log, r.acked);
+        }
+        if (i == 10000) {
+            r.memory.calls = 0;
+        }
+    }
+    assert_int_equal(r.memory.calls, 0);
+    rig_close(&r);
+}
+
+static size_t drop_even(void *ctx, uint8_t *bytes, size_t len)
+{
+    size_t kept = 0;
+    (void)ctx;
+    for (size_t at = 0; at < len; at += 100) {
+        if (bytes[at] % 2 == 1) {
+            memmove(bytes + kept, bytes + at, 100);
+            kept += 100;
+        }
+    }
+    return kept;
+}
+
+static void compacting_moves_what_is_behind(void **state)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    for (unsigned i = 0; i < 3000; i++) {
+        uint8_t *at = NULL;
+        assert_int_equal(cohorti_log_reserve(&r.log, 100, &at), COHORT_OK);
+        memset(at, (int)(i % 251), 100);
+        cohorti_log_commit(&r.log, 100);
+    }
+    cohorti_log_advance(&r.log, 1500);
+    cohorti_log_compact(&r.log, 1500, drop_even, NULL);
+    uint64_t offset = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        uint8_t *at = NULL;
+        if (i < 15 || (i % 251) % 2 == 1) {
+            assert_true(cohorti_log_at(&r.log, offset, &at) >= 100);
+            assert_int_equal(at[0], i % 251);
+            assert_int_equal(at[99], i % 251);
+            offset += 100;
+        }
+    }
+    assert_true(r.log.appended == offset && r.log.sent == 1500);
+    const uint8_t *run = NULL;
+    size_t skip = 0;
+    for (size_t len; (len = cohorti_log_peek(&r.log, skip, &run)) > 0;) {
+        skip += len;
+    }
+    assert_int_equal(skip, offset - 1500);
+    rig_close(&r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(against_a_plain_array),           cmocka_unit_test(with_memory_that_fails),
+        cmocka_unit_test(a_reservation_is_never_split),    cmocka_unit_test(a_steady_state_allocates_nothing),
+        cmocka_unit_test(compacting_moves_what_is_behind),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
