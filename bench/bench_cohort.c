@@ -4,7 +4,7 @@
  * the largest message, and limits.peer_queue_bytes_max is raised where the default of 8 MiB would hold only a few of them.
  *
  * Receivers are nodes that admit whoever greets; the sender adds each of them as a member, waits until all are ACTIVE, and sends
- * with a named subject. Every process keeps the default number of loops.
+ * with a named subject, one way over a route. Every process keeps the default number of loops.
  */
 #include "bench.h"
 
@@ -121,15 +121,39 @@ static cohort_node *sender_open(const struct bench_options *o, cohort_message_fn
 
 /* ---- one way and broadcast ----------------------------------------------------------------------------------------- */
 
-/* The queue to a peer is full. There is no event yet that tells when it has room again, so we look again after a moment much
- * shorter than a full queue takes to drain. */
-static void wait_for_room(void)
+/* A lane to a peer was full and has room again. */
+static pthread_mutex_t room_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t room_made = PTHREAD_COND_INITIALIZER;
+static uint64_t rooms;
+
+static void on_writable(cohort_node *node, const char *id, cohort_lane lane, void *arg)
 {
-    bench_sleep_ns(WAIT_NS);
+    pthread_mutex_lock(&room_lock);
+    rooms++;
+    pthread_cond_broadcast(&room_made);
+    pthread_mutex_unlock(&room_lock);
+}
+
+static uint64_t rooms_made(void)
+{
+    pthread_mutex_lock(&room_lock);
+    uint64_t made = rooms;
+    pthread_mutex_unlock(&room_lock);
+    return made;
+}
+
+static void wait_for_room(uint64_t since)
+{
+    pthread_mutex_lock(&room_lock);
+    while (rooms == since) {
+        pthread_cond_wait(&room_made, &room_lock);
+    }
+    pthread_mutex_unlock(&room_lock);
 }
 
 struct sender {
     cohort_node *node;
+    cohort_route *route; /* as the others have a socket for the peer */
     char id[32];
     uint8_t *message; /* the application's own; cohort copies from it */
     size_t bytes;
@@ -139,12 +163,17 @@ struct sender {
 static void send_one(void *ctx, struct bench_stamp stamp)
 {
     struct sender *s = ctx;
-    int status;
     bench_stamp_write(s->message, s->bytes, stamp);
-    while ((status = cohort_send(s->node, s->id, SUBJECT, s->message, s->bytes)) == COHORT_EAGAIN) {
-        wait_for_room();
+    int status = cohort_route_send(s->route, s->message, s->bytes);
+    while (status == COHORT_EAGAIN) {
+        uint64_t since = rooms_made(); /* before we try again: room that is made from here on ends the wait */
+        status = cohort_route_send(s->route, s->message, s->bytes);
+        if (status == COHORT_EAGAIN) {
+            wait_for_room(since);
+            status = cohort_route_send(s->route, s->message, s->bytes);
+        }
     }
-    check(status, "cohort_send");
+    check(status, "cohort_route_send");
 }
 
 static void flood_send(const struct bench_options *o)
@@ -152,9 +181,12 @@ static void flood_send(const struct bench_options *o)
     static struct sender senders[BENCH_STREAMS_MAX];
     void *ctxs[BENCH_STREAMS_MAX];
     cohort_node *node = sender_open(o, NULL, NULL);
+    cohort_handle_id handle = 0;
+    check(cohort_on_writable(node, on_writable, NULL, NULL, &handle), "cohort_on_writable");
     for (size_t i = 0; i < o->threads; i++) {
         senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes};
         snprintf(senders[i].id, sizeof senders[i].id, "receiver-%u", o->ports[0]);
+        check(cohort_route_open(node, senders[i].id, SUBJECT, &senders[i].route), "cohort_route_open");
         ctxs[i] = &senders[i];
     }
     if (o->threads == 1) {
@@ -177,7 +209,7 @@ static void send_to_all(void *ctx, struct bench_stamp stamp)
         snprintf(id, sizeof id, "receiver-%u", s->options->ports[i]);
         check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
         while (stats.queued_bytes > 4U * 1024 * 1024) {
-            wait_for_room();
+            bench_sleep_ns(WAIT_NS);
             check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
         }
     }
