@@ -97,6 +97,8 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     node->worker_count = config->loop_count;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
+    cohorti_mutex_init(&node->rates_lock);
+    node->rates.base_ns = cohorti_now(node);
     cohorti_map_init(&node->conns, &node->alloc);
     cohorti_map_init(&node->peers, &node->alloc);
     cohorti_list_init(&node->conn_list);
@@ -128,6 +130,7 @@ static void free_node(struct cohort_node *node)
     cohorti_map_deinit(&node->peers);
     cohorti_mutex_deinit(&node->life_lock);
     cohorti_mutex_deinit(&node->peers_lock);
+    cohorti_mutex_deinit(&node->rates_lock);
     if (node->owns_io) {
         cohorti_io_uv_free(node->io);
     }
