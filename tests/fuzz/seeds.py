@@ -80,7 +80,8 @@ def seeds():
     for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/stats", b"GET /v1/stats/b",
                  b"GET /v1/events?snapshot=1", b"GET /v1/messages?subject=*", b"GET /v1/messages?subject=%237",
                  b"POST /v1/send?to=b&subject=news", b"POST /v1/broadcast?subject=%23-5", b"POST /v1/echo?to=b&size=32752&timeout_ms=5",
-                 b"HEAD /v1/nothing", b"PUT /v1/send"):
+                 b"HEAD /v1/nothing", b"PUT /v1/send", b"PUT /v1/members/b?ip=127.0.0.1&port=1", b"DELETE /v1/members/b",
+                 b"GET /v1/links", b"GET /v1/config"):
         yield "http", with_choices(line + b"\nb\xc3\xb6dy\xff\"\\", 0)
         yield "http", with_choices(line + b"\nbody " * 90, 0, 50, 0, 0, 2, 0, 3, 0, 4, 7, 7, 0, 2, 0, 0)
 

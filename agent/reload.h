@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a reload does to a running agent: changes what can be changed, and names in the log what needs a restart. All or nothing as
+ * far as reading goes: a plan that could not be made changes nothing.
+ */
+#ifndef COHORT_AGENT_RELOAD_H
+#define COHORT_AGENT_RELOAD_H
+
+#include "control.h"
+#include "effective.h"
+#include "log.h"
+#include "plan.h"
+
+struct reload {
+    cohort_node *node;
+    struct agent_log *log;
+    const struct control *control;
+    struct effective *effective;
+    cohort_definition *definition; /* in effect; replaced by that of the plan */
+};
+
+/** Carry out `plan`, which is consumed. Logs what it did, line by line. */
+void reload_apply(const struct reload *reload, struct plan *plan);
+
+/**
+ * Make the members follow a definition read anew: those that are new or have another address are added, those that are gone from it are
+ * removed. Members that never were in it stay. Takes the place of *old, which is freed.
+ */
+void reload_definition(cohort_node *node, struct agent_log *log, cohort_definition *old, cohort_definition *new_definition);
+
+#endif
