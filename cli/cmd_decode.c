@@ -158,6 +158,23 @@ static void drop(struct decoding *d, size_t consumed)
     memmove(d->bytes, d->bytes + consumed, d->len);
 }
 
+/* The frame at `bytes` is none: say which byte of it says so. */
+static int complain_frame(const struct decoding *d, const uint8_t *bytes, int status)
+{
+    const uint64_t marker = COHORT_FRAME_MARKER;
+    unsigned at = 0;
+    if (status == COHORT_ELENGTH) {
+        uint32_t length = (uint32_t)bytes[12] << 24 | (uint32_t)bytes[13] << 16 | (uint32_t)bytes[14] << 8 | bytes[15];
+        return complain(d, "offset %" PRIu64 ": %s: %" PRIu32 " (%s)", d->offset + 12, cohort_error_text(status), length,
+                        cohort_error_name(status));
+    }
+    while (at < 7 && bytes[at] == (uint8_t)(marker >> (56 - 8 * at))) {
+        at++;
+    }
+    return complain(d, "offset %" PRIu64 ": %s: 0x%02x where 0x%02x is due (%s)", d->offset + at, cohort_error_text(status), bytes[at],
+                    (unsigned)(uint8_t)(marker >> (56 - 8 * at)), cohort_error_name(status));
+}
+
 /* All whole frames that are there. */
 static int show_frames(struct decoding *d)
 {
@@ -168,7 +185,7 @@ static int show_frames(struct decoding *d)
         size_t consumed, needed;
         int status = cohort_frame_decode(d->bytes + done, d->len - done, FRAME_BYTES_MAX, &frame, &consumed, &needed);
         if (status != COHORT_OK) {
-            return complain(d, "offset %" PRIu64 ": %s (%s)", d->offset, cohort_error_text(status), cohort_error_name(status));
+            return complain_frame(d, d->bytes + done, status);
         }
         if (consumed == 0) {
             drop(d, done);
