@@ -8,11 +8,13 @@
 #include "table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
     READ_BYTES = 65536,
@@ -23,7 +25,8 @@ enum {
 
 struct decoding {
     const char *name; /* of the input */
-    FILE *in;
+    int in;
+    int failed; /* errno of reading */
     bool as_json, whole;
     uint8_t *bytes;
     size_t len, capacity;
@@ -207,8 +210,8 @@ static int show_frames(struct decoding *d)
 
 static int end_of_input(const struct decoding *d)
 {
-    if (ferror(d->in) != 0) {
-        return complain(d, "offset %" PRIu64 ": %s", d->offset + d->len, strerror(errno));
+    if (d->failed != 0) {
+        return complain(d, "offset %" PRIu64 ": %s", d->offset + d->len, strerror(d->failed));
     }
     if (d->len == 0) {
         return EXIT_FINE;
@@ -227,14 +230,18 @@ static int run(struct decoding *d)
         if (!room_for(d, d->len + READ_BYTES)) {
             return complain(d, "offset %" PRIu64 ": out of memory for a frame of so many bytes", d->offset);
         }
-        size_t got = fread(d->bytes + d->len, 1, READ_BYTES, d->in);
-        if (got == 0) {
+        ssize_t got = read(d->in, d->bytes + d->len, READ_BYTES); /* what is there: the input may be live */
+        if (got <= 0) {
+            d->failed = got < 0 ? errno : 0;
             return end_of_input(d);
         }
-        d->len += got;
+        d->len += (size_t)got;
         int code = show_frames(d);
         if (code != EXIT_FINE) {
             return code;
+        }
+        if (fflush(stdout) != 0) {
+            return complain(d, "cannot write: %s", strerror(errno));
         }
     }
 }
@@ -251,7 +258,7 @@ int command_decode(int argc, char **argv)
         .operands_min = 1,
         .operands_max = 1,
     };
-    struct decoding d = {.in = stdin};
+    struct decoding d = {.in = STDIN_FILENO};
     const struct option options[] = {
         {.name = "json", .kind = OPTION_FLAG, .target = &d.as_json, .help = "print JSON, one object a frame"},
         {.name = "whole", .kind = OPTION_FLAG, .target = &d.whole, .help = "print all of the data, not its first 64 bytes"},
@@ -264,14 +271,14 @@ int command_decode(int argc, char **argv)
     }
     d.name = operands[0];
     if (strcmp(d.name, "-") != 0) {
-        d.in = fopen(d.name, "rbe");
-        if (d.in == NULL) {
+        d.in = open(d.name, O_RDONLY | O_CLOEXEC);
+        if (d.in < 0) {
             return complain(&d, "%s", strerror(errno));
         }
     }
     code = run(&d);
-    if (d.in != stdin) {
-        fclose(d.in);
+    if (d.in != STDIN_FILENO) {
+        close(d.in);
     }
     free(d.bytes);
     decode_stream_free(&d.stream);
