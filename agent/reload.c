@@ -30,6 +30,17 @@ static void remove_member(cohort_node *node, struct agent_log *log, const char *
     }
 }
 
+/* Peers know us by it: it stays as long as we run, and the next reload says so again. */
+static void keep_cluster_name(struct agent_log *log, const cohort_definition *old, cohort_definition *new_definition)
+{
+    cohort_definition names = *new_definition; /* gcc 12 with -fsanitize=undefined takes a member of the pointer for NULL */
+    if (strcmp(old->cluster, names.cluster) == 0) {
+        return;
+    }
+    log_say(log, COHORT_LOG_WARN, "definition: the cluster name '%s' needs a restart, '%s' stays", names.cluster, old->cluster);
+    memcpy(new_definition->cluster, old->cluster, sizeof(old->cluster));
+}
+
 void reload_definition(cohort_node *node, struct agent_log *log, cohort_definition *old, cohort_definition *new_definition)
 {
     cohort_member local, member;
@@ -48,11 +59,7 @@ void reload_definition(cohort_node *node, struct agent_log *log, cohort_definiti
             add_member(node, log, listed, moved ? "moved" : "added");
         }
     }
-    if (strcmp(old->cluster, new_definition->cluster) != 0) {
-        log_say(log, COHORT_LOG_WARN, "definition: the cluster name '%s' needs a restart, '%s' stays", new_definition->cluster,
-                old->cluster);
-        memcpy(new_definition->cluster, old->cluster, sizeof(old->cluster)); /* said again at the next reload */
-    }
+    keep_cluster_name(log, old, new_definition);
     cohort_definition_free(old);
     *old = *new_definition;
     memset(new_definition, 0, sizeof(*new_definition));

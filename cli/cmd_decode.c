@@ -174,8 +174,8 @@ static int complain_frame(const struct decoding *d, const uint8_t *bytes, int st
     while (at < 7 && bytes[at] == (uint8_t)(marker >> (56 - 8 * at))) {
         at++;
     }
-    return complain(d, "offset %" PRIu64 ": %s: 0x%02x where 0x%02x is due (%s)", d->offset + at, cohort_error_text(status), bytes[at],
-                    (unsigned)(uint8_t)(marker >> (56 - 8 * at)), cohort_error_name(status));
+    return complain(d, "offset %" PRIu64 ": %s: 0x%02x where 0x%02x is due (%s)", d->offset + at, cohort_error_text(status),
+                    bytes[at], (unsigned)(uint8_t)(marker >> (56 - 8 * at)), cohort_error_name(status));
 }
 
 /* All whole frames that are there. */
