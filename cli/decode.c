@@ -153,12 +153,13 @@ static bool subject(struct decode_stream *stream, const cohort_frame *frame, str
         return true;
     }
     char **grown = realloc(stream->subjects, (number + 1) * sizeof(*grown));
-    char *name = strndup((const char *)frame->data + 4, frame->data_len - 4);
+    char *name = calloc(1, frame->data_len - 4 + 1);
     if (grown == NULL || name == NULL) {
         stream->subjects = grown != NULL ? grown : stream->subjects;
         free(name);
         return false;
     }
+    memcpy(name, frame->data + 4, frame->data_len - 4);
     grown[number] = name;
     stream->subjects = grown;
     stream->subject_count++;
