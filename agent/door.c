@@ -42,7 +42,8 @@ static bool parse(const char *text, struct place *out, char *why)
     bool bracketed = len >= 2 && text[0] == '[' && text[len - 1] == ']';
     const char *port = colon != NULL ? colon + 1 : "";
     size_t digits = strspn(port, "0123456789");
-    bool fits = colon != NULL && len < sizeof(host) && digits > 0 && digits <= 5 && port[digits] == '\0' && atoi(port) <= 65535;
+    bool fits = colon != NULL && len < sizeof(host) && digits > 0 && digits <= 5 && port[digits] == '\0' &&
+                strtoul(port, NULL, 10) <= 65535;
     if (fits && len > 0) {
         snprintf(host, sizeof(host), "%.*s", (int)(bracketed ? len - 2 : len), text + (bracketed ? 1 : 0));
     }
@@ -79,7 +80,7 @@ static bool allowed(const char *address, bool insecure, struct place *place, cha
 
 bool door_check(const char *address, bool insecure, char *why)
 {
-    struct place place;
+    struct place place = {.len = 0};
     return allowed(address, insecure, &place, why);
 }
 
@@ -96,7 +97,7 @@ static void print_place(int fd, char out[DOOR_TEXT_MAX])
 
 bool door_open(struct door *door, const char *address, bool insecure, char *why)
 {
-    struct place place;
+    struct place place = {.len = 0};
     int on = 1;
     *door = (struct door){.listen_fd = -1};
     if (!allowed(address, insecure, &place, why)) {

@@ -26,12 +26,13 @@ _Static_assert(COHORT_ADMIT_OPEN == 1 && COHORT_ADMIT_LISTED == 2, "admissions f
 #define HOUR_MS 3600000
 
 /* key, option, what the value is called, help, then what the kind needs. Order of setting_id. */
-#define TEXT(key_, flag_, value_, help_) .key = key_, .flag = flag_, .kind = SETTING_TEXT, .value = value_, .help = help_
-#define FILE_PATH(key_, flag_, value_, help_) .key = key_, .flag = flag_, .kind = SETTING_PATH, .value = value_, .help = help_
+#define TEXT(key_, flag_, value_, help_) .key = (key_), .flag = (flag_), .kind = SETTING_TEXT, .value = (value_), .help = (help_)
+#define FILE_PATH(key_, flag_, value_, help_) \
+    .key = (key_), .flag = (flag_), .kind = SETTING_PATH, .value = (value_), .help = (help_)
 #define NUMBER(key_, flag_, min_, max_, help_) \
-    .key = key_, .flag = flag_, .kind = SETTING_NUMBER, .value = "N", .min = min_, .max = max_, .help = help_
+    .key = (key_), .flag = (flag_), .kind = SETTING_NUMBER, .value = "N", .min = (min_), .max = (max_), .help = (help_)
 #define CHOICE(key_, flag_, value_, choices_, help_) \
-    .key = key_, .flag = flag_, .kind = SETTING_CHOICE, .value = value_, .choices = choices_, .help = help_
+    .key = (key_), .flag = (flag_), .kind = SETTING_CHOICE, .value = (value_), .choices = (choices_), .help = (help_)
 
 const struct setting settings_table[SETTING_COUNT] = {
     [SET_CLUSTER] = {FILE_PATH("cluster", "cluster", "FILE", "cluster definition, JSON"), .live = true},

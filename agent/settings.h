@@ -49,14 +49,14 @@ enum setting_id {
 };
 
 struct setting {
-    const char *key;  /* path in the file, "log.level" */
-    const char *flag; /* option of `cohort agent`, without "--"; NULL: in the file only */
-    enum setting_kind kind;
+    const char *key;   /* path in the file, "log.level" */
+    const char *flag;  /* option of `cohort agent`, without "--"; NULL: in the file only */
     const char *value; /* what --help calls the value */
     const char *help;
     uint64_t min, max;
     const char *const *choices; /* ends with NULL */
-    bool live;                  /* a reload changes it; else a restart does */
+    enum setting_kind kind;
+    bool live; /* a reload changes it; else a restart does */
 };
 
 extern const struct setting settings_table[SETTING_COUNT];
