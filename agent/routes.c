@@ -357,7 +357,7 @@ static const struct route routes[] = {
     {"DELETE", "/v1/members/", delete_member}, {"GET", "/v1/health", get_health},     {"GET", "/v1/stats", get_stats},
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
-    {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},         {"GET", "/v1/definition", get_definition},
+    {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

@@ -295,7 +295,10 @@ static const char *const kind_names[] = {"MESSAGE",     "REQUEST",      "REPLY",
 static bool body_header(enum kind kind, const cohort_frame *frame, struct decoded *out)
 {
     const uint8_t *at = frame->data;
-    size_t header = kind == MESSAGE || kind == VOID ? 0 : kind == REPLY ? 8 : kind == REQUEST || kind == ERROR_REPLY ? 12 : CHUNK_HEADER_BYTES;
+    size_t header = kind == MESSAGE || kind == VOID          ? 0
+                    : kind == REPLY                          ? 8
+                    : kind == REQUEST || kind == ERROR_REPLY ? 12
+                                                             : CHUNK_HEADER_BYTES;
     if (frame->data_len < header) {
         return false;
     }
