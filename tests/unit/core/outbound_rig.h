@@ -97,4 +97,6 @@ static inline const uint8_t *rig_frame(const uint8_t *at, size_t left, cohort_fr
     return at + len;
 }
 
+#define FRAME(data_len) (COHORT_FRAME_HEADER_BYTES + (uint64_t)(data_len))
+
 #endif

@@ -5,7 +5,6 @@
  */
 #include "outbound_rig.h"
 
-#define FRAME(data_len) (COHORT_FRAME_HEADER_BYTES + (uint64_t)(data_len))
 #define ANNOUNCED FRAME(4 + 1) /* SUBJECT of a name of one letter */
 
 static void expect_one(struct rig *r, unsigned lane, const char *subject, size_t len, int fill, bool maybe_handled)
