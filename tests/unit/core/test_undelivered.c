@@ -63,21 +63,27 @@ static void what_was_acknowledged_is_not_told_and_what_was_written_may_be_handle
     }
 }
 
-/* What was written to an earlier link and taken back by RESUME may have been handled all the same: it was not said so. */
+/* What was written to an earlier link and taken back by RESUME may have been handled all the same: it was not said so. However much
+ * of it has been written again. */
 static void what_was_written_once_stays_written(void **state)
 {
-    struct rig r;
     const uint64_t marks[COHORTI_LANE_COUNT] = {ANNOUNCED, 0, 0};
-    rig_open(&r);
-    assert_int_equal(rig_put(&r, 0, "s", 10, 'a'), COHORT_OK);
-    assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
-    (void)rig_write(&r, SIZE_MAX, NULL);
-    cohorti_outbound_link_ended(&r.out);
-    assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, marks), COHORT_OK);
-    cohorti_outbound_end(&r.out, 2, &r.lost);
-    expect_one(&r, 0, "s", 10, 'a', true);
-    expect_end(&r);
-    rig_close(&r);
+    for (size_t again = 0; again <= 2 * FRAME(10); again++) {
+        struct rig r;
+        rig_open(&r);
+        assert_int_equal(rig_put(&r, 0, "s", 10, 'a'), COHORT_OK);
+        assert_int_equal(rig_put(&r, 0, "s", 10, 'b'), COHORT_OK);
+        assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
+        (void)rig_write(&r, SIZE_MAX, NULL);
+        cohorti_outbound_link_ended(&r.out);
+        assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, marks), COHORT_OK);
+        assert_int_equal(rig_write(&r, again, NULL), again);
+        cohorti_outbound_end(&r.out, 2, &r.lost);
+        expect_one(&r, 0, "s", 10, 'a', true);
+        expect_one(&r, 0, "s", 10, 'b', true);
+        expect_end(&r);
+        rig_close(&r);
+    }
 }
 
 static void lanes_are_told_most_urgent_first(void **state)

@@ -1,0 +1,152 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Prove that the unit tests of sessions can fail: break the code in one place, run them, expect one to notice.
+
+    tests/unit/core/mutations_session.py [NAME...]        default: all
+
+Works on a copy of base, wire, core and these tests; the tree is not touched. Prints for each mutation the test that caught it. Exit
+status 1 when one was not caught, or when a mutation no longer applies because the code it breaks has changed.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+TESTS = ["log", "outbound", "outbound_reader", "inbound", "undelivered", "session"]
+LAYERS = ["base", "wire", "core"]
+
+OUT, IN, LOG, LOST, EXPIRY, CHUNK = ("src/core/%s.c" % name for name in ("outbound", "inbound", "log", "undelivered", "expiry", "chunk"))
+
+# name, file, what stands there (once), what stands there instead
+MUTATIONS = [
+    ("received counted before delivery", IN, "    int status = take(in, frame, out, why);\n",
+     "    int status = take(in, frame, out, why);\n    in->lanes[out->lane].received += status == COHORT_OK ? out->frame_bytes : 0;\n"
+     "    out->frame_bytes = 0;\n"),
+    ("rewind forgotten", OUT, "        cohorti_log_rewind(log, resume->lanes[i].received);\n", ""),
+    ("an acknowledgement trims more than it says", LOG, "    log->acked = offset;\n    while (log->first != log->last && end_of(log->first) <= offset) {",
+     "    log->acked = offset;\n    while (log->first != log->last && log->first->offset <= offset) {"),
+    ("credit ignored when writing", OUT, " && log->sent + skip < ob->lanes[lane].limit) {", ") {"),
+    ("credit of an acknowledgement ignored", OUT, "        lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;\n", ""),
+    ("credit not enforced", IN, "    return lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;", "    return lane != NULL;"),
+    ("what was written once is forgotten", OUT, "        if (lane->log.sent > lane->written_max) {\n", "        if (lane->log.sent != lane->written_max) {\n"),
+    ("written_max follows a resume", OUT, "        cohorti_log_ack(log, resume->lanes[i].received);\n",
+     "        cohorti_log_ack(log, resume->lanes[i].received);\n        ob->lanes[i].written_max = log->sent;\n"),
+    ("names not announced again", OUT, "            if (announce_again(ob, i)) {\n", "            if (true) {\n"),
+    ("names announced in every message", OUT, "    if (known != NULL) {\n        *number", "    if (known == (void *)ob) {\n        *number"),
+    ("order of chunks unchecked", IN, "chunk.at != lane->whole_len || ", ""),
+    ("total of chunks unchecked", IN, "chunk.total != lane->whole_total || ", ""),
+    ("a message may come inside a large one", IN,
+     "        *why = \"a message inside a large one\";\n        if (in->lanes[out->lane].whole_len > 0) {",
+     "        *why = \"a message inside a large one\";\n        if (false) {"),
+    ("a piece counts before it is committed", IN, "    memcpy(lane->whole + chunk.at, chunk.data, chunk.data_len);\n",
+     "    memcpy(lane->whole + chunk.at, chunk.data, chunk.data_len);\n    lane->whole_len += chunk.data_len;\n"),
+    ("cut ignored", OUT, "    if (ob->cut >= 0) { /* its credit", "    if (false) { /* its credit"),
+    ("cut survives its link", OUT, "    ob->cut = -1;\n    ob->resumed = true;\n", "    ob->resumed = true;\n"),
+    ("carry-over keeps a frame that was written", OUT, "bool stays = at + len <= lost->lanes[index].written_max ||",
+     "bool stays = at + len < lost->lanes[index].written_max ||"),
+    ("carry-over keeps the rest of a large message", OUT, " || (continues && !kept_any) ||", " ||"),
+    ("carry-over keeps requests", OUT, "    return kind == COHORTI_KIND_MESSAGE && frame->type", "    return frame->type"),
+    ("carried over and told", OUT, "            kept_any = true;\n            lost->lanes[index].end = at;\n", "            kept_any = true;\n"),
+    ("not carried over and not told, for lack of memory", OUT, "                lost->lanes[index].end = end; /* no memory", "                /* no memory"),
+    ("resume accepts a mark beyond what was written", OUT, " || resume->lanes[i].received > lane->written_max) {", ") {"),
+    ("an acknowledgement of what was not sent", OUT, " || mark->received > lane->log.sent) {", ") {"),
+    ("another half of the reader goes on", OUT, "    return resume->known == ob->half && resume->half == ob->reader;",
+     "    return resume->known == ob->half;"),
+    ("another half of ours goes on", OUT, "    return resume->known == ob->half && resume->half == ob->reader;",
+     "    return resume->half == ob->reader;"),
+    ("a new half of the peer does not begin anew", IN, "    if (peer_half == in->peer_half) {", "    if (peer_half == in->peer_half || in->peer_half != 0) {"),
+    ("a mark inside a frame is believed", OUT, "= first_unacknowledged(&lane->log);", "= lane->log.acked;"),
+    ("certainly not handled, though written", LOST, "    out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;",
+     "    out->maybe_handled = u->lanes[lane].at < u->lanes[lane].written_max;"),
+    ("perhaps handled, though never written", LOST, "    out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;",
+     "    out->maybe_handled = true;"),
+    ("a large message half appended", OUT, "        cohorti_log_truncate(&lane->log, before);\n        ob->frames = frames_before;\n",
+     "        ob->frames = frames_before;\n"),
+    ("EAGAIN owes no event", OUT, "    lane->blocked = true;\n", ""),
+    ("the event comes again and again", OUT, "            lane->blocked = false;\n", ""),
+    ("the watermark ignored", OUT, "    if (queued <= max && need <= max - queued) {", "    if (true) {"),
+    ("credit before consumption", IN, ".limit = lane->consumed + in->limits.window_bytes};", ".limit = lane->received + in->limits.window_bytes};"),
+    ("a message that was begun expires", EXPIRY, "        if (e.offset < begun) {", "        if (false) {"),
+    ("a message being written expires", EXPIRY, "        bool held = e.offset < lane->held_until;", "        bool held = false;"),
+    ("compaction from inside a frame", EXPIRY, " && is_frame_boundary(lane, begun)) {", ") {"),
+    ("a first chunk anywhere", CHUNK, "    if (first != (kind == COHORTI_KIND_CHUNK_FIRST) || ", "    if ("),
+]
+
+FLAGS = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", '-DCOHORTI_VERSION="mutation"', '-DVECTOR_DIR="none"',
+         "-Iinclude", "-Isrc", "-Itests/unit"]
+
+
+def sources(tree):
+    found = ["tests/unit/support.c"]
+    for layer in LAYERS:
+        folder = os.path.join("src", layer)
+        found += [os.path.join(folder, name) for name in sorted(os.listdir(os.path.join(tree, folder))) if name.endswith(".c")]
+    return found
+
+
+def compile_one(tree, source):
+    subprocess.run(["cc", *FLAGS, "-c", source, "-o", source + ".o"], cwd=tree, check=True)
+
+
+def link(tree, name):
+    test = "tests/unit/core/test_%s.c.o" % name
+    subprocess.run(["cc", test, *(s + ".o" for s in sources(tree)), "-lcmocka", "-o", "test_" + name], cwd=tree, check=True)
+
+
+def run(tree):
+    """The test that failed, or None when none did. A crash, a failed assertion and a hang are failures too."""
+    for name in TESTS:
+        link(tree, name)
+        try:
+            done = subprocess.run(["./test_" + name], cwd=tree, capture_output=True, text=True, errors="replace", timeout=120, check=False)
+        except subprocess.TimeoutExpired:
+            return name + ": does not end"
+        if done.returncode != 0:
+            said = done.stdout + done.stderr
+            failed = re.findall(r"^\[  FAILED  \] (\w+)$", said, re.M) or re.findall(r"^\[ RUN      \] (\w+)$", said, re.M)[-1:]
+            return "%s: %s" % (name, failed[0] if failed else "ended with %d" % done.returncode)
+    return None
+
+
+def main():
+    wanted = sys.argv[1:]
+    tree = tempfile.mkdtemp(prefix="cohort-mutations-")
+    missed = 0
+    try:
+        for part in ("src", "include", "tests/unit"):
+            shutil.copytree(os.path.join(ROOT, part), os.path.join(tree, part))
+        for source in sources(tree) + ["tests/unit/core/test_%s.c" % name for name in TESTS]:
+            compile_one(tree, source)
+        said = run(tree)
+        if said is not None:
+            print("a test fails without any mutation: " + said)
+            return 1
+        for name, path, old, new in MUTATIONS:
+            if wanted and name not in wanted:
+                continue
+            file_path = os.path.join(tree, path)
+            with open(file_path, encoding="utf-8") as file:
+                text = file.read()
+            if text.count(old) != 1:
+                print("STALE   %s: found %d times in %s" % (name, text.count(old), path))
+                missed += 1
+                continue
+            with open(file_path, "w", encoding="utf-8") as file:
+                file.write(text.replace(old, new))
+            compile_one(tree, path)
+            said = run(tree)
+            print("%s %s: %s" % ("caught " if said else "MISSED ", name, said or "no test failed"), flush=True)
+            missed += said is None
+            with open(file_path, "w", encoding="utf-8") as file:
+                file.write(text)
+            compile_one(tree, path)
+        return 1 if missed else 0
+    finally:
+        shutil.rmtree(tree)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
