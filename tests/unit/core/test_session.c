@@ -459,7 +459,7 @@ static void messages_expire_at_random(void **state)
 
 static void everything_at_random(void **state)
 {
-    random_sessions(2500, true, true);
+    random_sessions(SEEDS, true, true);
 }
 
 /* ---- a new reader -------------------------------------------------------------------------------------------------- */
