@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The agent's life: settle who we are, take the control socket, open and start the node, serve, wait for a signal, and take
- * all of it down in the opposite order.
+ * The agent's life: make the plan of what we are to be, take the control socket, open and start the node, serve, wait for a signal,
+ * and take all of it down in the opposite order.
  *
  * The control socket comes before the node, so that a second agent at the same place fails before it touches the cluster.
  * The hub's handlers are registered before the node starts, so that no message is missed. HTTP stops before the node
@@ -10,8 +10,10 @@
  */
 #include "agent.h"
 
-#include "control.h"
+#include "door.h"
 #include "http.h"
+#include "notify.h"
+#include "reload.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,15 +32,19 @@ enum {
     CONNECTIONS_MAX = 256,
     STREAMS_MAX = 64, /* with the echoes below CONNECTIONS_MAX, so that a plain request always finds a connection */
     ECHOES_MAX = 64,
-    BACKLOG_BYTES_MAX = 8 << 20, /* the largest message fits, escaped */
+    BACKLOG_BYTES_MIN = 8 << 20,
+    ESCAPED_BYTES = 8, /* the largest message fits, escaped: a byte takes up to six */
 };
 
 struct agent {
     struct agent_log log;
-    cohort_definition definition;
-    cohort_config config;
+    const struct agent_options *options;
+    struct plan plan; /* what we started from */
+    struct effective effective;
+    struct notify notify;
     struct control control;
     bool control_held;
+    struct door door;
     int signal_fd;
     struct hub *hub;
     struct echo_desk *echoes;
@@ -58,41 +64,21 @@ __attribute__((format(printf, 1, 2))) static bool fail(const char *format, ...)
     return false;
 }
 
-/* As the seed settled it: the ip names us unless an id is given; a definition's node with our id lends us its address. */
-static bool settle_identity(struct agent *agent, const struct agent_options *options)
+static bool configure(struct agent *agent)
 {
     cohort_error error;
-    if (options->cluster_path != NULL) {
-        if (cohort_definition_read(options->cluster_path, &agent->definition, &error) != COHORT_OK) {
-            return fail("%s", error.text);
-        }
-        agent->config.definition = &agent->definition;
-        agent->config.definition_path = options->no_watch ? NULL : options->cluster_path;
+    if (!plan_make(&agent->plan, agent->options, &error)) {
+        return fail("%s", error.text);
     }
-    const char *env_ip = getenv("COHORT_IP");
-    const char *own_ip = env_ip != NULL && env_ip[0] != '\0' ? env_ip : COHORT_IP_DEFAULT;
-    if (options->ip != NULL) {
-        own_ip = options->ip;
+    const struct settings *s = &agent->plan.settings;
+    if (effective_start(&agent->effective, s) != COHORT_OK) {
+        return fail("out of memory");
     }
-    const char *id = options->id != NULL ? options->id : own_ip;
-    const cohort_definition_node *self = cohort_definition_find(&agent->definition, id);
-    agent->config.id = id;
-    agent->config.ip = options->ip != NULL || self == NULL ? own_ip : NULL;
-    agent->config.bind = options->bind;
-    agent->config.tcp_port = options->tcp_port;
+    agent->log.format = (enum log_format)settings_number(s, SET_LOG_FORMAT);
+    atomic_store(&agent->log.level, (int)settings_number(s, SET_LOG_LEVEL));
+    agent->plan.config.log =
+        (cohort_log_sink){.write = log_write, .ctx = &agent->log, .level = (cohort_log_level)settings_number(s, SET_LOG_LEVEL)};
     return true;
-}
-
-static void configure(struct agent *agent, const struct agent_options *options)
-{
-    COHORT_CONFIG_INIT(&agent->config);
-    log_init(&agent->log, options->log_format, options->log_level);
-    agent->config.admission = options->admission;
-    agent->config.dial.mode = options->dial;
-    if (options->loop_count != AGENT_LOOPS_DEFAULT) {
-        agent->config.loop_count = options->loop_count;
-    }
-    agent->config.log = (cohort_log_sink){.write = log_write, .ctx = &agent->log, .level = options->log_level};
 }
 
 static bool take_signals(struct agent *agent)
@@ -110,24 +96,29 @@ static bool take_signals(struct agent *agent)
     return agent->signal_fd >= 0 ? true : fail("cannot read signals: %s", strerror(errno));
 }
 
-static bool take_control(struct agent *agent, const char *path)
+static bool take_control(struct agent *agent)
 {
-    char default_path[CONTROL_PATH_MAX + 1];
     char why[CONTROL_WHY_MAX];
-    bool shared;
-    if (path == NULL) {
-        if (!control_default_path(default_path, &shared, why)) {
-            return fail("%s", why);
-        }
-        path = default_path;
-    }
-    agent->control_held = control_open(&agent->control, path, why);
+    agent->control_held =
+        control_open(&agent->control, settings_text(&agent->plan.settings, SET_CONTROL_PATH), &agent->plan.access, why);
     return agent->control_held ? true : fail("%s", why);
+}
+
+static bool take_door(struct agent *agent)
+{
+    char why[DOOR_WHY_MAX];
+    const char *address = settings_text(&agent->plan.settings, SET_HTTP_LISTEN);
+    bool insecure = settings_number(&agent->plan.settings, SET_HTTP_INSECURE) != 0;
+    return address == NULL || door_open(&agent->door, address, insecure, why) ? true : fail("%s", why);
 }
 
 static bool open_node(struct agent *agent)
 {
-    const struct hub_limits limits = {.streams_max = STREAMS_MAX, .backlog_bytes_max = BACKLOG_BYTES_MAX};
+    size_t message_max = agent->plan.config.limits.message_bytes_max;
+    const struct hub_limits limits = {
+        .streams_max = STREAMS_MAX,
+        .backlog_bytes_max = message_max * ESCAPED_BYTES > BACKLOG_BYTES_MIN ? message_max * ESCAPED_BYTES : BACKLOG_BYTES_MIN,
+    };
     cohort_error error = {.code = COHORT_OK};
     cohort_handle_id ignored;
     agent->hub = hub_new(&limits);
@@ -135,7 +126,7 @@ static bool open_node(struct agent *agent)
     if (agent->hub == NULL || agent->echoes == NULL) {
         return fail("out of memory");
     }
-    if (cohort_node_open(&agent->config, &agent->node, &error) != COHORT_OK) {
+    if (cohort_node_open(&agent->plan.config, &agent->node, &error) != COHORT_OK) {
         return fail("%s", error.text);
     }
     if (cohort_listen(agent->node, hub_on_event, agent->hub, NULL, &ignored) != COHORT_OK ||
@@ -150,25 +141,69 @@ static bool open_node(struct agent *agent)
     return true;
 }
 
-static bool serve(struct agent *agent, const struct agent_options *options)
+static void say_up(struct agent *agent)
+{
+    char text[384];
+    const struct control_access *access = &agent->plan.access;
+    snprintf(text, sizeof(text), "%s is up at %s:%u", agent->local.id, agent->local.ip, (unsigned)agent->local.tcp_port);
+    log_say(&agent->log, COHORT_LOG_INFO, "%s, control %s", text, agent->control.path);
+    if ((access->mode & 0006) != 0) {
+        log_say(&agent->log, COHORT_LOG_WARN, "control %s has mode %04o: everybody on this machine may use it", agent->control.path,
+                (unsigned)access->mode);
+    }
+    if (agent->door.text[0] != '\0') {
+        log_say(&agent->log, agent->door.loopback ? COHORT_LOG_INFO : COHORT_LOG_WARN, "http at %s: %s", agent->door.text,
+                agent->door.loopback ? "everybody on this machine may use it" : "insecure, everybody who reaches it may use it");
+    }
+    notify_ready(&agent->notify, text);
+}
+
+static bool serve(struct agent *agent)
 {
     const struct agent_service service = {
         .node = agent->node,
         .local_id = agent->local.id,
-        .definition_path = options->cluster_path,
+        .definition_path = settings_text(&agent->plan.settings, SET_CLUSTER),
         .hub = agent->hub,
         .echoes = agent->echoes,
-        .body_bytes_max = agent->config.limits.message_bytes_max,
+        .effective = &agent->effective,
+        .body_bytes_max = agent->plan.config.limits.message_bytes_max,
     };
-    agent->http = http_start(&service, agent->control.listen_fd, CONNECTIONS_MAX);
+    const struct http_listener listeners[] = {
+        {.fd = agent->control.listen_fd},
+        {.fd = agent->door.listen_fd, .tcp = true, .loopback = agent->door.loopback},
+    };
+    agent->http = http_start(&service, listeners, agent->door.listen_fd >= 0 ? 2 : 1, CONNECTIONS_MAX);
     if (agent->http == NULL) {
         return fail("cannot start the HTTP server at %s", agent->control.path);
     }
     agent->control.listen_fd = -1;
+    agent->door.listen_fd = -1;
     log_release(&agent->log);
-    log_say(&agent->log, COHORT_LOG_INFO, "%s is up at %s:%u, control %s", agent->local.id, agent->local.ip,
-            (unsigned)agent->local.tcp_port, agent->control.path);
+    say_up(agent);
     return true;
+}
+
+static void reload(struct agent *agent)
+{
+    const struct reload reload = {
+        .node = agent->node,
+        .log = &agent->log,
+        .control = &agent->control,
+        .effective = &agent->effective,
+    };
+    struct plan plan;
+    cohort_error error;
+    notify_reloading(&agent->notify);
+    log_say(&agent->log, COHORT_LOG_INFO, "SIGHUP: reloading");
+    if (plan_make(&plan, agent->options, &error)) {
+        reload_apply(&reload, &plan);
+        log_say(&agent->log, COHORT_LOG_INFO, "reloaded");
+        notify_ready(&agent->notify, "reloaded");
+    } else {
+        log_say(&agent->log, COHORT_LOG_ERROR, "reload: %s; nothing is changed", error.text);
+        notify_ready(&agent->notify, "the last reload failed: see the log");
+    }
 }
 
 /* The name of the signal that ends us. */
@@ -179,7 +214,11 @@ static const char *wait_for_signal(struct agent *agent)
         struct pollfd poll_fd = {.fd = agent->signal_fd, .events = POLLIN};
         if (poll(&poll_fd, 1, KEEP_ALIVE_MS) == 0) {
             hub_keep_alive(agent->hub);
-        } else if (read(agent->signal_fd, &signal_info, sizeof(signal_info)) == (ssize_t)sizeof(signal_info)) {
+        } else if (read(agent->signal_fd, &signal_info, sizeof(signal_info)) != (ssize_t)sizeof(signal_info)) {
+            continue;
+        } else if (signal_info.ssi_signo == SIGHUP) {
+            reload(agent);
+        } else {
             return sigabbrev_np((int)signal_info.ssi_signo);
         }
     }
@@ -199,21 +238,28 @@ static void close_all(struct agent *agent)
     if (agent->control_held) {
         control_close(&agent->control);
     }
+    if (agent->door.listen_fd >= 0) {
+        close(agent->door.listen_fd);
+    }
     if (agent->signal_fd >= 0) {
         close(agent->signal_fd);
     }
-    cohort_definition_free(&agent->definition);
+    effective_deinit(&agent->effective);
+    plan_free(&agent->plan);
     log_deinit(&agent->log);
 }
 
 int agent_run(const struct agent_options *options)
 {
-    struct agent agent = {.signal_fd = -1};
-    configure(&agent, options);
-    bool up = settle_identity(&agent, options) && take_signals(&agent) && take_control(&agent, options->control_path) &&
-              open_node(&agent) && serve(&agent, options);
+    struct agent agent = {.options = options, .signal_fd = -1, .door = {.listen_fd = -1}};
+    log_init(&agent.log, LOG_TEXT, COHORT_LOG_INFO);
+    effective_init(&agent.effective, options->config_path);
+    notify_init(&agent.notify);
+    bool up = configure(&agent) && take_signals(&agent) && take_control(&agent) && take_door(&agent) && open_node(&agent) &&
+              serve(&agent);
     if (up) {
         const char *name = wait_for_signal(&agent);
+        notify_stopping(&agent.notify);
         log_say(&agent.log, COHORT_LOG_INFO, "SIG%s: closing", name != NULL ? name : "?");
     }
     close_all(&agent);

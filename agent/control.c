@@ -6,11 +6,14 @@
  * socket, both remove it, and the later would remove the live socket of the earlier. The kernel drops the lock when its
  * holder dies, however it dies, so a left-over lock file blocks nobody. The lock file is removed while the lock is held;
  * whoever waits on the removed file finds that its name is gone and starts over.
+ *
+ * The socket is made with mode 0600, gets its group, then its mode, and only then listens: nobody gets in who may not.
  */
 #include "control.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -142,7 +145,43 @@ static bool remove_stale(const char *path, char *why)
     return true;
 }
 
-static bool listen_at(struct control *control, char *why)
+bool control_access_parse(struct control_access *access, mode_t mode, const char *group, char *why)
+{
+    *access = (struct control_access){.mode = mode, .group = (gid_t)-1};
+    if (group == NULL) {
+        return true;
+    }
+    size_t digits = strspn(group, "0123456789");
+    if (digits > 0 && digits < 10 && group[digits] == '\0') {
+        access->group = (gid_t)strtoul(group, NULL, 10);
+        return true;
+    }
+    char buffer[65536];
+    struct group entry, *found = NULL;
+    int failed = getgrnam_r(group, &entry, buffer, sizeof(buffer), &found);
+    if (found == NULL) {
+        return refuse(why, "control group '%s': %s", group, failed != 0 ? strerror(failed) : "there is no such group");
+    }
+    access->group = found->gr_gid;
+    return true;
+}
+
+bool control_set_access(const struct control *control, const struct control_access *access, char *why)
+{
+    /* Going from one group to another, the old mode must not open the socket to the new group for a moment. */
+    if (access->group != (gid_t)-1 && chmod(control->path, 0600) != 0) {
+        return refuse(why, "cannot set the mode of %s: %s", control->path, strerror(errno));
+    }
+    if (access->group != (gid_t)-1 && lchown(control->path, (uid_t)-1, access->group) != 0) {
+        return refuse(why, "cannot give %s to group %lu: %s", control->path, (unsigned long)access->group, strerror(errno));
+    }
+    if (chmod(control->path, access->mode) != 0) {
+        return refuse(why, "cannot set the mode of %s to %04o: %s", control->path, (unsigned)access->mode, strerror(errno));
+    }
+    return true;
+}
+
+static bool listen_at(struct control *control, const struct control_access *access, char *why)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -158,11 +197,12 @@ static bool listen_at(struct control *control, char *why)
         return refuse(why, "cannot listen at %s: %s", control->path, strerror(failed));
     }
     struct stat made;
-    if (listen(fd, BACKLOG) != 0 || lstat(control->path, &made) != 0) {
+    bool open_as_asked = control_set_access(control, access, why);
+    if (!open_as_asked || listen(fd, BACKLOG) != 0 || lstat(control->path, &made) != 0) {
         failed = errno;
         unlink(control->path);
         close(fd);
-        return refuse(why, "cannot listen at %s: %s", control->path, strerror(failed));
+        return open_as_asked ? refuse(why, "cannot listen at %s: %s", control->path, strerror(failed)) : false;
     }
     control->listen_fd = fd;
     control->device = made.st_dev;
@@ -180,7 +220,7 @@ static void unlock(struct control *control)
     control->lock_fd = -1;
 }
 
-bool control_open(struct control *control, const char *path, char *why)
+bool control_open(struct control *control, const char *path, const struct control_access *access, char *why)
 {
     *control = (struct control){.lock_fd = -1, .listen_fd = -1};
     if (!path_fits(path, why)) {
@@ -191,7 +231,7 @@ bool control_open(struct control *control, const char *path, char *why)
     if (!lock(control, why)) {
         return false;
     }
-    if (remove_stale(control->path, why) && listen_at(control, why)) {
+    if (remove_stale(control->path, why) && listen_at(control, access, why)) {
         return true;
     }
     unlock(control);

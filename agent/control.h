@@ -24,6 +24,9 @@ enum {
  */
 bool control_default_path(char out[CONTROL_PATH_MAX + 1], bool *shared, char *why);
 
+/** Where the systemd unit puts it: commands look there when nothing is at their default place. */
+#define CONTROL_SERVICE_PATH "/run/cohort/cohort.sock"
+
 struct control {
     char path[CONTROL_PATH_MAX + 1];
     char lock_path[CONTROL_PATH_MAX + 8];
@@ -33,11 +36,23 @@ struct control {
     ino_t inode;   /* 0: removed */
 };
 
+/** Who may use the socket. */
+struct control_access {
+    mode_t mode; /* 0600 and more */
+    gid_t group; /* (gid_t)-1: that of the process */
+};
+
+/** `group`: NULL, a name or a number. */
+bool control_access_parse(struct control_access *access, mode_t mode, const char *group, char *why);
+
 /**
- * Take the place and listen there, mode 0600. A socket file nobody answers at is replaced. On failure nothing is left
+ * Take the place and listen there, open to those of `access` and at no time to others. A socket file nobody answers at is replaced. On failure nothing is left
  * behind and `why` (CONTROL_WHY_MAX bytes) says in one line what is wrong.
  */
-bool control_open(struct control *control, const char *path, char *why);
+bool control_open(struct control *control, const char *path, const struct control_access *access, char *why);
+
+/** Change who may connect from now on. */
+bool control_set_access(const struct control *control, const struct control_access *access, char *why);
 
 /** Remove the socket file, if it still is ours, so that clients no longer find us. The lock stays. */
 void control_unlink(struct control *control);

@@ -58,6 +58,14 @@ static void errors_by_name(struct writer *w, const cohort_node_stats *stats)
     writer_end(w, '}');
 }
 
+static void rates(struct writer *w, const cohort_rates *rates)
+{
+    writer_key_uint(w, "bytes_in_per_s", rates->bytes_in_per_s);
+    writer_key_uint(w, "bytes_out_per_s", rates->bytes_out_per_s);
+    writer_key_uint(w, "frames_in_per_s", rates->frames_in_per_s);
+    writer_key_uint(w, "frames_out_per_s", rates->frames_out_per_s);
+}
+
 void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub)
 {
     writer_begin(w, '{');
@@ -71,9 +79,14 @@ void document_node_stats(struct writer *w, const cohort_node_stats *stats, const
     writer_key_uint(w, "bytes_out", stats->bytes_out);
     writer_key_uint(w, "frames_in", stats->frames_in);
     writer_key_uint(w, "frames_out", stats->frames_out);
+    rates(w, &stats->rates);
     writer_key_uint(w, "messages_unhandled", stats->messages_unhandled);
+    writer_key_uint(w, "messages_undelivered", stats->messages_undelivered);
+    writer_key_uint(w, "messages_dropped", stats->messages_dropped);
+    writer_key_uint(w, "replies_late", stats->replies_late);
     writer_key_uint(w, "bytes_dropped", stats->bytes_dropped);
     writer_key_uint(w, "echoes_dropped", stats->echoes_dropped);
+    writer_key_uint(w, "decode_failures", stats->decode_failures);
     writer_key(w, "errors");
     errors_by_name(w, stats);
     writer_key_uint(w, "streams_open", hub->streams_open);
@@ -107,6 +120,7 @@ void document_link_stats(struct writer *w, const char *id, const cohort_link_sta
     writer_key_uint(w, "bytes_out", stats->bytes_out);
     writer_key_uint(w, "frames_in", stats->frames_in);
     writer_key_uint(w, "frames_out", stats->frames_out);
+    rates(w, &stats->rates);
     writer_key_uint(w, "queued_bytes", stats->queued_bytes);
     writer_key_uint(w, "open_ns", stats->open_ns);
     writer_key_uint(w, "idle_ns", stats->idle_ns);

@@ -2,13 +2,14 @@
  *
  * The HTTP server; see http.h.
  *
- * libmicrohttpd runs one epoll thread of its own. It calls on_request() first when the headers are there, then for pieces
+ * libmicrohttpd runs an epoll thread of its own for each socket. It calls on_request() first when the headers are there, then for pieces
  * of the body, then with nothing more to come, when the route answers; and once more after a resume. Whatever is suspended
- * must be resumed before the daemon is stopped (it aborts otherwise): http_stop() closes the hub and the echo desk first,
+ * must be resumed before its daemon is stopped (it aborts otherwise): http_stop() closes the hub and the echo desk first,
  * which resume all and let nothing suspend again.
  */
 #include "http.h"
 
+#include "door.h"
 #include "request.h"
 
 #include <stdlib.h>
@@ -21,9 +22,16 @@ enum {
     BODY_EXCESS_BYTES_MAX = 8 << 20, /* read and thrown away before the connection is cut, so that most clients see the 413 */
 };
 
-struct http {
+struct http_server {
+    struct http *http;
+    struct http_listener listener;
     struct MHD_Daemon *daemon;
+};
+
+struct http {
     struct agent_service service;
+    struct http_server servers[HTTP_LISTENERS_MAX];
+    int server_count;
 };
 
 static void on_completed(void *arg, struct MHD_Connection *connection, void **slot, enum MHD_RequestTerminationCode code)
@@ -54,6 +62,12 @@ static bool refused_early(struct request *request)
     return strtoull(length, NULL, 10) > request->service->body_bytes_max;
 }
 
+static bool admitted(struct request *request, bool loopback)
+{
+    return door_admits(loopback, MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST),
+                       MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN));
+}
+
 static enum MHD_Result take_body(struct request *request, const char *bytes, size_t len)
 {
     size_t room = request->service->body_bytes_max - request->body.len;
@@ -68,18 +82,18 @@ static enum MHD_Result take_body(struct request *request, const char *bytes, siz
 
 static enum MHD_Result route(struct request *request, const char *method, const char *path)
 {
-    const char *allow;
+    char allow[ROUTE_ALLOW_MAX];
     if (request->body_excess > 0) {
         return answer_error(request, COHORT_ESIZE, "the body is larger than the limit of a message");
     }
     if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0) {
         method = MHD_HTTP_METHOD_GET; /* libmicrohttpd leaves the body out */
     }
-    const struct route *found = route_find(method, path, &request->rest, &allow);
+    const struct route *found = route_find(method, path, &request->rest, allow);
     if (found != NULL) {
         return found->answer(request);
     }
-    if (allow != NULL) {
+    if (allow[0] != '\0') {
         return answer_refusal(request, MHD_HTTP_METHOD_NOT_ALLOWED, "EMETHOD", "this path takes another method", allow);
     }
     return answer_refusal(request, MHD_HTTP_NOT_FOUND, "ENOPATH", "no such path", NULL);
@@ -91,14 +105,17 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     (void)version;
     struct request *request = *slot;
     if (request == NULL) {
-        struct http *http = arg;
+        struct http_server *server = arg;
         request = calloc(1, sizeof(*request));
         if (request == NULL) {
             return MHD_NO;
         }
-        request->service = &http->service;
+        request->service = &server->http->service;
         request->connection = connection;
         *slot = request;
+        if (server->listener.tcp && !admitted(request, server->listener.loopback)) {
+            return answer_refusal(request, MHD_HTTP_FORBIDDEN, "EORIGIN", "requests of web pages from elsewhere are refused", NULL);
+        }
         return refused_early(request) ? answer_error(request, COHORT_ESIZE, "the body is larger than the limit of a message")
                                       : MHD_YES;
     }
@@ -110,22 +127,40 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
     return route(request, method, path);
 }
 
-struct http *http_start(const struct agent_service *service, int listen_fd, unsigned connections_max)
+static bool start_server(struct http_server *server, unsigned connections_max)
+{
+    server->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
+                         server, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
+                         connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_TIMEOUT_S,
+                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+    return server->daemon != NULL;
+}
+
+struct http *http_start(const struct agent_service *service, const struct http_listener *listeners, int count,
+                        unsigned connections_max)
 {
     struct http *http = calloc(1, sizeof(*http));
     if (http == NULL) {
         return NULL;
     }
     http->service = *service;
-    http->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
-                                    on_request, http, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)listen_fd, MHD_OPTION_CONNECTION_LIMIT,
-                                    connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_TIMEOUT_S,
-                                    MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
-    if (http->daemon == NULL) {
-        free(http);
-        return NULL;
+    for (; http->server_count < count; http->server_count++) {
+        struct http_server *server = &http->servers[http->server_count];
+        *server = (struct http_server){.http = http, .listener = listeners[http->server_count]};
+        if (!start_server(server, connections_max)) {
+            break;
+        }
     }
-    return http;
+    if (http->server_count == count) {
+        return http;
+    }
+    for (int i = 0; i < http->server_count; i++) { /* the sockets stay with the caller, who closes them */
+        (void)MHD_quiesce_daemon(http->servers[i].daemon);
+        MHD_stop_daemon(http->servers[i].daemon);
+    }
+    free(http);
+    return NULL;
 }
 
 void http_stop(struct http *http, uint32_t timeout_ms)
@@ -133,12 +168,17 @@ void http_stop(struct http *http, uint32_t timeout_ms)
     if (http == NULL) {
         return;
     }
-    MHD_socket listen_fd = MHD_quiesce_daemon(http->daemon);
+    MHD_socket listen_fds[HTTP_LISTENERS_MAX];
+    for (int i = 0; i < http->server_count; i++) {
+        listen_fds[i] = MHD_quiesce_daemon(http->servers[i].daemon);
+    }
     echo_desk_close(http->service.echoes);
     hub_close(http->service.hub, timeout_ms);
-    MHD_stop_daemon(http->daemon);
-    if (listen_fd != MHD_INVALID_SOCKET) {
-        close(listen_fd);
+    for (int i = 0; i < http->server_count; i++) {
+        MHD_stop_daemon(http->servers[i].daemon);
+        if (listen_fds[i] != MHD_INVALID_SOCKET) {
+            close(listen_fds[i]);
+        }
     }
     free(http);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The HTTP server on the control socket: one thread of libmicrohttpd, which never waits for anything but its sockets.
+ * The HTTP server on the control socket, and on a TCP address if asked: a thread of libmicrohttpd each, which waits for nothing but its
+ * sockets and, to change members, for one turn of the node's control loop.
  */
 #ifndef COHORT_AGENT_HTTP_H
 #define COHORT_AGENT_HTTP_H
 
 #include "echo.h"
+#include "effective.h"
 #include "hub.h"
 
 #include <cohort/cohort.h>
@@ -17,15 +19,30 @@ struct agent_service {
     const char *definition_path; /* NULL: none */
     struct hub *hub;
     struct echo_desk *echoes;
+    struct effective *effective; /* the configuration */
     size_t body_bytes_max;
 };
 
 struct http;
 
+/** A listening socket. Where it is TCP, requests must pass door_admits(). */
+struct http_listener {
+    int fd;
+    bool tcp;
+    bool loopback;
+};
+
 /**
- * Serve `service` on a listening socket. Takes the socket on success only. NULL: it could not be started.
+ * Serve `service` on listening sockets, at most HTTP_LISTENERS_MAX. Takes the sockets on success only. NULL: it could not be started.
+ *
+ * connections_max   on each of them.
  */
-struct http *http_start(const struct agent_service *service, int listen_fd, unsigned connections_max);
+struct http *http_start(const struct agent_service *service, const struct http_listener *listeners, int count,
+                        unsigned connections_max);
+
+enum {
+    HTTP_LISTENERS_MAX = 2
+};
 
 /** End every stream and waiting request, then the server. The hub and the desk are closed by this, not freed. */
 void http_stop(struct http *http, uint32_t timeout_ms);

@@ -96,7 +96,8 @@ static bool hold(struct agent_log *log, const struct writer *line)
 
 void log_init(struct agent_log *log, enum log_format format, cohort_log_level level)
 {
-    *log = (struct agent_log){.format = format, .level = level, .holding = true, .held = WRITER_EMPTY};
+    *log = (struct agent_log){.format = format, .holding = true, .held = WRITER_EMPTY};
+    atomic_store(&log->level, (int)level);
     pthread_mutex_init(&log->lock, NULL);
 }
 
@@ -120,7 +121,7 @@ void log_deinit(struct agent_log *log)
 void log_write(void *ctx, const cohort_log_record *record)
 {
     struct agent_log *log = ctx;
-    if (record->level < log->level) {
+    if ((int)record->level < atomic_load_explicit(&log->level, memory_order_relaxed)) {
         return;
     }
     char when[48];

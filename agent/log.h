@@ -9,6 +9,7 @@
 
 #include <cohort/types.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 enum log_format {
     LOG_TEXT = 0,
@@ -17,7 +18,7 @@ enum log_format {
 
 struct agent_log {
     enum log_format format;
-    cohort_log_level level;
+    _Atomic int level;                  /* a cohort_log_level; a reload changes it */
     char node[COHORT_ID_BYTES_MAX + 1]; /* who speaks in lines of the agent itself */
     pthread_mutex_t lock;
     bool holding;

@@ -25,8 +25,12 @@ struct route {
     route_fn answer;
 };
 
-/** Find the route. NULL: none; `allow` is then the method the path would take, NULL if there is no such path. */
-const struct route *route_find(const char *method, const char *path, const char **rest, const char **allow);
+enum {
+    ROUTE_ALLOW_MAX = 64
+};
+
+/** Find the route. NULL: none; `allow` then lists the methods the path would take, "" if there is no such path. */
+const struct route *route_find(const char *method, const char *path, const char **rest, char allow[ROUTE_ALLOW_MAX]);
 
 /** Answer with a JSON document, which is consumed. */
 enum MHD_Result answer_json(struct request *request, unsigned status, struct writer *document);
@@ -34,7 +38,7 @@ enum MHD_Result answer_json(struct request *request, unsigned status, struct wri
 /** Answer with an error of cohort; `text` NULL: that of the table. */
 enum MHD_Result answer_error(struct request *request, int code, const char *text);
 
-/** Answer with an error that HTTP alone knows. `allow` NULL or the method to name. */
+/** Answer with an error that HTTP alone knows. `allow` NULL or the methods to name. */
 enum MHD_Result answer_refusal(struct request *request, unsigned status, const char *code, const char *text, const char *allow);
 
 #endif

@@ -84,6 +84,44 @@ static enum MHD_Result get_member(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* The node's control loop does it and we wait for that; it waits for nobody, so that this is short. */
+static enum MHD_Result put_member(struct request *request)
+{
+    const char *ip = argument(request, "ip");
+    uint32_t port;
+    if (ip == NULL || !number(request, "port", COHORT_PORT_DEFAULT, 65535, &port) || port == 0) {
+        return answer_error(request, COHORT_EINVAL, "the argument ip=IP is needed, and port=N may be 1 to 65535");
+    }
+    if (strcmp(request->rest, request->service->local_id) == 0) {
+        return answer_error(request, COHORT_EINVAL, "this is the agent itself");
+    }
+    cohort_member member;
+    int status = cohort_node_add(request->service->node, request->rest, ip, (uint16_t)port);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, status == COHORT_EINVAL ? "not an id of A-Z a-z 0-9 . _ -, or not an IP address" : NULL);
+    }
+    status = cohort_node_member(request->service->node, request->rest, &member);
+    if (status != COHORT_OK) { /* removed again meanwhile */
+        return answer_error(request, status, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    document_member(&w, &member);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result delete_member(struct request *request)
+{
+    int status = cohort_node_remove(request->service->node, request->rest);
+    if (status != COHORT_OK) {
+        return answer_error(request, status, status == COHORT_EINVAL ? "this is the agent itself" : NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_string(&w, "removed", request->rest);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
 static enum MHD_Result get_health(struct request *request)
 {
     size_t count = 0;
@@ -136,6 +174,37 @@ static enum MHD_Result get_definition(struct request *request)
     cohort_node_definition_status(request->service->node, &status);
     struct writer w = WRITER_EMPTY;
     document_definition(&w, request->service->definition_path, &status);
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_links(struct request *request)
+{
+    size_t count = 0;
+    cohort_member *members = members_copy(request->service->node, &count);
+    if (members == NULL) {
+        return answer_error(request, COHORT_ENOMEM, NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_string(&w, "local", request->service->local_id);
+    writer_key(&w, "links");
+    writer_begin(&w, '[');
+    for (size_t i = 0; i < count; i++) {
+        cohort_link_stats stats;
+        if (cohort_link_stats_get(request->service->node, members[i].id, &stats) == COHORT_OK && stats.open_ns > 0) {
+            document_link_stats(&w, members[i].id, &stats);
+        }
+    }
+    free(members);
+    writer_end(&w, ']');
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
+static enum MHD_Result get_config(struct request *request)
+{
+    struct writer w = WRITER_EMPTY;
+    effective_document(request->service->effective, &w);
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
@@ -284,10 +353,11 @@ static enum MHD_Result get_messages(struct request *request)
 /* ---- the table ---- */
 
 static const struct route routes[] = {
-    {"GET", "/v1/members", get_members},   {"GET", "/v1/members/", get_member},       {"GET", "/v1/health", get_health},
-    {"GET", "/v1/stats", get_stats},       {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/events", get_events},
-    {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},           {"POST", "/v1/broadcast", post_broadcast},
-    {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
+    {"GET", "/v1/members", get_members},       {"GET", "/v1/members/", get_member},   {"PUT", "/v1/members/", put_member},
+    {"DELETE", "/v1/members/", delete_member}, {"GET", "/v1/health", get_health},     {"GET", "/v1/stats", get_stats},
+    {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
+    {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
+    {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)
@@ -304,9 +374,10 @@ static bool path_matches(const struct route *route, const char *path, const char
     return true;
 }
 
-const struct route *route_find(const char *method, const char *path, const char **rest, const char **allow)
+const struct route *route_find(const char *method, const char *path, const char **rest, char allow[ROUTE_ALLOW_MAX])
 {
-    *allow = NULL;
+    size_t len = 0;
+    allow[0] = '\0';
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
         if (!path_matches(&routes[i], path, rest)) {
             continue;
@@ -314,7 +385,7 @@ const struct route *route_find(const char *method, const char *path, const char 
         if (strcmp(routes[i].method, method) == 0) {
             return &routes[i];
         }
-        *allow = routes[i].method;
+        len += (size_t)snprintf(allow + len, ROUTE_ALLOW_MAX - len, "%s%s", len > 0 ? ", " : "", routes[i].method);
     }
     return NULL;
 }

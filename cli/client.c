@@ -38,6 +38,15 @@ static bool is_ours(const struct client *client)
     return lstat(client->path, &found) != 0 || found.st_uid == geteuid();
 }
 
+/* Nothing at the default place, but the service of this machine runs: it is meant. $COHORT_CONTROL names a place as --control does. */
+static void prefer_service(struct client *client)
+{
+    const char *given = getenv("COHORT_CONTROL");
+    if ((given == NULL || given[0] == '\0') && access(client->path, F_OK) != 0 && access(CONTROL_SERVICE_PATH, F_OK) == 0) {
+        memcpy(client->path, CONTROL_SERVICE_PATH, sizeof(CONTROL_SERVICE_PATH));
+    }
+}
+
 int client_open(struct client *client, const char *command, const char *control)
 {
     char why[CONTROL_WHY_MAX];
@@ -51,6 +60,9 @@ int client_open(struct client *client, const char *command, const char *control)
         memcpy(client->path, control, strlen(control) + 1);
     } else if (!control_default_path(client->path, &shared, why)) {
         return complain(client, "%s", why);
+    }
+    if (control == NULL) {
+        prefer_service(client);
     }
     if (shared && !is_ours(client)) {
         return complain(client, "%s belongs to another user", client->path);
@@ -231,6 +243,28 @@ int client_post(struct client *client, char *url, const void *data, size_t len, 
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(headers);
     return result;
+}
+
+/* A request with no body, of another method than GET. */
+static int without_body(struct client *client, char *url, const char *method)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_TIMEOUT_MS, (long)ANSWER_TIMEOUT_MS);
+    curl_easy_setopt(client->curl, CURLOPT_CUSTOMREQUEST, method);
+    return perform(client, url);
+}
+
+int client_put(struct client *client, char *url)
+{
+    return without_body(client, url, "PUT");
+}
+
+int client_delete(struct client *client, char *url)
+{
+    return without_body(client, url, "DELETE");
 }
 
 json_t *client_json(struct client *client)

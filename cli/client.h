@@ -35,6 +35,8 @@ __attribute__((sentinel)) char *client_url(struct client *client, const char *pa
 
 /** Takes the url, which may be NULL for lack of memory. EXIT_FINE when the agent answered with success. */
 int client_get(struct client *client, char *url);
+int client_put(struct client *client, char *url);
+int client_delete(struct client *client, char *url);
 int client_post(struct client *client, char *url, const void *data, size_t len, uint32_t timeout_ms);
 
 /** Body of the last answer. NULL, with a complaint, if it is not the object expected. */

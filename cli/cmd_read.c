@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * cohort members, cohort stats: what the agent knows, as JSON or aligned for people.
+ * cohort members, cohort config show: what the agent knows, as JSON or aligned for people.
  */
 #include "client.h"
 #include "commands.h"
 #include "table.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 static int print_body(const struct client *client)
 {
@@ -58,41 +60,51 @@ int command_members(int argc, char **argv)
     return code;
 }
 
-static void print_counters(json_t *object, const char *prefix)
+static void print_setting(const json_t *setting, FILE *out)
 {
-    const char *name;
-    json_t *value;
-    json_object_foreach(object, name, value)
-    {
-        char label[96];
-        snprintf(label, sizeof(label), "%s%s", prefix, name);
-        if (json_is_object(value)) {
-            print_counters(value, "errors.");
-        } else if (json_is_string(value)) {
-            printf("%-22s %s\n", label, json_string_value(value));
-        } else {
-            printf("%-22s %" JSON_INTEGER_FORMAT "\n", label, json_integer_value(value));
-        }
-    }
+    char value[32];
+    const json_t *v = json_object_get(setting, "value");
+    const json_t *waits = json_object_get(setting, "restart_for");
+    snprintf(value, sizeof(value), "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+    const char *text = json_is_string(v) ? json_string_value(v) : json_is_integer(v) ? value : json_is_null(v) ? "-" : NULL;
+    fprintf(out, "%-29s %-24s %s", json_string_value(json_object_get(setting, "key")),
+            text != NULL      ? text
+            : json_is_true(v) ? "true"
+                              : "false",
+            json_string_value(json_object_get(setting, "from")));
+    char *wanted = waits != NULL ? json_dumps(waits, JSON_ENCODE_ANY) : NULL;
+    fprintf(out, "%s%s\n", wanted != NULL ? "  a restart makes it " : "", wanted != NULL ? wanted : "");
+    free(wanted);
 }
 
-static int print_stats(struct client *client)
+static int print_config(struct client *client)
 {
     json_t *root = client_json(client);
     if (root == NULL) {
         return EXIT_FAILED;
     }
-    print_counters(root, "");
+    const char *file = json_string_value(json_object_get(root, "file"));
+    printf("Configuration file: %s\n\n%-29s %-24s %s\n", file != NULL ? file : "none", "KEY", "VALUE", "FROM");
+    size_t i;
+    json_t *setting;
+    json_array_foreach(json_object_get(root, "settings"), i, setting)
+    {
+        print_setting(setting, stdout);
+    }
     json_decref(root);
     return EXIT_FINE;
 }
 
-int command_stats(int argc, char **argv)
+int command_config(int argc, char **argv)
 {
     static const struct usage usage = {
-        .command = "stats",
-        .operands = "[ID]",
-        .summary = "Print the counters of the node, or of the link to member ID that stands now. Times are nanoseconds.",
+        .command = "config",
+        .operands = "show",
+        .summary =
+            "Print the configuration the agent runs with, and where each value comes from: default, environment, definition, file\n"
+            "or flag.",
+        .notes = "Values that a reload found changed but only a restart can change are named as such.",
+        .operands_min = 1,
         .operands_max = 1,
     };
     const char *control = NULL;
@@ -108,15 +120,17 @@ int command_stats(int argc, char **argv)
     if (!options_parse(&usage, options, argc, argv, operands, &code)) {
         return code;
     }
+    if (strcmp(operands[0], "show") != 0) {
+        fprintf(stderr, "cohort config: '%s' is not 'show'\nTry 'cohort config --help'.\n", operands[0]);
+        return EXIT_USAGE;
+    }
     code = client_open(&client, usage.command, control);
     if (code != EXIT_FINE) {
         return code;
     }
-    client.about = operands[0];
-    code = client_get(&client, operands[0] != NULL ? client_url(&client, "/v1/stats/", operands[0], NULL)
-                                                   : client_url(&client, "/v1/stats", NULL, NULL));
+    code = client_get(&client, client_url(&client, "/v1/config", NULL, NULL));
     if (code == EXIT_FINE) {
-        code = as_json ? print_body(&client) : print_stats(&client);
+        code = as_json ? print_body(&client) : print_config(&client);
     }
     client_close(&client);
     return code;

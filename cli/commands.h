@@ -7,6 +7,10 @@
 
 int command_agent(int argc, char **argv);
 int command_members(int argc, char **argv);
+int command_add(int argc, char **argv);
+int command_remove(int argc, char **argv);
+int command_config(int argc, char **argv);
+int command_decode(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_send(int argc, char **argv);
 int command_broadcast(int argc, char **argv);

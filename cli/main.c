@@ -17,13 +17,17 @@ static const struct {
 } commands[] = {
     {"agent", "run a node of a cluster", command_agent},
     {"members", "who is in the cluster", command_members},
+    {"add", "add a member", command_add},
+    {"remove", "remove a member", command_remove},
     {"ping", "measure round trips to a member", command_ping},
     {"send", "send a message to a member", command_send},
     {"broadcast", "send a message to every active member", command_broadcast},
     {"listen", "print messages as they come", command_listen},
     {"watch", "print changes of membership as they happen", command_watch},
-    {"stats", "counters of the node, or of the link to a member", command_stats},
+    {"stats", "counters and rates of the node and its links", command_stats},
     {"definition", "check, show and change the file of a cluster", command_definition},
+    {"config", "the configuration of the agent, and where it comes from", command_config},
+    {"decode", "print captured bytes, frame by frame", command_decode},
     {"demo", "start a small cluster on this machine and show it at work", command_demo},
     {"sim", "play simulated clusters and check them", command_sim},
 };

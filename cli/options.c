@@ -23,21 +23,22 @@ __attribute__((format(printf, 2, 3))) static bool complain(const struct usage *u
     return false;
 }
 
+/* The shape is read by the completion scripts: two spaces, letter or blanks, --name, what its value is called, help, [choices]. */
 static void print_option(const struct option *option)
 {
     char left[96];
     int len = option->letter != 0 ? snprintf(left, sizeof(left), "-%c, --%s", option->letter, option->name)
                                   : snprintf(left, sizeof(left), "    --%s", option->name);
-    if (option->kind != OPTION_FLAG) {
+    if (option->kind == OPTION_MAYBE) {
+        snprintf(left + len, sizeof(left) - (size_t)len, "[=%s]", option->value);
+    } else if (option->kind != OPTION_FLAG) {
         snprintf(left + len, sizeof(left) - (size_t)len, " %s", option->value);
     }
     printf("  %-26s %s", left, option->help);
-    if (option->choices != NULL) {
-        for (int i = 0; option->choices[i] != NULL; i++) {
-            printf("%s%s", i == 0 ? ": " : ", ", option->choices[i]);
-        }
+    for (int i = 0; option->choices != NULL && option->choices[i] != NULL; i++) {
+        printf("%s%s", i == 0 ? " [" : "|", option->choices[i]);
     }
-    printf("\n");
+    printf("%s\n", option->choices != NULL ? "]" : "");
 }
 
 static void print_help(const struct usage *usage, const struct option *options)
@@ -84,6 +85,12 @@ static bool set_choice(const struct usage *usage, const struct option *option, c
 static bool set_value(const struct usage *usage, const struct option *option, const char *value)
 {
     switch (option->kind) {
+    case OPTION_MAYBE:
+        if (value == NULL) {
+            *(uint64_t *)option->target = option->min;
+            return true;
+        }
+        return set_number(usage, option, value);
     case OPTION_NUMBER:
         return set_number(usage, option, value);
     case OPTION_CHOICE:
@@ -133,7 +140,7 @@ static bool take_option(const struct usage *usage, const struct option *options,
     if (option->kind == OPTION_FLAG) {
         return value == NULL ? set_value(usage, option, NULL) : complain(usage, "--%s takes no value", option->name);
     }
-    if (value == NULL) {
+    if (value == NULL && option->kind != OPTION_MAYBE) {
         if (*index + 1 >= argc) {
             return complain(usage, "--%s needs a value, %s", option->name, option->value);
         }

@@ -20,6 +20,7 @@ enum option_kind {
     OPTION_TEXT,   /* const char ** */
     OPTION_NUMBER, /* uint64_t *, min .. max */
     OPTION_CHOICE, /* int *: index into choices */
+    OPTION_MAYBE,  /* uint64_t *: a number given with '=', else min */
 };
 
 struct option {

@@ -77,6 +77,69 @@ void table_members(const json_t *root, FILE *out)
     }
 }
 
+/* ---- traffic ---- */
+
+enum {
+    TRAFFIC_COLUMNS = 8
+};
+
+struct traffic_row {
+    char cells[TRAFFIC_COLUMNS][72];
+};
+
+static void fill_traffic(struct traffic_row *row, const char *name, const json_t *counters)
+{
+    static const char *const keys[] = {"bytes_in_per_s", "bytes_out_per_s", "frames_in_per_s", "frames_out_per_s",
+                                       "bytes_in",       "bytes_out",       "queued_bytes"};
+    snprintf(row->cells[0], sizeof(row->cells[0]), "%s", name);
+    for (int i = 1; i < TRAFFIC_COLUMNS; i++) {
+        const json_t *value = json_object_get(counters, keys[i - 1]);
+        snprintf(row->cells[i], sizeof(row->cells[i]), value != NULL ? "%" JSON_INTEGER_FORMAT : "-", json_integer_value(value));
+    }
+}
+
+static void measure_traffic(const struct traffic_row *row, int widths[TRAFFIC_COLUMNS])
+{
+    for (int i = 0; i < TRAFFIC_COLUMNS; i++) {
+        int len = (int)strlen(row->cells[i]);
+        widths[i] = len > widths[i] ? len : widths[i];
+    }
+}
+
+static void print_traffic(const struct traffic_row *row, const int widths[TRAFFIC_COLUMNS], FILE *out)
+{
+    fprintf(out, "%-*s", widths[0], row->cells[0]);
+    for (int i = 1; i < TRAFFIC_COLUMNS; i++) {
+        fprintf(out, "  %*s", widths[i], row->cells[i]);
+    }
+    fprintf(out, "\n");
+}
+
+void table_traffic(const json_t *root, FILE *out)
+{
+    const struct traffic_row heading = {
+        .cells = {"LINK", "IN B/s", "OUT B/s", "IN FRAMES/s", "OUT FRAMES/s", "IN B", "OUT B", "QUEUED B"}};
+    const json_t *node = json_object_get(root, "node");
+    const json_t *links = json_object_get(root, "links");
+    int widths[TRAFFIC_COLUMNS] = {0};
+    struct traffic_row row;
+    measure_traffic(&heading, widths);
+    for (int pass = 0; pass < 2; pass++) { /* first how wide, then for good */
+        if (pass == 1) {
+            print_traffic(&heading, widths, out);
+        }
+        if (node != NULL) {
+            fill_traffic(&row, "(node)", node);
+            pass == 0 ? measure_traffic(&row, widths) : print_traffic(&row, widths, out);
+        }
+        for (size_t i = 0; i < json_array_size(links); i++) {
+            const json_t *link = json_array_get(links, i);
+            fill_traffic(&row, text_of(link, "id"), link);
+            pass == 0 ? measure_traffic(&row, widths) : print_traffic(&row, widths, out);
+        }
+    }
+}
+
 void print_visible(const char *text, size_t len, FILE *out)
 {
     for (size_t i = 0; i < len; i++) {

@@ -621,6 +621,17 @@ COHORT_API COHORT_NODISCARD int cohort_echo(cohort_node *node, const char *id, c
 
 /* ---- counters ------------------------------------------------------------------------------------------------------ */
 
+/**
+ * What went through per second, on the average of a window that ends now. The window begins at the latest reading of the same counters
+ * (by any thread) that was at least half a second ago, else when the link opened, or the node was. So a reader that comes
+ * every T seconds, T >= 1, gets the average of its last T seconds; further readers can shorten that, to half a second and no
+ * less. A link younger than that counts as half a second old. Reading is all that moves the window: no timer runs for this.
+ */
+typedef struct cohort_rates {
+    uint64_t bytes_in_per_s, bytes_out_per_s;
+    uint64_t frames_in_per_s, frames_out_per_s;
+} cohort_rates;
+
 /** Counters of the link to a member that stands now; all zero but queued_bytes when none stands. Times are monotonic nanoseconds. */
 typedef struct cohort_link_stats {
     uint64_t bytes_in, bytes_out;
@@ -628,6 +639,7 @@ typedef struct cohort_link_stats {
     uint64_t queued_bytes; /* accepted for it and not acknowledged, all lanes; also while no link stands */
     uint64_t open_ns;      /* how long it has stood */
     uint64_t idle_ns;      /* since the last byte received */
+    cohort_rates rates;
 } cohort_link_stats;
 
 /** COHORT_ENOPEER if there is no such member. */
@@ -647,10 +659,16 @@ typedef struct cohort_node_stats {
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
     uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[64];           /* links ended, by reason: errors[-code] */
+    cohort_rates rates;
 } cohort_node_stats;
 
 /** Copy the totals. Thread: any. */
 COHORT_API void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out);
+
+/* ---- log ----------------------------------------------------------------------------------------------------------- */
+
+/** Records below `level` are not made from now on, whatever config.log said. Thread: any. */
+COHORT_API void cohort_node_log_level_set(cohort_node *node, cohort_log_level level);
 
 #ifdef __cplusplus
 }

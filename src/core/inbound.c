@@ -224,7 +224,13 @@ static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, str
     return open_data(in, number, lane->whole, chunk.total, out, why);
 }
 
-int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+/* What it may write past the limit, it began before. */
+static bool has_credit(const struct cohorti_inbound_lane *lane)
+{
+    return lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
+}
+
+static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
 {
     memset(out, 0, sizeof *out);
     out->frame_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
@@ -263,6 +269,16 @@ int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, 
     out->body = frame->data;
     out->body_len = frame->data_len;
     return COHORT_OK;
+}
+
+int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+{
+    int status = take(in, frame, out, why);
+    if (status == COHORT_OK && !has_credit(&in->lanes[out->lane])) {
+        *why = "a frame beyond the credit of its lane";
+        return COHORT_EPROTOCOL;
+    }
+    return status;
 }
 
 void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_delivery *d, bool consumed)

@@ -17,6 +17,8 @@
 #include "core/chunk.h"
 #include "wire/control.h"
 
+#define COHORTI_RUN_BYTES_MAX UINT64_C(65536) /* how far a peer may write beyond a limit: what it began before it, docs/protocol.md */
+
 struct cohorti_inbound_limits {
     size_t message_bytes_max; /* body of one message, put together */
     uint32_t subjects_max;    /* names in one lane */
@@ -73,7 +75,7 @@ struct cohorti_delivery {
 /**
  * Look at a frame of a lane: of a raw type, about a subject, or SUBJECT. Unless it fails, the caller delivers and then commits.
  *
- *   COHORT_EPROTOCOL  out of place; `why` says what.
+ *   COHORT_EPROTOCOL  out of place, or beyond the credit of its lane; `why` says what.
  *   COHORT_ESIZE      a message larger than limits.message_bytes_max.
  *   COHORT_ELIMIT     too many names.
  *   COHORT_ENOMEM     nothing changed: it comes again over the next link.

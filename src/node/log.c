@@ -32,10 +32,15 @@ void cohorti_log_default_sink(void *ctx, const cohort_log_record *record)
             peer[0] == '\0' ? "" : " ", peer, record->text);
 }
 
+void cohort_node_log_level_set(cohort_node *node, cohort_log_level level)
+{
+    __atomic_store_n(&node->log.level, level, __ATOMIC_RELAXED);
+}
+
 void cohorti_log(struct cohort_node *node, cohort_log_level level, const char *component, const char *peer, int code,
                  const char *format, ...)
 {
-    if (level < node->log.level || node->log.write == NULL) {
+    if (level < __atomic_load_n(&node->log.level, __ATOMIC_RELAXED) || node->log.write == NULL) {
         return;
     }
     char text[512];

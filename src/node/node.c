@@ -81,6 +81,8 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_mutex_init(&node->queues_lock);
     cohorti_list_init(&node->queues);
     cohorti_mutex_init(&node->definition_lock);
+    cohorti_mutex_init(&node->rates_lock);
+    node->rates.base_ns = cohorti_now(node);
     cohorti_map_init(&node->conns, &node->alloc);
     cohorti_map_init(&node->peers, &node->alloc);
     cohorti_list_init(&node->conn_list);
@@ -122,6 +124,7 @@ static void free_node(struct cohort_node *node)
     cohorti_mutex_deinit(&node->life_lock);
     cohorti_mutex_deinit(&node->peers_lock);
     cohorti_mutex_deinit(&node->definition_lock);
+    cohorti_mutex_deinit(&node->rates_lock);
     cohorti_release(&node->alloc, node->definition_path);
     atomic_fetch_sub(&node->loops->node_count, 1);
     if (node->owns_loops) {

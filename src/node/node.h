@@ -172,6 +172,14 @@ enum conn_phase {
     CONN_ENDED,
 };
 
+/* stats.c: what was counted at two earlier readings, for the rates. */
+struct rate_window {
+    uint64_t base_ns, mark_ns; /* base: the reading, or the beginning, that rates go back to; mark: the next one to go back to, or 0 */
+    struct traffic {
+        uint64_t bytes_in, bytes_out, frames_in, frames_out;
+    } base, mark;
+};
+
 struct conn {
     struct cohorti_map_node node; /* in owner->conns, by number; control */
     struct cohorti_list of_node;  /* in owner->conn_list; control */
@@ -211,6 +219,7 @@ struct conn {
     uint64_t bytes_out;
     uint64_t frames_before;  /* of the session, when the link opened */
     uint64_t frames_counted; /* of frames out, in the totals */
+    struct rate_window rates;
 
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
@@ -402,6 +411,8 @@ struct cohort_node {
     struct cohorti_list queues; /* under queues_lock */
     struct cohorti_codecs codecs;
     struct node_counters counters;
+    struct cohorti_mutex rates_lock;
+    struct rate_window rates;
 };
 
 static inline uint64_t cohorti_now(const struct cohort_node *node)

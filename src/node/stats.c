@@ -1,8 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Counters, read from any thread: each is exact, together they are of about the same moment. */
+ *
+ * Counters, read from any thread: each is exact, together they are of about the same moment.
+ *
+ * Rates are made of two readings when somebody asks (cohort_rates says of which). The rejected alternative, an average kept up to
+ * date as bytes go through, would cost every batch for a figure that is hardly ever read, and a timer to let it fall.
+ */
 #include "node/node.h"
 
 #include <string.h>
+
+#define RATE_WINDOW_MIN_NS UINT64_C(500000000) /* half of what is promised to a reader each second, who is never quite on time */
+
+static uint64_t per_second(uint64_t now, uint64_t before, uint64_t window_ns)
+{
+    return (uint64_t)((double)(now - before) * 1e9 / (double)window_ns + 0.5);
+}
+
+/* Whoever calls holds the lock of the window. The counters never go back. */
+static void rates(struct rate_window *w, uint64_t now_ns, const struct traffic *now, cohort_rates *out)
+{
+    if (w->mark_ns != 0 && now_ns - w->mark_ns >= RATE_WINDOW_MIN_NS) {
+        w->base_ns = w->mark_ns;
+        w->base = w->mark;
+        w->mark_ns = 0;
+    }
+    if (w->mark_ns == 0) {
+        w->mark_ns = now_ns;
+        w->mark = *now;
+    }
+    uint64_t window_ns = now_ns - w->base_ns < RATE_WINDOW_MIN_NS ? RATE_WINDOW_MIN_NS : now_ns - w->base_ns;
+    out->bytes_in_per_s = per_second(now->bytes_in, w->base.bytes_in, window_ns);
+    out->bytes_out_per_s = per_second(now->bytes_out, w->base.bytes_out, window_ns);
+    out->frames_in_per_s = per_second(now->frames_in, w->base.frames_in, window_ns);
+    out->frames_out_per_s = per_second(now->frames_out, w->base.frames_out, window_ns);
+}
 
 int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *out)
 {
@@ -23,6 +54,10 @@ int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *
         out->queued_bytes = cohorti_buffer_len(&conn->sender.out);
         out->open_ns = now_ns - atomic_load(&conn->opened_ns);
         out->idle_ns = now_ns > last_in_ns ? now_ns - last_in_ns : 0;
+        if (conn->rates.base_ns == 0) {
+            conn->rates.base_ns = atomic_load(&conn->opened_ns);
+        }
+        rates(&conn->rates, now_ns, &(struct traffic){out->bytes_in, out->bytes_out, out->frames_in, out->frames_out}, &out->rates);
     }
     out->queued_bytes += cohorti_outbound_len(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
@@ -54,4 +89,9 @@ void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out)
     for (size_t i = 0; i < sizeof out->errors / sizeof out->errors[0]; i++) {
         out->errors[i] = atomic_load(&c->errors[i]);
     }
+    cohorti_mutex_lock(&node->rates_lock);
+    const struct traffic now = {atomic_load(&c->bytes_in), atomic_load(&c->bytes_out), atomic_load(&c->frames_in),
+                                atomic_load(&c->frames_out)}; /* under the lock: not below what another reader marked */
+    rates(&node->rates, cohorti_now(node), &now, &out->rates);
+    cohorti_mutex_unlock(&node->rates_lock);
 }

@@ -65,6 +65,8 @@ const char *MHD_lookup_connection_value(struct MHD_Connection *connection, enum 
     if (kind == MHD_HEADER_KIND) {
         return strcmp(key, MHD_HTTP_HEADER_EXPECT) == 0           ? connection->expect
                : strcmp(key, MHD_HTTP_HEADER_CONTENT_LENGTH) == 0 ? connection->content_length
+               : strcmp(key, MHD_HTTP_HEADER_HOST) == 0           ? connection->host
+               : strcmp(key, MHD_HTTP_HEADER_ORIGIN) == 0         ? connection->origin
                                                                   : NULL;
     }
     const char *value = NULL;
@@ -178,10 +180,24 @@ int cohort_node_member(cohort_node *node, const char *id, cohort_member *out)
     return strlen(id) > 1 ? COHORT_ENOPEER : choose_status();
 }
 
+int cohort_node_add(cohort_node *node, const char *id, const char *ip, uint16_t tcp_port)
+{
+    (void)node;
+    FUZZ_CHECK(id[0] != '\0' && ip != NULL && tcp_port > 0);
+    return choose_status();
+}
+
+int cohort_node_remove(cohort_node *node, const char *id)
+{
+    (void)node;
+    FUZZ_CHECK(id[0] != '\0');
+    return choose_status();
+}
+
 int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *out)
 {
     (void)node;
-    *out = (cohort_link_stats){.bytes_in = INT64_MAX, .idle_ns = 1};
+    *out = (cohort_link_stats){.bytes_in = INT64_MAX, .open_ns = 1, .idle_ns = 1, .rates = {.bytes_in_per_s = INT64_MAX}};
     return strlen(id) > 1 ? COHORT_ENOPEER : choose_status();
 }
 

@@ -23,7 +23,7 @@ struct fake_argument {
 struct MHD_Connection {
     struct fake_argument arguments[FAKE_ARGUMENTS_MAX];
     size_t argument_count;
-    const char *expect, *content_length; /* header values or NULL */
+    const char *expect, *content_length, *host, *origin; /* header values or NULL */
     bool suspended;
     struct MHD_Response *response; /* queued */
     unsigned status;

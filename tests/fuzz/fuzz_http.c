@@ -203,12 +203,22 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
 {
     uint8_t how = fuzz_choice(in);
     fake.connection.expect = (how & 1) != 0 ? "100-continue" : NULL;
+    fake.connection.host = (how & 2) != 0 ? "evil.example" : "127.0.0.1:1";
+    fake.connection.origin = (how & 4) != 0 ? "http://127.0.0.1:1" : NULL;
     fake.connection.content_length = (how & 2) != 0 ? "99999999999999999999" : (how & 4) != 0 ? "300" : NULL;
     const struct hub_limits limits = {.streams_max = (how & 8) != 0 ? 0 : 1, .backlog_bytes_max = 1024};
     struct hub *hub = hub_new(&limits);
     struct echo_desk *echoes = echo_desk_new((how & 16) != 0 ? 0 : 1);
-    const struct agent_service service = {.local_id = "a", .hub = hub, .echoes = echoes, .body_bytes_max = BODY_BYTES_MAX};
-    struct http *http = http_start(&service, -1, 4);
+    struct effective effective;
+    struct settings settings;
+    effective_init(&effective, (how & 32) != 0 ? NULL : "/a/\"file\"");
+    settings_init(&settings);
+    FUZZ_CHECK(effective_start(&effective, &settings) == COHORT_OK);
+    settings_free(&settings);
+    const struct agent_service service = {
+        .local_id = "a", .hub = hub, .echoes = echoes, .effective = &effective, .body_bytes_max = BODY_BYTES_MAX};
+    const struct http_listener listener = {.fd = -1, .tcp = (how & 64) != 0, .loopback = (how & 128) != 0};
+    struct http *http = http_start(&service, &listener, 1, 4);
     FUZZ_CHECK(hub != NULL && echoes != NULL && http != NULL);
     if (ask(&service, in, path, method, body)) {
         if (fake.connection.response->read != NULL) {
@@ -228,6 +238,7 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     FUZZ_CHECK(stats.streams_open == 0);
     hub_free(hub);
     echo_desk_free(echoes);
+    effective_deinit(&effective);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)

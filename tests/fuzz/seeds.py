@@ -65,6 +65,17 @@ def seeds():
     yield "hello", b"a:1.2.3.4:1:cohort/1-65535;inc=18446744073709551615;addr=fe80::1%eth0;caps=ffffffffffffffff;x=y"
     yield "definition", b'{"nodes":[{"id":"a","ip":"127.0.1.1","tcpPort":9876},{"id":"b","ip":"::1"}],"cluster":"x"}'
     yield "definition", b'{"nodes":[{"id":"a","ip":"127.0.1.1"},{"id":"a","ip":"127.0.1.1","tcpPort":70000}]}'
+    for text in (b'{"cluster":"c","id":"a","ip":"::1","port":1,"control":{"path":"/p","mode":"0660","group":"g"},"http":{"listen":":0",'
+                 b'"insecure":true},"log":{"level":"debug","format":"json"},"admission":"open","loops":0,"dial":{"mode":"seed","delay_min_ms":1}}',
+                 b' {"limits": {"members_max": 1, "echoes_max": 2.0}}', b'{"log": {"level": "loud"}}', b'{"x\\"y\u00e4": [{"a": "}"}], "id": 1}',
+                 b'{"log": null}', b'{"port": -1}', b'{"http": {"insecure": "x"}}', b'[]', b'"x"', b'{"id":""}', b'{"control":{"mode":"7"}}'):
+        yield "settings", text
+    frames = [(1, b"a:b:9:cohort/1-1;inc=1;cluster=c;x=y"), (0xC0000004, bytes(4) + b"news"), (0x80000000, b"hi"), (0xC0000001, b"\0\1"),
+              (0xC0000002, bytes(12) + b"no"), (0xC0000003, b""), (0xC0000005, b"p"), (0xE0000009, b""), (0xFFFFFFFF, b"?"), (1, b"a:b:9")]
+    encoded = [kind.to_bytes(4, "big") + bytes([len(data)]) + data for kind, data in frames]
+    yield "decode", b"".join(encoded)
+    for one in encoded:
+        yield "decode", one
     for legacy in (0, 1):
         yield "sender", bytes([60 + legacy, 0, 2, 8, 1, 5, 65, 8, 1, 251, 66, 6, 9, 67, 9, 40, 0, 1, 9, 9, 4, 255, 8, 20, 3, 3, 1])
     start = bytes([13, 255])
@@ -80,7 +91,8 @@ def seeds():
     for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/definition", b"GET /v1/stats", b"GET /v1/stats/b",
                  b"GET /v1/events?snapshot=1", b"GET /v1/messages?subject=*", b"GET /v1/messages?subject=%237",
                  b"POST /v1/send?to=b&subject=news", b"POST /v1/broadcast?subject=%23-5", b"POST /v1/echo?to=b&size=32752&timeout_ms=5",
-                 b"HEAD /v1/nothing", b"PUT /v1/send"):
+                 b"HEAD /v1/nothing", b"PUT /v1/send", b"PUT /v1/members/b?ip=127.0.0.1&port=1", b"DELETE /v1/members/b",
+                 b"GET /v1/links", b"GET /v1/config"):
         yield "http", with_choices(line + b"\nb\xc3\xb6dy\xff\"\\", 0)
         yield "http", with_choices(line + b"\nbody " * 90, 0, 50, 0, 0, 2, 0, 3, 0, 4, 7, 7, 0, 2, 0, 0)
 

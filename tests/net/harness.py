@@ -513,6 +513,13 @@ class NetTest(unittest.TestCase):
             json.dump(value, f, indent=2)
         return path
 
+    def write_config(self, value, name=None):
+        """Write a configuration file: a value as JSON, or text as it is."""
+        path = os.path.join(self.dir, name or "agent%d.conf" % self.next_number())
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(value if isinstance(value, str) else json.dumps(value, indent=2))
+        return path
+
     def agent(self, **kwargs):
         agent = Agent(self, **kwargs)
         self.agents.append(agent)

@@ -167,7 +167,10 @@ static void on_poll(uv_poll_t *handle, int status, int events)
 {
     struct cohorti_socket *s = handle->data;
     unsigned ready = 0;
-    if (status < 0) {
+    if (status < 0) { /* an error is pending, and libuv no longer watches; there may be bytes to read before it */
+        unsigned events_watched = s->watched;
+        s->watched = 0;
+        cohorti_uv_watch(s, events_watched);
         ready = COHORTI_IO_READ | COHORTI_IO_WRITE;
     }
     if ((events & (UV_READABLE | UV_DISCONNECT)) != 0) {

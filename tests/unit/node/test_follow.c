@@ -186,7 +186,7 @@ static void a_file_is_followed(void **state)
     assert_int_equal(atomic_load(&applied_when_added), 1);
     write_file(LIST(0, 2));
     WAIT_FOR(members(&n[0]) == 2);
-    WAIT_FOR(atomic_load(&n[0].deactivated) == 1);
+    WAIT_FOR(atomic_load(&n[0].deactivated) == 1 && atomic_load(&n[1].deactivated) == 1); /* else the other may see no absence */
     write_file(LIST(0, 1));
     WAIT_FOR(atomic_load(&n[0].activated) == 2 && atomic_load(&n[1].activated) == 2);
     rig_close_pair(n);

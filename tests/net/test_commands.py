@@ -1,0 +1,336 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Commands of the operator against running agents: add, remove, stats with rates, config show; and decode, which needs none."""
+import json
+import os
+import signal
+import subprocess
+
+import harness
+from harness import BIN, ECHO, HELLO, address, frame, hello, run, vector, wait_until
+
+WELCOME, LEAVE, SUBJECT, PING = 0xC0000001, 0xC0000003, 0xC0000004, 0xC0000005
+
+
+class MemberTest(harness.NetTest):
+    def two_strangers(self):
+        """Two agents, neither of which knows of the other."""
+        agents = []
+        for name in ("left", "right"):
+            ip, port = address()
+            agents.append(self.agent(node_id=name, ip=ip, port=port, cluster=self.definition([(name, ip, port)])).start())
+        return agents
+
+    def test_added_at_both_ends_they_meet(self):
+        left, right = self.two_strangers()
+        self.assertEqual(left.ok("add", "right", right.ip, "--port", str(right.port)), "added right at %s:%d\n" % right.address)
+        member = json.loads(right.ok("add", "left", left.ip, "--port", str(left.port), "--json"))
+        self.assertEqual((member["id"], member["ip"], member["tcpPort"]), ("left", left.ip, left.port))
+        self.wait_meshed([left, right])
+        left.ok("ping", "right", "-c", "1")
+
+    def test_removed_member_is_gone_and_stays_away_until_added(self):
+        a, b = self.cluster(2)
+        self.assertEqual(a.ok("remove", b.id), "removed %s\n" % b.id)
+        self.assertNotIn(b.id, a.members())
+        b.wait_state(a.id, "INACTIVE")
+        b.wait_log("EREMOVED")  # it dials again and is refused
+        self.assertNotIn(b.id, a.members())
+        a.ok("add", b.id, b.ip, "--port", str(b.port))
+        self.wait_meshed([a, b])
+        self.assertEqual(json.loads(a.ok("remove", b.id, "--json")), {"removed": b.id})
+
+    def test_add_gives_another_address(self):
+        a, b = self.cluster(2)
+        ip, port = address()
+        b.stop()
+        a.ok("add", b.id, ip, "--port", str(port))
+        self.assertEqual((a.members()[b.id]["ip"], a.members()[b.id]["tcpPort"]), (ip, port))
+
+    def test_port_default(self):
+        (a,) = self.cluster(1)
+        ip, _ = address()
+        a.ok("add", "silent", ip)
+        self.assertEqual(a.members()["silent"]["tcpPort"], 9876)
+
+    def test_refusals(self):
+        (a,) = self.cluster(1)
+        for args, part in ((("add", "b", "no host"), "EINVAL"), (("add", "a:b", "127.0.0.1"), "EINVAL"),
+                           (("add", a.id, "127.0.0.1"), "itself"), (("remove", "nobody"), "ENOPEER"), (("remove", a.id), "itself")):
+            result = a.cli(*args)
+            self.assertEqual(result.status, 1, args)
+            self.assertEqual(len(result.err.splitlines()), 1, result.err)
+            self.assertIn(part, result.err)
+            self.assertIn(args[1], result.err)
+            self.assertEqual(set(a.members()), {a.id})
+
+    def test_member_limit(self):
+        ip, port = address()
+        conf = self.write_config({"limits": {"members_max": 2}})
+        a = self.agent(node_id="a", ip=ip, port=port, args=["--config", conf]).start()
+        a.ok("add", "b", "127.0.0.1", "--port", "1")
+        result = a.cli("add", "c", "127.0.0.1", "--port", "1")
+        self.assertEqual(result.status, 1)
+        self.assertIn("ELIMIT", result.err)
+
+
+class HttpTest(harness.NetTest):
+    def test_methods_of_a_member(self):
+        (a,) = self.cluster(1)
+        http = a.http()
+        status, member = http.ask("PUT", "/v1/members/b", ip="127.0.0.1", port=1)
+        self.assertEqual((status, member["id"], member["tcpPort"], member["state"]), (200, "b", 1, "INACTIVE"))
+        self.assertEqual(http.ask("GET", "/v1/members/b")[0], 200)
+        for arguments in ({}, {"ip": "127.0.0.1", "port": 0}, {"ip": "127.0.0.1", "port": 65536}, {"ip": "127.0.0.1", "port": "x"}):
+            self.assertEqual(http.ask("PUT", "/v1/members/b", **arguments)[0], 400, arguments)
+        self.assertEqual(http.ask("DELETE", "/v1/members/b"), (200, {"removed": "b"}))
+        self.assertEqual(http.ask("DELETE", "/v1/members/b")[0], 404)
+        http.request("POST", "/v1/members/b")
+        response = http.getresponse()
+        response.read()
+        self.assertEqual((response.status, response.getheader("Allow")), (405, "GET, PUT, DELETE"))
+
+    def test_links(self):
+        a, b, c = self.cluster(3)
+        place = address()
+        a.ok("add", "silent", place[0], "--port", str(place[1]))
+        status, value = a.http().ask("GET", "/v1/links")
+        self.assertEqual((status, value["local"]), (200, a.id))
+        self.assertEqual([link["id"] for link in value["links"]], [b.id, c.id])  # not the one without a link
+        for link in value["links"]:
+            self.assertGreater(link["open_ns"], 0)
+            self.assertIn("bytes_in_per_s", link)
+
+
+class StatsTest(harness.NetTest):
+    def test_rates_stand_beside_the_counters(self):
+        a, b = self.cluster(2)
+        text = a.ok("stats", b.id)
+        self.assertRegex(text, r"(?m)^bytes_out +\d+ +\d+/s$")
+        self.assertNotIn("_per_s", text)
+        self.assertRegex(a.ok("stats"), r"(?m)^frames_in +\d+ +\d+/s$")
+        for value in (json.loads(a.ok("stats", "--json")), json.loads(a.ok("stats", b.id, "--json"))):
+            for name in ("bytes_in", "bytes_out", "frames_in", "frames_out"):
+                self.assertGreaterEqual(value[name + "_per_s"], 0)
+
+    def test_watch_shows_traffic_and_its_end(self):
+        a, b = self.cluster(2)
+        watch = self.process([BIN, "stats", "--watch=1", "--json", "--control", a.control], "watch")
+
+        def rounds():
+            return [json.loads(line) for line in watch.out.splitlines(True) if line.endswith("\n")]
+        wait_until(lambda: len(rounds()) >= 1)
+        a.ok("send", b.id, "load", "-", stdin="x" * 500000)
+
+        def sums(value):
+            return (value["node"]["bytes_out_per_s"], *[link["bytes_out_per_s"] for link in value["links"] if link["id"] == b.id])
+        wait_until(lambda: any(min(sums(value)) > 200000 for value in rounds()), what="a rate that shows the message")
+        wait_until(lambda: max(sums(rounds()[-1])) < 1000, what="a rate that has fallen again")
+
+    def test_watch_table(self):
+        a, b = self.cluster(2)
+        out = a.ok("stats", "--watch", "-c", "1")
+        self.assertIn("IN FRAMES/s", out)
+        self.assertRegex(out, r"(?m)^\(node\) +\d+ ")
+        self.assertRegex(out, r"(?m)^%s +\d+ " % b.id)
+        self.assertNotIn("\x1b", out)  # no terminal
+        only = json.loads(a.ok("stats", b.id, "-w", "-c", "1", "--json"))
+        self.assertEqual([link["id"] for link in only["links"]], [b.id])
+        self.assertNotIn("node", only)
+
+    def test_watch_ends_with_the_agent(self):
+        (a,) = self.cluster(1)
+        watch = self.process([BIN, "stats", "--watch", "--control", a.control], "watch")
+        wait_until(lambda: "(node)" in watch.out)
+        a.stop()
+        self.assertEqual(watch.wait(), 1)
+        self.assertIn(a.control, watch.err)
+
+    def test_failures(self):
+        (a,) = self.cluster(1)
+        self.assertEqual(a.cli("stats", "nobody", "--watch", "-c", "1").status, 1)
+        for args in (("--watch=0",), ("--watch=x",), ("--watch", "2", "3")):
+            self.assertEqual(run("stats", "--control", a.control, *args).status, 2, args)
+
+
+class ConfigShowTest(harness.NetTest):
+    def settings(self, agent):
+        value = json.loads(agent.ok("config", "show", "--json"))
+        return value["file"], {s["key"]: s for s in value["settings"]}
+
+    def test_every_origin(self):
+        ip, port = address()
+        path = self.definition([("a", ip, port)])
+        conf = self.write_config({"cluster": os.path.basename(path), "limits": {"echoes_max": 9}, "loops": 2})
+        agent = self.agent(node_id="a", args=["--config", conf, "--loops", "1"], env={"COHORT_IP": "127.0.0.9"}).start()
+        file, settings = self.settings(agent)
+        self.assertEqual(file, conf)
+        for key, value, origin in (("cluster", path, "file"), ("id", "a", "flag"), ("ip", ip, "definition"), ("port", port, "definition"),
+                                   ("loops", 1, "flag"), ("limits.echoes_max", 9, "file"), ("limits.members_max", 1024, "default"),
+                                   ("admission", "listed", "default"), ("control.mode", "0600", "default"),
+                                   ("control.path", agent.control, "flag"), ("control.group", None, "default"),
+                                   ("http.insecure", False, "default"), ("log.format", "json", "flag")):
+            self.assertEqual((settings[key]["value"], settings[key]["from"]), (value, origin), key)
+        text = agent.ok("config", "show")
+        self.assertRegex(text, r"(?m)^limits\.echoes_max +9 +file$")
+        self.assertRegex(text, r"(?m)^control\.group +- +default$")
+        self.assertIn(conf, text)
+
+    def test_environment(self):
+        ip, _ = address()
+        _, settings = self.settings(self.agent(env={"COHORT_IP": ip}).start())
+        self.assertEqual((settings["ip"]["value"], settings["ip"]["from"]), (ip, "environment"))
+        self.assertEqual((settings["id"]["value"], settings["id"]["from"]), (ip, "environment"))
+        self.assertEqual((settings["admission"]["value"], settings["port"]["value"]), ("open", 9876))
+
+    def test_usage(self):
+        for args in (("config",), ("config", "nonsense"), ("config", "show", "more")):
+            self.assertEqual(run(*args).status, 2, args)
+
+
+class DecodeTest(harness.NetTest):
+    def decode(self, data, *args):
+        return run("decode", "-", *args, stdin=data)
+
+    def frames(self, data):
+        result = self.decode(data, "--json")
+        self.assertEqual(result.status, 0, result)
+        return [json.loads(line) for line in result.out.splitlines()]
+
+    def test_recorded_session_of_2014(self):
+        data = vector("tlv-all-frames.bin")
+        path = os.path.join(self.dir, "capture")
+        with open(path, "wb") as f:
+            f.write(data)
+        result = run("decode", path)
+        self.assertEqual((result.status, result.err), (0, ""))
+        lines = result.out.splitlines()
+        self.assertIn("id=127.0.1.1  ip=127.0.1.1  port=9876", lines[0])
+        self.assertIn('"ping"', lines[2])
+        frames = self.frames(data)
+        self.assertEqual([f["name"] for f in frames],
+                         ["HELLO", "ECHO", "ECHO", "RAW -1", "RAW 2147483647", "ECHO", "ECHO", "ECHO"])
+        end = 0
+        for f, line in zip(frames, lines):
+            self.assertEqual(f["offset"], end)
+            self.assertTrue(line.strip().startswith("%d " % end), line)
+            end += 16 + f["data_len"]
+        self.assertEqual(end, len(data))
+
+    def test_frames_of_cohort(self):
+        data = (hello("a", "127.0.0.1", 9, ":cohort/1-1;inc=5;cluster=blue;new=thing") + frame(WELCOME, b"\0\1") +
+                frame(SUBJECT, b"\0\0\0\0news") + frame(0x80000000, b"hi\xff") + frame(0x88000001, bytes(12)) + frame(PING, b"12") +
+                frame(0xC0000002, b"\0\0\0\x33" + (7).to_bytes(8, "big") + b"too old") + frame(0xE0000063, b"?") +
+                frame(0xC0010001, b"") + frame(7, b"raw") + frame(LEAVE))
+        f = self.frames(data)
+        self.assertEqual([x["name"] for x in f], ["HELLO", "WELCOME", "SUBJECT", "MESSAGE", "REQUEST", "PING", "REFUSE", "CONTROL 99",
+                                                  "UNKNOWN", "RAW 7", "LEAVE"])
+        self.assertEqual((f[0]["versions"], f[0]["inc"], f[0]["cluster"], f[0]["extra"]), ("1-1", "5", "blue", "new=thing"))
+        self.assertEqual(f[1]["version"], 1)
+        self.assertEqual((f[2]["number"], f[2]["subject"]), (0, "news"))
+        self.assertEqual((f[3]["subject"], f[3]["data_hex"]), ("news", "6869ff"))
+        self.assertNotIn("subject", f[4])  # its name was not captured
+        self.assertEqual((f[6]["code"], f[6]["value"], f[6]["text"]), ("ESTALE", 7, "too old"))
+        self.assertEqual((f[7]["type"], f[8]["type"]), ("0xe0000063", "0xc0010001"))
+        self.assertEqual(f[9]["data"], "raw")
+
+    def test_sessions_and_lanes(self):
+        def u64(n):
+            return n.to_bytes(8, "big")
+        data = (hello("a", "127.0.0.1", 9, ":cohort/1-1;inc=5") +
+                frame(0xC0000007, u64(77) + u64(88) + b"\0\3" + b"".join(u64(n) for n in (1, 2, 3, 4, 5, 6))) +
+                frame(0xC0000008, b"\2" + u64(10) + u64(20)) +
+                frame(SUBJECT, b"\x04\0\0\0bulky") + frame(SUBJECT, b"\0\0\0\0plain") +
+                frame(0x84000000, b"in bulk") + frame(0x8A000000, u64(9) + b"\0\0\1\0why") +
+                frame(0x92000000, u64(9) + b"because") + frame(0x9A000000, u64(9) + b"\0\0\0\x1fno") +
+                frame(0xA0000000, b"\1" + (100000).to_bytes(7, "big") + u64(0) + b"piece") + frame(0xB8000000, b"withdrawn"))
+        f = self.frames(data)
+        self.assertEqual([x["name"] for x in f], ["HELLO", "RESUME", "ACK", "SUBJECT", "SUBJECT", "MESSAGE", "REQUEST", "REPLY",
+                                                  "ERROR REPLY", "FIRST CHUNK", "VOID"])
+        self.assertEqual((f[1]["half"], f[1]["known"], f[1]["received[0]"], f[1]["limit[2]"]), (77, 88, 1, 6))
+        self.assertEqual((f[2]["received[2]"], f[2]["limit[2]"]), (10, 20))
+        self.assertEqual((f[5]["lane"], f[5]["subject"], f[5]["data"]), (2, "bulky", "in bulk"))
+        self.assertEqual((f[6]["lane"], f[6]["call"], f[6]["left_ms"], f[6]["data"]), (1, 9, 256, "why"))
+        self.assertEqual((f[7]["call"], f[7]["data"]), (9, "because"))
+        self.assertEqual((f[8]["code"], f[8]["data"]), ("ENOHANDLER", "no"))
+        self.assertEqual((f[9]["of"], f[9]["whole"], f[9]["begin"], f[9]["data"]), ("REQUEST", 100000, 0, "piece"))
+        self.assertEqual(f[9]["subject"], "plain")
+
+    def test_another_hello_begins_anew(self):
+        first = hello("a", "127.0.0.1", 9, ":cohort/1-1;inc=5") + frame(SUBJECT, b"\0\0\0\0old") + frame(0x80000000, b"1")
+        f = self.frames(first + hello("b") + frame(0x80000000, b"2"))
+        self.assertEqual((f[2]["name"], f[2]["subject"]), ("MESSAGE", "old"))
+        self.assertEqual(f[4]["name"], "RAW -2147483648")  # after a HELLO of 2014 every type is the application's
+
+    def test_malformed_data_is_shown(self):
+        for data in (frame(HELLO, b""), frame(HELLO, b"nonsense"), frame(HELLO, b"a:b:99999"), frame(WELCOME, b"x"),
+                     frame(0xC0000002, b"short"), frame(SUBJECT, b"\0\0"), frame(LEAVE, b"more"), frame(0xC0000007, b"short"),
+                     frame(0xC0000008, b"\3" + bytes(16)), frame(0xC0000008, b""), frame(0x88000000, b"short"),
+                     frame(0xA0000000, b"short")):
+            (f,) = self.frames(data)
+            self.assertTrue(f["malformed"], f)
+            self.assertIn("malformed", self.decode(data).out)
+
+    def test_terminal_is_safe(self):
+        data = hello("a\x1b[2J", "127.0.0.1") + frame(7, b"\x1b[2J") + frame(SUBJECT, b"\0\0\0\0\x1b[2J")
+        self.assertNotIn("\x1b", self.decode(data).out)
+
+    def test_long_data_is_cut_unless_asked(self):
+        data = frame(7, b"y" * 1000)
+        self.assertIn('"...', self.decode(data).out)
+        self.assertIn("y" * 1000, self.decode(data, "--whole").out)
+
+    def fails(self, data, *parts):
+        result = self.decode(data)
+        self.assertEqual(result.status, 1, result)
+        self.assertEqual(len(result.err.splitlines()), 1, result.err)
+        for part in parts:
+            self.assertIn(part, result.err)
+        return result
+
+    def test_errors_name_the_byte(self):
+        good = frame(7, b"good")
+        self.assertIn("good", self.fails(good + b"\xfe\xed\x00", "offset 22:", "0x00", "0xca", "EMARKER").out)
+        self.fails(good + frame(7, b"", length=15), "offset 32:", "15", "ELENGTH")
+        self.fails(good + frame(7, b"", length=0xFFFFFFFF), "offset 32:", "4294967295", "ELENGTH")
+        self.fails(good + good[:18], "offset 20:", "18 of 20")
+        self.fails(good + good[:5], "offset 20:", "5 of 16", "header")
+        self.fails(b"GET / HTTP/1.1\r\n", "offset 0:", "EMARKER")
+
+    def test_nothing(self):
+        self.assertEqual(self.frames(b""), [])
+
+    def test_no_file(self):
+        result = run("decode", os.path.join(self.dir, "missing"))
+        self.assertEqual(result.status, 1)
+        self.assertIn("missing", result.err)
+        self.assertEqual(run("decode", self.dir).status, 1)
+        self.assertEqual(run("decode").status, 2)
+
+    def test_live_stream(self):
+        """Frames are printed as their bytes come."""
+        process = subprocess.Popen([BIN, "decode", "-", "--json"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(process.stdout.close)
+        process.stdin.write(frame(ECHO, b"one")[:10])
+        process.stdin.flush()
+        process.stdin.write(frame(ECHO, b"one")[10:] + frame(ECHO, b"two"))
+        process.stdin.flush()
+        self.assertEqual(json.loads(process.stdout.readline())["data"], "one")
+        self.assertEqual(json.loads(process.stdout.readline())["data"], "two")
+        process.stdin.close()
+        self.assertEqual(process.wait(harness.BOUND_S), 0)
+
+    def test_reader_goes_away(self):
+        process = subprocess.Popen([BIN, "decode", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        try:
+            process.stdin.write(frame(7, b"x") * 10000)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+        self.assertIn(process.wait(harness.BOUND_S), (1, -signal.SIGPIPE))
+        process.stderr.close()
+
+
+if __name__ == "__main__":
+    harness.main()
