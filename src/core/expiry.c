@@ -95,7 +95,7 @@ static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_e
 /* A link may have ended inside a frame. */
 static bool is_frame_boundary(const struct cohorti_outbound_lane *lane, uint64_t offset)
 {
-    uint64_t at = lane->log.acked;
+    uint64_t at = cohorti_log_begin(&lane->log);
     while (at < offset) {
         uint8_t *bytes = NULL;
         cohort_frame frame;

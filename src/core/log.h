@@ -44,6 +44,12 @@ static inline size_t cohorti_log_unsent(const struct cohorti_log *log)
     return (size_t)(log->appended - log->sent);
 }
 
+/** Where what is held begins: with a block, so with a frame, even if the peer's mark `acked` lies inside one. */
+static inline uint64_t cohorti_log_begin(const struct cohorti_log *log)
+{
+    return log->first == NULL ? log->appended : log->first->offset;
+}
+
 /** Room for `len` bytes, which are to be whole frames, in one piece. They count once committed. COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_log_reserve(struct cohorti_log *log, size_t len, uint8_t **out);
 void cohorti_log_commit(struct cohorti_log *log, size_t len);

@@ -492,7 +492,7 @@ static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohor
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[index];
     struct cohorti_log *old = &lost->lanes[index].log;
-    uint64_t at = old->acked, end = old->appended;
+    uint64_t at = lost->lanes[index].at, end = old->appended;
     bool kept_any = false;
     uint64_t announced = lane->log.appended;
     uint32_t expiry = 0;
@@ -547,6 +547,25 @@ static bool announce_again(struct cohorti_outbound *ob, unsigned index)
     return true;
 }
 
+/* The first frame that was not acknowledged whole. A peer may say a mark inside a frame; it is not believed that far. */
+static uint64_t first_unacknowledged(const struct cohorti_log *log)
+{
+    uint64_t at = cohorti_log_begin(log);
+    while (at < log->acked) {
+        uint8_t *bytes = NULL;
+        cohort_frame frame;
+        size_t run = cohorti_log_at(log, at, &bytes), len = 0, needed = 0;
+        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
+        assert(status == COHORT_OK && len > 0);
+        (void)status;
+        if (at + len > log->acked) {
+            break;
+        }
+        at += len;
+    }
+    return at;
+}
+
 static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered *lost)
 {
     lost->alloc = ob->alloc;
@@ -554,7 +573,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
         lost->lanes[i].log = lane->log;
         lost->lanes[i].written_max = lane->written_max;
-        lost->lanes[i].at = lane->log.acked;
+        lost->lanes[i].at = first_unacknowledged(&lane->log);
         lost->lanes[i].end = lane->log.appended;
         lost->lanes[i].expiries = lane->expiries;
         lost->lanes[i].expiry_count = lane->expiry_count;

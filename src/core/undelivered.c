@@ -20,7 +20,7 @@ static void next_frame(struct cohorti_undelivered *u, unsigned lane, cohort_fram
     size_t run = cohorti_log_at(&u->lanes[lane].log, u->lanes[lane].at, &bytes);
     size_t len = 0, needed = 0;
     int status = cohort_frame_decode(bytes, run, run, frame, &len, &needed);
-    assert(status == COHORT_OK && len > 0); /* the log holds whole frames, and acknowledgements end with one */
+    assert(status == COHORT_OK && len > 0); /* the log holds whole frames, and we began with one */
     (void)status;
     u->lanes[lane].at += len;
 }
