@@ -12,7 +12,9 @@
 #define SUBJECT_NUMBER UINT32_C(0x01ffffff)
 #define LANE_SHIFT 25
 #define SESSION_LANES 3
-#define ACK_BYTES 17
+#define RESUME_HEAD_BYTES 18
+#define LANE_STATE_BYTES 16
+#define ACK_BYTES (1 + LANE_STATE_BYTES)
 #define CHUNK_HEADER_BYTES 16
 #define SUBJECTS_MAX UINT32_C(65536)
 
@@ -186,14 +188,14 @@ static void lane_state(const uint8_t *bytes, uint8_t lane, struct decoded *out)
 static void resume(const cohort_frame *frame, struct decoded *out)
 {
     const uint8_t *at = frame->data;
-    if (frame->data_len != 18 + 16 * SESSION_LANES || big_endian(at + 16, 2) != SESSION_LANES) {
+    if (frame->data_len != RESUME_HEAD_BYTES + LANE_STATE_BYTES * SESSION_LANES || big_endian(at + 16, 2) != SESSION_LANES) {
         shown_as_bytes(out, frame);
         return;
     }
     add_number(out, "half", big_endian(at, 8));
     add_number(out, "known", big_endian(at + 8, 8));
     for (uint8_t lane = 0; lane < SESSION_LANES; lane++) {
-        lane_state(at + 18 + 16 * lane, lane, out);
+        lane_state(at + RESUME_HEAD_BYTES + (size_t)LANE_STATE_BYTES * lane, lane, out);
     }
 }
 

@@ -119,7 +119,8 @@ static uint64_t anonymous_bytes(void)
     unsigned long long kib = 0;
     FILE *file = fopen("/proc/self/smaps_rollup", "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (sscanf(line, "Anonymous: %llu kB", &kib) == 1) {
+        if (strncmp(line, "Anonymous:", strlen("Anonymous:")) == 0) {
+            kib = strtoull(line + strlen("Anonymous:"), NULL, 10);
             break;
         }
     }
@@ -330,7 +331,7 @@ static bool prepare(struct mesh *mesh)
 {
     mesh->definition.nodes = calloc(mesh->count, sizeof(mesh->definition.nodes[0]));
     mesh->definition.node_count = mesh->count;
-    mesh->nodes = calloc(mesh->count, sizeof(mesh->nodes[0]));
+    mesh->nodes = calloc(mesh->count, sizeof(void *));
     int status = mesh->definition.nodes == NULL || mesh->nodes == NULL ? COHORT_ENOMEM : COHORT_OK;
     if (status == COHORT_OK) {
         status = cohort_loops_open((uint32_t)mesh->options->loops, NULL, &mesh->loops);

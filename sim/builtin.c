@@ -27,6 +27,11 @@ static const struct {
      "at 2000 stall 2 150\nat 2000 send 1 2 20\nat 2003 drop 1 2\nat 2040 send 1 2 9\nat 2080 send 1 2 9\nat 2120 send 1 2 9\n"},
     {"strangers",
      "at 1000 stranger 0\nat 1000 stranger 1\nat 1500 stranger 0\nat 1600 kill 1\nat 1700 start 1\nat 1800 stranger 1\n"},
+    {"requests", "loops 1\nat 1000 request 0 1 40\nat 1001 request 1 0 40\nat 1002 drop 0 1\nat 1500 request 2 1 20\nat 1501 kill "
+                 "1\nat 1600 request 0 1 20\n"
+                 "at 2000 start 1\nat 4000 request 0 2 30\nat 4001 reset 0 2\nat 4500 request 0 2 30\nat 4501 remove 0 2\nat 6000 "
+                 "add 0 2\nat 7000 request 2 0 9\n"
+                 "at 7001 close 2\nat 7500 start 2\n"},
     {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
 };
 
@@ -75,7 +80,7 @@ static const uint8_t weights[ACTION_COUNT] = {
     [ACTION_START] = 6, [ACTION_KILL] = 3,  [ACTION_CLOSE] = 2,  [ACTION_OFF] = 2,      [ACTION_PAUSE] = 3,
     [ACTION_JUMP] = 1,  [ACTION_CUT] = 3,   [ACTION_UNCUT] = 3,  [ACTION_GROUP] = 2,    [ACTION_HEAL] = 1,
     [ACTION_RESET] = 5, [ACTION_ADD] = 2,   [ACTION_REMOVE] = 1, [ACTION_DROP] = 4,     [ACTION_SEND] = 10,
-    [ACTION_ECHO] = 3,  [ACTION_ALLOC] = 2, [ACTION_STALL] = 3,  [ACTION_STRANGER] = 1,
+    [ACTION_ECHO] = 3,  [ACTION_ALLOC] = 2, [ACTION_STALL] = 3,  [ACTION_STRANGER] = 1, [ACTION_REQUEST] = 8,
 };
 
 static enum action_verb random_verb(struct cohorti_prng *p, uint32_t enabled)
@@ -100,6 +105,7 @@ static int64_t random_value(struct cohorti_prng *p, enum action_verb verb)
     case ACTION_GROUP:
         return (int64_t)pick(p, 0, 2);
     case ACTION_SEND:
+    case ACTION_REQUEST:
         return (int64_t)pick(p, 1, 40);
     case ACTION_ALLOC:
         return (int64_t)pick(p, 1, 60);

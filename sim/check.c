@@ -164,6 +164,7 @@ void check_message(cohort_node *node, const cohort_message *message, void *arg)
     }
     v->process = process;
     v->link_is_new = false;
+    asker_tick(p, false);
     p->run->result->messages++;
     p->run->final_received += p->run->settled;
     int64_t stall_ms = p->stall_ms;
@@ -189,7 +190,9 @@ void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, 
 
 static bool fails(struct player *p)
 {
-    return p->fail_in > 0 && --p->fail_in == 0;
+    bool now = p->fail_in > 0 && --p->fail_in == 0;
+    p->alloc_failed = p->alloc_failed || now;
+    return now;
 }
 
 static void count(struct player *p, uint64_t size)

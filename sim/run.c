@@ -52,6 +52,7 @@ static int open_process(struct run *run, struct player *p)
     config.log.level = COHORT_LOG_OFF;
     config.limits.message_bytes_max = 128 * 1024;
     config.limits.peer_queue_bytes_max = 512 * 1024;
+    config.limits.window_bytes = 256 * 1024;
     int status = cohort_sim_node_open(run->sim, &config, &p->node, NULL);
     if (status != COHORT_OK) {
         p->node = NULL;
@@ -69,6 +70,7 @@ static int open_process(struct run *run, struct player *p)
     }
     status = status == COHORT_OK ? cohort_on_undelivered(p->node, ledger_undelivered, p, NULL, &id) : status;
     status = status == COHORT_OK ? ledger_prepare(run, p->node) : status;
+    status = status == COHORT_OK ? asker_prepare(p) : status;
     return status == COHORT_OK ? cohort_node_start(p->node, NULL) : status;
 }
 
@@ -99,6 +101,7 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
 {
     cohort_node *node = p->node;
     check_incarnation(p);
+    asker_before_end(p);
     p->node = NULL;
     if (how == ACTION_OFF) {
         cohort_sim_power_off(run->sim, p->ip, node);
@@ -111,6 +114,7 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
         }
     }
     if (node != NULL) {
+        asker_ended(p, how == ACTION_CLOSE);
         check_process_ended(p);
     }
 }
@@ -148,6 +152,9 @@ static void act_on_live(struct run *run, const struct action *action, struct pla
     switch (action->verb) {
     case ACTION_SEND:
         send_messages(run, a, b, action->v);
+        break;
+    case ACTION_REQUEST:
+        asker_ask(run, a, b, action->v);
         break;
     case ACTION_ECHO:
         a->echoes_out += cohort_echo(a->node, b->id, NULL, 0, 2000, check_echo, a) == COHORT_OK;
@@ -222,7 +229,7 @@ static void act(struct run *run, const struct action *action)
         (void)cohort_sim_half_open(run->sim, a->ip, b->ip);
         break;
     default:
-        if (a->node != NULL && !(action->verb == ACTION_SEND && a == b)) {
+        if (a->node != NULL && !((action->verb == ACTION_SEND || action->verb == ACTION_REQUEST) && a == b)) {
             act_on_live(run, action, a, b);
         }
         break;
@@ -253,6 +260,9 @@ static uint64_t due_ns(const struct run *run)
 static void act_next(struct run *run)
 {
     const struct action *action = &run->scenario->actions[run->action_next++];
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        asker_tick(&run->players[i], false);
+    }
     act(run, action);
 }
 
@@ -367,6 +377,11 @@ static void finish(struct run *run)
     everybody_speaks(run, DELIVERY_NS);
     (void)cohort_sim_run_until(run->sim, ledger_settled, run, DELIVERY_NS);
     ledger_judge(run);
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        asker_tick(&run->players[i], true);
+    }
+    (void)cohort_sim_run_until(run->sim, asker_settled, run, DELIVERY_NS);
+    asker_judge(run);
 }
 
 static int prepare(struct run *run)
@@ -457,6 +472,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
         free(run.players[i].cut);
     }
     ledger_free(&run.ledger);
+    asker_free(&run.asker);
     free(run.players);
     free(run.definition.nodes);
     pool_deinit(&run.pool);

@@ -3,6 +3,7 @@
 #ifndef COHORTI_SIM_RUN_INTERNAL_H
 #define COHORTI_SIM_RUN_INTERNAL_H
 
+#include "sim/asker.h"
 #include "sim/ledger.h"
 #include "sim/pool.h"
 #include "sim/run.h"
@@ -34,8 +35,10 @@ struct player {
     struct view *views;
     cohort_allocator allocator;
     uint64_t blocks, bytes, bytes_peak;
-    int64_t fail_in; /* allocations until one fails; 0: none */
+    int64_t fail_in;   /* allocations until one fails; 0: none */
+    bool alloc_failed; /* one has, of any process */
     uint32_t echoes_out;
+    struct held *held;          /* calls of others that it has kept */
     int64_t stall_ms;           /* how long the next message handler takes */
     uint64_t incarnation_first; /* of this process */
     uint64_t incarnation_max;   /* that any process of it has had; see check_incarnation() */
@@ -56,6 +59,7 @@ struct run {
     bool settled;              /* the last messages are counted */
     uint64_t final_sent, final_received;
     struct ledger ledger;
+    struct asker asker;
 };
 
 /* run.c: in a handler; what the scenario wants meanwhile happens, but for what must wait for the handler */

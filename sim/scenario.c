@@ -13,13 +13,13 @@
 static const struct {
     const char *word, *operands;
 } verbs[ACTION_COUNT] = {
-    [ACTION_START] = {"start", "a"},       [ACTION_KILL] = {"kill", "a"},    [ACTION_CLOSE] = {"close", "a"},
-    [ACTION_OFF] = {"off", "a"},           [ACTION_PAUSE] = {"pause", "av"}, [ACTION_JUMP] = {"jump", "av"},
-    [ACTION_CUT] = {"cut", "ab"},          [ACTION_UNCUT] = {"uncut", "ab"}, [ACTION_GROUP] = {"group", "av"},
-    [ACTION_HEAL] = {"heal", ""},          [ACTION_RESET] = {"reset", "ab"}, [ACTION_ADD] = {"add", "ab"},
-    [ACTION_REMOVE] = {"remove", "ab"},    [ACTION_DROP] = {"drop", "ab"},   [ACTION_SEND] = {"send", "abv"},
-    [ACTION_ECHO] = {"echo", "ab"},        [ACTION_ALLOC] = {"alloc", "av"}, [ACTION_STALL] = {"stall", "av"},
-    [ACTION_STRANGER] = {"stranger", "a"},
+    [ACTION_START] = {"start", "a"},       [ACTION_KILL] = {"kill", "a"},         [ACTION_CLOSE] = {"close", "a"},
+    [ACTION_OFF] = {"off", "a"},           [ACTION_PAUSE] = {"pause", "av"},      [ACTION_JUMP] = {"jump", "av"},
+    [ACTION_CUT] = {"cut", "ab"},          [ACTION_UNCUT] = {"uncut", "ab"},      [ACTION_GROUP] = {"group", "av"},
+    [ACTION_HEAL] = {"heal", ""},          [ACTION_RESET] = {"reset", "ab"},      [ACTION_ADD] = {"add", "ab"},
+    [ACTION_REMOVE] = {"remove", "ab"},    [ACTION_DROP] = {"drop", "ab"},        [ACTION_SEND] = {"send", "abv"},
+    [ACTION_ECHO] = {"echo", "ab"},        [ACTION_ALLOC] = {"alloc", "av"},      [ACTION_STALL] = {"stall", "av"},
+    [ACTION_STRANGER] = {"stranger", "a"}, [ACTION_REQUEST] = {"request", "abv"},
 };
 
 void scenario_init(struct scenario *s, const char *name, uint32_t nodes)

@@ -31,6 +31,7 @@ enum action_verb {
     ACTION_ALLOC,    /* the v-th next allocation of a fails */
     ACTION_STALL,    /* the next message handler of a takes v ms */
     ACTION_STRANGER, /* somebody connects to a and never greets */
+    ACTION_REQUEST,  /* a asks b, v times */
     ACTION_COUNT,
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A map by number and a heap by deadline over the same entries. It sends nothing and calls nobody. */
+ * A map by number, a heap by deadline and a list by age over the same entries. It sends nothing and calls nobody. */
 #include "core/calls.h"
 
 #include "base/alloc.h"
@@ -11,6 +11,7 @@ void cohorti_calls_init(struct cohorti_calls *c, const cohort_allocator *alloc, 
     *c = (struct cohorti_calls){.alloc = alloc, .max = max, .next_id = first_id};
     cohorti_map_init(&c->by_id, alloc);
     cohorti_timers_init(&c->timers);
+    cohorti_list_init(&c->by_age);
 }
 
 static struct cohorti_call *of_spare(struct cohorti_calls *c)
@@ -48,6 +49,7 @@ int cohorti_calls_add(struct cohorti_calls *c, uint64_t deadline_ns, struct coho
     cohorti_timer_init(&call->timer);
     cohorti_timer_set(&c->timers, &call->timer, deadline_ns);
     cohorti_map_insert(&c->by_id, &call->node, cohorti_hash_u64(call->id));
+    cohorti_list_append(&c->by_age, &call->by_age);
     c->count++;
     *out = call;
     return COHORT_OK;
@@ -58,6 +60,7 @@ static struct cohorti_call *take(struct cohorti_calls *c, struct cohorti_call *c
     if (call != NULL) {
         cohorti_timer_cancel(&c->timers, &call->timer);
         cohorti_map_remove(&c->by_id, &call->node);
+        cohorti_list_remove(&call->by_age);
         c->count--;
     }
     return call;
@@ -79,11 +82,12 @@ struct cohorti_call *cohorti_calls_expire(struct cohorti_calls *c, uint64_t now_
     return due == NULL ? NULL : take(c, (struct cohorti_call *)((char *)due - offsetof(struct cohorti_call, timer)));
 }
 
-/* By deadline, then any: in the order of time where there is one, so that a simulated run replays. */
-struct cohorti_call *cohorti_calls_pop(struct cohorti_calls *c)
+/* Numbers may wrap. */
+struct cohorti_call *cohorti_calls_pop(struct cohorti_calls *c, uint64_t end_id)
 {
-    struct cohorti_call *call = cohorti_calls_expire(c, COHORTI_NEVER - 1);
-    return call != NULL ? call : take(c, (struct cohorti_call *)cohorti_map_any(&c->by_id));
+    struct cohorti_list *first = c->by_age.next;
+    struct cohorti_call *call = first == &c->by_age ? NULL : COHORTI_CONTAINER(first, struct cohorti_call, by_age);
+    return call == NULL || end_id - call->id - 1 > UINT64_MAX / 2 ? NULL : take(c, call);
 }
 
 void cohorti_calls_recycle(struct cohorti_calls *c, struct cohorti_call *call)

@@ -7,6 +7,7 @@
 #ifndef COHORTI_CORE_CALLS_H
 #define COHORTI_CORE_CALLS_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "base/timers.h"
 
@@ -16,6 +17,7 @@
 struct cohorti_call {
     struct cohorti_map_node node;
     struct cohorti_timer timer;
+    struct cohorti_list by_age;
     uint64_t id;
     void *fn; /* of the caller; not looked at */
     void *arg;
@@ -25,12 +27,13 @@ struct cohorti_calls {
     const cohort_allocator *alloc;
     struct cohorti_map by_id;
     struct cohorti_timers timers;
+    struct cohorti_list by_age;     /* the oldest first */
     struct cohorti_map_node *spare; /* used ones, kept so that a steady exchange allocates nothing */
     uint32_t count, max, spare_count;
     uint64_t next_id;
 };
 
-/** first_id: where numbers begin; of a process that came before, others must have been used. */
+/** Must stay where it was initialised. first_id: where numbers begin; of a process that came before, others must have been used. */
 void cohorti_calls_init(struct cohorti_calls *c, const cohort_allocator *alloc, uint32_t max, uint64_t first_id);
 /** None may wait. */
 void cohorti_calls_deinit(struct cohorti_calls *c);
@@ -42,7 +45,8 @@ COHORT_NODISCARD int cohorti_calls_add(struct cohorti_calls *c, uint64_t deadlin
 
 struct cohorti_call *cohorti_calls_take(struct cohorti_calls *c, uint64_t id);
 struct cohorti_call *cohorti_calls_expire(struct cohorti_calls *c, uint64_t now_ns);
-struct cohorti_call *cohorti_calls_pop(struct cohorti_calls *c);
+/** The oldest of those made before `end_id`, which was next_id then. Of another session are those that are made while these end. */
+struct cohorti_call *cohorti_calls_pop(struct cohorti_calls *c, uint64_t end_id);
 
 void cohorti_calls_recycle(struct cohorti_calls *c, struct cohorti_call *call);
 

@@ -424,7 +424,9 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
         cohorti_conn_end(conn, conn->end_code);
         return;
     }
+    cohorti_conn_ref(conn); /* each of these may end it, and control may then be quicker than we are */
     expire_echoes(conn, now_ns);
     cohorti_session_acknowledge(conn);
     cohorti_conn_flush(conn); /* sets the next timer */
+    cohorti_conn_unref(conn);
 }

@@ -107,13 +107,17 @@ int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struc
         message->subject = raw;
     }
     struct cohorti_handlers *handlers = subject != NULL ? pin_handlers(conn, subject) : find_handlers(node, message->subject);
+    int status = COHORT_ENOHANDLER;
     if (handlers == NULL) {
         atomic_fetch_add(&node->counters.messages_unhandled, 1);
-        return COHORT_ENOHANDLER;
+    } else {
+        status = call_handlers(conn, handlers, message, taken, consumed);
+        if (subject == NULL) {
+            cohorti_registry_put(&node->registry, handlers);
+        }
     }
-    int status = call_handlers(conn, handlers, message, taken, consumed);
-    if (subject == NULL) {
-        cohorti_registry_put(&node->registry, handlers);
+    if (message->raw) {
+        message->subject = NULL; /* it was ours */
     }
     return status;
 }

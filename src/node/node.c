@@ -113,7 +113,8 @@ static void free_peers(struct cohort_node *node)
 static void free_node(struct cohort_node *node)
 {
     cohorti_queues_end(node);
-    cohorti_registry_deinit(&node->registry);
+    cohorti_registry_deinit(&node->registry); /* its handlers name their queues */
+    cohorti_queues_free(node);
     cohorti_mutex_deinit(&node->queues_lock);
     cohorti_subjects_deinit(&node->subjects);
     cohorti_codecs_deinit(&node->codecs);

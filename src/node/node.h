@@ -344,8 +344,9 @@ void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery 
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns);
 /** Something of the peer has this deadline. With the lock held. */
 void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
-/** None that waits will be answered. No lock held. */
-void cohorti_requests_end(struct peer *peer, int reason);
+/** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
+ * No lock held. */
+void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 

@@ -346,10 +346,20 @@ int cohort_queue_close(cohort_queue *queue)
 
 void cohorti_queues_end(struct cohort_node *node)
 {
+    COHORTI_LIST_FOREACH (it, &node->queues) {
+        struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
+        for (uint32_t i = 0; i < q->shard_count; i++) {
+            deinit_shard(&q->shards[i]);
+        }
+        q->shard_count = 0;
+    }
+}
+
+void cohorti_queues_free(struct cohort_node *node)
+{
     struct cohorti_list *it;
     while ((it = cohorti_list_pop(&node->queues)) != NULL) {
-        struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
-        queue_free(q, q->shard_count);
+        cohorti_release(&node->alloc, COHORTI_CONTAINER(it, struct cohort_queue, of_node));
     }
 }
 

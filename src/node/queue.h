@@ -29,7 +29,8 @@ void cohorti_queue_put(struct queued *entry);
 
 /** A handler was registered for it (1), or is gone (-1). `queue` may be NULL. */
 void cohorti_queue_count(struct cohort_queue *queue, int change);
-/** The node ends: threads stop, what waits is dropped, all queues are freed. */
+/** The node ends: threads stop, what waits is dropped. The queues are there until no handler names them any more. */
 void cohorti_queues_end(struct cohort_node *node);
+void cohorti_queues_free(struct cohort_node *node);
 
 #endif

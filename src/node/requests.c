@@ -37,7 +37,7 @@ void cohorti_requests_init(struct peer *peer)
 void cohorti_requests_deinit(struct peer *peer)
 {
     struct cohorti_call *call;
-    while ((call = cohorti_calls_pop(&peer->calls)) != NULL) { /* of a process that was killed: nobody is told */
+    while ((call = cohorti_calls_pop(&peer->calls, peer->calls.next_id)) != NULL) { /* of a process that was killed: nobody is told */
         cohorti_calls_recycle(&peer->calls, call);
     }
     cohorti_calls_deinit(&peer->calls);
@@ -89,11 +89,11 @@ void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery 
     complete(conn->peer, call, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
 }
 
-void cohorti_requests_end(struct peer *peer, int reason)
+void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason)
 {
     for (;;) {
         cohorti_mutex_lock(&peer->lock);
-        struct cohorti_call *call = cohorti_calls_pop(&peer->calls);
+        struct cohorti_call *call = cohorti_calls_pop(&peer->calls, end_id);
         cohorti_mutex_unlock(&peer->lock);
         if (call == NULL) {
             return;

@@ -48,9 +48,11 @@ int cohort_request_wait(cohort_node *node, const char *id, const char *subject, 
     }
     struct waiting waiting = {.out = out};
     cohorti_waiter_init(&waiting.waiter);
-    out->status = cohort_request(node, id, subject, data, data_len, timeout_ms, on_result, &waiting, NULL);
-    if (out->status == COHORT_OK) {
+    int status = cohort_request(node, id, subject, data, data_len, timeout_ms, on_result, &waiting, NULL);
+    if (status == COHORT_OK) { /* then *out is the result's, which may be there already */
         (void)node->io->ops->wait(node->io, &waiting.waiter, UINT64_MAX); /* the request ends, whatever happens */
+    } else {
+        out->status = status;
     }
     cohorti_waiter_deinit(&waiting.waiter);
     return out->status;

@@ -70,14 +70,12 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
     route->message.put.body = data;
     route->message.put.body_len = data_len;
     status = cohorti_send_locked(peer, &route->message);
-    cohorti_mutex_unlock(&peer->lock);
+    struct outgoing message;
     if (status == COHORT_EAGAIN) {
-        struct outgoing message = route->message; /* another thread may use the route meanwhile */
-        message.put.body = data;
-        message.put.body_len = data_len;
-        status = cohorti_full(peer, &message);
+        message = route->message; /* another thread may use the route from here on */
     }
-    return status;
+    cohorti_mutex_unlock(&peer->lock);
+    return status == COHORT_EAGAIN ? cohorti_full(peer, &message) : status;
 }
 
 int cohort_route_claim(cohort_route *route, size_t data_len, void **data)

@@ -141,10 +141,11 @@ int cohorti_session_on_resume(struct conn *conn)
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
     set_inbound_half(peer, conn->link.resume.half);
+    uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_mutex_unlock(&peer->lock);
     if (lost.alloc != NULL) {
-        cohorti_requests_end(peer, COHORT_ERESTARTED);
+        cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
     tell_writable(peer, writable);
@@ -280,9 +281,10 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_mutex_lock(&peer->lock);
     set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
+    uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
     cohorti_mutex_unlock(&peer->lock);
     tell_writable(peer, writable);
-    cohorti_requests_end(peer, reason);
+    cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);
 }

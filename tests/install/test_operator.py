@@ -119,8 +119,8 @@ class ManualTest(Installed):
     def test_operands_are_those_of_help(self):
         page = roff_text(self.read("share", "man", "man1", "cohort.1"))
         for command in self.commands():
-            operands = re.match(r"Usage: cohort %s \[OPTIONS\](.*)" % command, self.help(command)).group(1)
-            self.assertIn(".SS cohort %s%s\n" % (command, operands), page)
+            usage = re.match(r"Usage: cohort %s( SUBCOMMAND|) \[OPTIONS\](.*)" % command, self.help(command))
+            self.assertIn(".SS cohort %s%s%s\n" % (command, *usage.groups()), page)
 
     def test_keys_of_the_configuration(self):
         control = self.start_agent()

@@ -206,16 +206,21 @@ static void without_room_the_old_file_stays(void **state)
 
 static _Atomic bool stop;
 
+struct reading {
+    const char *path;
+    unsigned seen;
+};
+
 static void *read_on(void *arg)
 {
-    unsigned *seen = arg;
+    struct reading *r = arg;
     while (!atomic_load(&stop)) {
         cohort_definition d;
         cohort_error error = {.code = COHORT_OK};
-        if (cohort_definition_read(path_in("busy.json"), &d, &error) != COHORT_OK || d.node_count == 0 || d.node_count > 200) {
+        if (cohort_definition_read(r->path, &d, &error) != COHORT_OK || d.node_count == 0 || d.node_count > 200) {
             return strdup(error.text);
         }
-        *seen |= 1U << (d.node_count / 100);
+        r->seen |= 1U << (d.node_count / 100);
         cohort_definition_free(&d);
     }
     return NULL;
@@ -225,10 +230,10 @@ static void *read_on(void *arg)
 static void readers_see_whole_files_only(void **state)
 {
     pthread_t reader;
-    unsigned seen = 0;
     const char *path = path_in("busy.json");
+    struct reading reading = {.path = path};
     writes(path, 1);
-    assert_int_equal(pthread_create(&reader, NULL, read_on, &seen), 0);
+    assert_int_equal(pthread_create(&reader, NULL, read_on, &reading), 0);
     for (unsigned i = 0; i < 60; i++) {
         writes(path, i % 2 == 0 ? 200 : 1);
     }
@@ -238,7 +243,7 @@ static void readers_see_whole_files_only(void **state)
     if (complaint != NULL) {
         fail_msg("%s", (char *)complaint);
     }
-    assert_true(seen != 0);
+    assert_true(reading.seen != 0);
     assert_int_equal(entries(directory), 1);
     (void)unlink(path);
 }

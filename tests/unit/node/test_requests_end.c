@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * node/requests and session: what becomes of requests when links break, and when the member or either node goes. Each ends exactly once.
+ */
+#include "asking.h"
+
+static void run_pair(struct rig_node *n)
+{
+    run_without_handlers(&n[1], 1, NULL);
+    run_without_handlers(&n[0], 0, NULL);
+    meet(&n[0], &n[1], 1);
+}
+
+/* ---- links break ---------------------------------------------------------------------------------------------------- */
+
+static void a_reply_finds_its_way_over_the_next_link(void **state)
+{
+    static struct rig_node n[2];
+    struct asked a = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "later", keep_call, &s);
+    ask(&n[0], 1, "later", "", 0, &a);
+    WAIT_FOR(atomic_load(&s.kept_count) == 1);
+    assert_true(break_links() > 0);
+    WAIT_FOR(atomic_load(&n[0].deactivated) == 1 && atomic_load(&n[1].deactivated) == 1);
+    assert_int_equal(cohort_reply(s.kept[0], "still", 5), COHORT_OK); /* whether the next link stands yet or not */
+    expect_result(&a, COHORT_OK);
+    assert_memory_equal(a.data, "still", 5);
+    assert_int_equal(atomic_load(&s.handled), 1);
+    assert_int_equal(late_replies(&n[0]), 0);
+    rig_close_pair(n);
+}
+
+/* Broken wherever it stands, again and again: each request is handled once, and each reply comes once and belongs to it. */
+static void links_break_under_a_stream_of_requests(void **state)
+{
+    static struct rig_node n[2];
+    static struct asked asked[3000];
+    struct answerer s = {0};
+    memset(asked, 0, sizeof asked);
+    run_pair(n);
+    handle(&n[1], "same", reply_same, &s);
+    for (unsigned i = 0; i < UNIT_COUNT(asked); i++) {
+        char data[16];
+        (void)snprintf(data, sizeof data, "%u", i);
+        ask(&n[0], 1, "same", data, 0, &asked[i]);
+        if (i % 150 == 149) {
+            WAIT_FOR(atomic_load(&asked[i - 140].calls) > 0); /* a link stood, and more is under way on it */
+            WAIT_FOR(break_links() > 0);
+        }
+    }
+    for (unsigned i = 0; i < UNIT_COUNT(asked); i++) {
+        char data[16];
+        (void)snprintf(data, sizeof data, "%u", i);
+        expect_result(&asked[i], COHORT_OK);
+        assert_int_equal(asked[i].data_len, strlen(data));
+        assert_memory_equal(asked[i].data, data, strlen(data));
+    }
+    assert_true(atomic_load(&n[0].deactivated) >= 5);
+    assert_int_equal(atomic_load(&s.handled), UNIT_COUNT(asked));
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    assert_int_equal(late_replies(&n[0]), 0);
+    rig_close_pair(n);
+}
+
+/* ---- the member goes ------------------------------------------------------------------------------------------------ */
+
+static void a_removed_member_answers_nobody(void **state)
+{
+    static struct rig_node n[2];
+    struct asked a = {0}, b = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "later", keep_call, &s);
+    ask(&n[0], 1, "later", "", 0, &a);
+    ask(&n[0], 1, "later", "", 20000, &b);
+    WAIT_FOR(atomic_load(&s.kept_count) == 2);
+    assert_int_equal(cohort_node_remove(n[0].node, address(1)), COHORT_OK);
+    expect_result(&a, COHORT_EREMOVED);
+    expect_result(&b, COHORT_EREMOVED);
+    assert_int_equal(cohort_request(n[0].node, address(1), "later", NULL, 0, 0, on_result, &a, NULL), COHORT_ENOPEER);
+    assert_int_equal(cohort_cancel(n[0].node, address(1), a.id), COHORT_EINVAL);
+    assert_int_equal(cohort_reply(s.kept[0], "x", 1), COHORT_OK); /* for all it knows there will be a link again */
+    assert_int_equal(cohort_node_remove(n[1].node, address(0)), COHORT_OK);
+    assert_int_equal(cohort_reply(s.kept[1], "x", 1), COHORT_ENOPEER);
+    assert_int_equal(atomic_load(&a.calls) + atomic_load(&b.calls), 2);
+    rig_close_pair(n);
+}
+
+/* The request waits in a queue that nobody empties while its process goes and another comes. */
+static void lose_a_request_with_its_process(struct rig_node *n, struct answerer *s)
+{
+    cohort_queue *queue = NULL;
+    cohort_handle_id ignored;
+    assert_int_equal(cohort_queue_open(n[1].node, 0, &queue), COHORT_OK);
+    assert_int_equal(cohort_handle_in(n[1].node, queue, "queued", reply_same, s, NULL, &ignored), COHORT_OK);
+}
+
+static void restart_answerer(struct rig_node *n, struct answerer *s)
+{
+    (void)rig_close(&n[1]);
+    WAIT_FOR(cohort_node_state(n[0].node, address(1)) != COHORT_ACTIVE);
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    handle(&n[1], "queued", reply_same, s);
+    rig_start(&n[1]);
+}
+
+static void wait_until_queued(struct rig_node *n)
+{
+    cohort_link_stats stats = {.queued_bytes = 1};
+    while (stats.queued_bytes > 0) { /* acknowledged: it is in the handler's queue */
+        assert_int_equal(cohort_link_stats_get(n->node, address(1), &stats), COHORT_OK);
+        sched_yield();
+    }
+}
+
+static void a_new_process_answers_nothing_that_was_asked_of_the_old(void **state)
+{
+    static struct rig_node n[2];
+    struct asked taken = {0}, away = {0}, later = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    lose_a_request_with_its_process(n, &s);
+    ask(&n[0], 1, "queued", "taken", 0, &taken);
+    wait_until_queued(&n[0]);
+    (void)rig_close(&n[1]);
+    WAIT_FOR(cohort_node_state(n[0].node, address(1)) != COHORT_ACTIVE);
+    ask(&n[0], 1, "queued", "away", 0, &away); /* of the session with the old one still */
+    assert_int_equal(atomic_load(&taken.calls) + atomic_load(&away.calls), 0);
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    handle(&n[1], "queued", reply_same, &s);
+    rig_start(&n[1]);
+    expect_result(&taken, COHORT_ERESTARTED);
+    expect_result(&away, COHORT_ERESTARTED);
+    ask(&n[0], 1, "queued", "new", 20000, &later);
+    expect_result(&later, COHORT_OK);
+    assert_int_equal(atomic_load(&s.handled), 1);
+    assert_int_equal(atomic_load(&taken.calls) + atomic_load(&away.calls), 2);
+    rig_close_pair(n);
+}
+
+struct retrying {
+    struct rig_node *n;
+    _Atomic unsigned restarted, answered, wrong;
+};
+
+/* What an application does: ask again. */
+static void on_result_retry(cohort_node *node, const cohort_result *result, void *arg)
+{
+    struct retrying *r = arg;
+    if (result->status == COHORT_ERESTARTED) {
+        atomic_fetch_add(&r->restarted, 1);
+        atomic_fetch_add(&r->wrong,
+                         cohort_request(node, result->from, "queued", "again", 5, 0, on_result_retry, r, NULL) != COHORT_OK);
+    } else {
+        atomic_fetch_add(&r->wrong, result->status != COHORT_OK);
+        atomic_fetch_add(&r->answered, 1);
+    }
+}
+
+static void asking_again_when_the_member_was_restarted_asks_once(void **state)
+{
+    static struct rig_node n[2];
+    struct retrying r = {n, 0, 0, 0};
+    struct answerer s = {0};
+    run_pair(n);
+    lose_a_request_with_its_process(n, &s);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(cohort_request(n[0].node, address(1), "queued", "x", 1, 0, on_result_retry, &r, NULL), COHORT_OK);
+    }
+    wait_until_queued(&n[0]);
+    restart_answerer(n, &s);
+    WAIT_FOR(atomic_load(&r.answered) == 3);
+    assert_int_equal(atomic_load(&r.restarted), 3);
+    assert_int_equal(atomic_load(&r.wrong), 0);
+    WAIT_FOR(atomic_load(&s.handled) == 3);
+    rig_close_pair(n);
+}
+
+static void who_asked_is_gone_when_the_reply_is_ready(void **state)
+{
+    static struct rig_node n[2];
+    struct asked a = {0}, b = {0}, c = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "later", keep_call, &s);
+    ask(&n[0], 1, "later", "", 0, &a);
+    ask(&n[0], 1, "later", "", 0, &b);
+    WAIT_FOR(atomic_load(&s.kept_count) == 2);
+    (void)rig_close(&n[0]);
+    assert_int_equal(atomic_load(&a.calls), 1); /* before it was closed */
+    assert_int_equal(a.status, COHORT_ECLOSED);
+    assert_int_equal(b.status, COHORT_ECLOSED);
+    run_without_handlers(&n[0], 0, NULL);
+    meet(&n[0], &n[1], 1);
+    ask(&n[0], 1, "later", "", 0, &c); /* of the new process: the session is its own by now */
+    WAIT_FOR(atomic_load(&s.kept_count) == 3);
+    assert_int_equal(cohort_reply(s.kept[0], "x", 1), COHORT_ENOPEER);
+    assert_int_equal(cohort_reply_error(s.kept[1], COHORT_EHANDLER, "x"), COHORT_ENOPEER);
+    assert_int_equal(cohort_reply(s.kept[2], "yours", 5), COHORT_OK);
+    expect_result(&c, COHORT_OK);
+    assert_memory_equal(c.data, "yours", 5);
+    assert_int_equal(late_replies(&n[0]), 0);
+    assert_int_equal(atomic_load(&a.calls) + atomic_load(&b.calls), 2);
+    rig_close_pair(n);
+}
+
+/* ---- the own node is closed ----------------------------------------------------------------------------------------- */
+
+static void on_result_ask_again(cohort_node *node, const cohort_result *result, void *arg)
+{
+    struct retrying *r = arg;
+    atomic_fetch_add(&r->wrong, result->status != COHORT_ECLOSED);
+    atomic_fetch_add(&r->wrong,
+                     cohort_request(node, result->from, "later", NULL, 0, 0, on_result_ask_again, r, NULL) != COHORT_ECLOSED);
+    atomic_fetch_add(&r->answered, 1);
+}
+
+static void closing_ends_all_that_wait(void **state)
+{
+    static struct rig_node n[2];
+    struct retrying r = {n, 0, 0, 0};
+    struct asked away = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "later", keep_call, &s);
+    assert_int_equal(cohort_node_add(n[0].node, address(6), address(6), PORT), COHORT_OK);
+    ask(&n[0], 6, "later", "", 20000, &away); /* to somebody who never came */
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(cohort_request(n[0].node, address(1), "later", NULL, 0, i % 2 * 20000, on_result_ask_again, &r, NULL),
+                         COHORT_OK);
+    }
+    WAIT_FOR(atomic_load(&s.kept_count) == 20);
+    (void)rig_close(&n[0]);
+    assert_int_equal(atomic_load(&r.answered), 20);
+    assert_int_equal(atomic_load(&r.wrong), 0);
+    assert_int_equal(atomic_load(&away.calls), 1);
+    assert_int_equal(away.status, COHORT_ECLOSED);
+    for (unsigned i = 0; i < 20; i++) { /* the process may come back, for all we know: it is kept, or refused */
+        int status = cohort_reply(s.kept[i], "x", 1);
+        assert_true(status == COHORT_OK || status == COHORT_ENOPEER);
+    }
+    (void)rig_close(&n[1]);
+}
+
+struct closing {
+    struct rig_node *n;
+    _Atomic bool done;
+};
+
+static void *close_it(void *arg)
+{
+    struct closing *c = arg;
+    (void)cohort_node_close(c->n->node, 5000);
+    atomic_store(&c->done, true);
+    return NULL;
+}
+
+static void reply_until_closed(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct answerer *s = arg;
+    cohort_call *call = cohort_call_keep(message->call);
+    cohort_node_stats stats;
+    atomic_fetch_add(&s->handled, 1);
+    while (cohort_send(node, message->from, "s", NULL, 0) != COHORT_ECLOSED) { /* until the node is closing */
+        cohort_node_stats_get(node, &stats);
+    }
+    atomic_fetch_add(&s->wrong, cohort_reply(call, "x", 1) != COHORT_ECLOSED); /* and the call is given back */
+}
+
+static void a_node_that_closes_replies_no_more(void **state)
+{
+    static struct rig_node n[2];
+    struct asked a = {0};
+    struct answerer s = {0};
+    pthread_t thread;
+    run_pair(n);
+    handle(&n[1], "closing", reply_until_closed, &s);
+    ask(&n[0], 1, "closing", "", 20000, &a);
+    WAIT_FOR(atomic_load(&s.handled) == 1);
+    struct closing c = {&n[1], false};
+    assert_int_equal(pthread_create(&thread, NULL, close_it, &c), 0);
+    pthread_join(thread, NULL);
+    assert_true(atomic_load(&c.done));
+    assert_int_equal(atomic_load(&n[1].memory.blocks), 0);
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    assert_int_equal(cohort_cancel(n[0].node, address(1), a.id), COHORT_OK); /* it waits for a process to come */
+    expect_result(&a, COHORT_ECANCELLED);
+    (void)rig_close(&n[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        node_test(a_reply_finds_its_way_over_the_next_link),
+        node_test(links_break_under_a_stream_of_requests),
+        node_test(a_removed_member_answers_nobody),
+        node_test(a_new_process_answers_nothing_that_was_asked_of_the_old),
+        node_test(asking_again_when_the_member_was_restarted_asks_once),
+        node_test(who_asked_is_gone_when_the_reply_is_ready),
+        node_test(closing_ends_all_that_wait),
+        node_test(a_node_that_closes_replies_no_more),
+    };
+    return cmocka_run_group_tests(tests, warm_up, NULL);
+}
