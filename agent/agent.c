@@ -5,7 +5,7 @@
  *
  * The control socket comes before the node, so that a second agent at the same place fails before it touches the cluster.
  * The hub's handlers are registered before the node starts, so that no message is missed. HTTP stops before the node
- * closes, so that no request meets a closed node; the hub and the echo desk live until the node has made its last callback.
+ * closes, so that no request meets a closed node; the hub and the desks live until the node has made its last callback.
  * Signals are blocked before any thread exists and read from a descriptor; nothing runs in signal context.
  */
 #include "agent.h"
@@ -30,10 +30,12 @@ enum {
     STREAMS_TIMEOUT_MS = 1000, /* for readers of streams to take theirs */
     KEEP_ALIVE_MS = 5000,
     CONNECTIONS_MAX = 256,
-    STREAMS_MAX = 64, /* with the echoes below CONNECTIONS_MAX, so that a plain request always finds a connection */
+    STREAMS_MAX = 64, /* with the two below less than CONNECTIONS_MAX, so that a plain request always finds a connection */
     ECHOES_MAX = 64,
+    ASKS_MAX = 64,
     BACKLOG_BYTES_MIN = 8 << 20,
-    ESCAPED_BYTES = 8, /* the largest message fits, escaped: a byte takes up to six */
+    REQUESTS_MAX = 1024, /* given to streams, not replied to */
+    ESCAPED_BYTES = 8,   /* the largest message fits, escaped: a byte takes up to six */
 };
 
 struct agent {
@@ -47,7 +49,7 @@ struct agent {
     struct door door;
     int signal_fd;
     struct hub *hub;
-    struct echo_desk *echoes;
+    struct desk *echoes, *asks;
     cohort_node *node;
     struct http *http;
     cohort_member local;
@@ -117,19 +119,22 @@ static bool open_node(struct agent *agent)
     size_t message_max = agent->plan.config.limits.message_bytes_max;
     const struct hub_limits limits = {
         .streams_max = STREAMS_MAX,
+        .requests_max = REQUESTS_MAX,
         .backlog_bytes_max = message_max * ESCAPED_BYTES > BACKLOG_BYTES_MIN ? message_max * ESCAPED_BYTES : BACKLOG_BYTES_MIN,
     };
     cohort_error error = {.code = COHORT_OK};
     cohort_handle_id ignored;
     agent->hub = hub_new(&limits);
-    agent->echoes = echo_desk_new(ECHOES_MAX);
-    if (agent->hub == NULL || agent->echoes == NULL) {
+    agent->echoes = desk_new(ECHOES_MAX);
+    agent->asks = desk_new(ASKS_MAX);
+    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL) {
         return fail("out of memory");
     }
     if (cohort_node_open(&agent->plan.config, &agent->node, &error) != COHORT_OK) {
         return fail("%s", error.text);
     }
     if (cohort_listen(agent->node, hub_on_event, agent->hub, NULL, &ignored) != COHORT_OK ||
+        cohort_on_undelivered(agent->node, hub_on_undelivered, agent->hub, NULL, &ignored) != COHORT_OK ||
         cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK) {
         return fail("cannot register with the node");
     }
@@ -166,6 +171,7 @@ static bool serve(struct agent *agent)
         .definition_path = settings_text(&agent->plan.settings, SET_CLUSTER),
         .hub = agent->hub,
         .echoes = agent->echoes,
+        .asks = agent->asks,
         .effective = &agent->effective,
         .body_bytes_max = agent->plan.config.limits.message_bytes_max,
     };
@@ -234,7 +240,8 @@ static void close_all(struct agent *agent)
         log_say(&agent->log, COHORT_LOG_WARN, "not all that was queued could be sent");
     }
     hub_free(agent->hub);
-    echo_desk_free(agent->echoes);
+    desk_free(agent->echoes);
+    desk_free(agent->asks);
     if (agent->control_held) {
         control_close(&agent->control);
     }

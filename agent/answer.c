@@ -18,6 +18,7 @@ static unsigned status_of(int code)
         return MHD_HTTP_NOT_FOUND;
     case COHORT_EINACTIVE:
     case COHORT_ELEGACY:
+    case COHORT_ESTATE:
         return MHD_HTTP_CONFLICT;
     case COHORT_ESIZE:
         return MHD_HTTP_CONTENT_TOO_LARGE;
@@ -67,6 +68,14 @@ enum MHD_Result answer_error(struct request *request, int code, const char *text
     struct writer w = WRITER_EMPTY;
     document_error(&w, cohort_error_name(code), text != NULL ? text : cohort_error_text(code));
     return answer(request, status_of(code), &w, NULL);
+}
+
+enum MHD_Result answer_failure(struct request *request, int code, const char *text)
+{
+    bool ours = code == COHORT_ETIMEDOUT || code == COHORT_ECLOSED || code == COHORT_ENOMEM || code == COHORT_ELIMIT;
+    struct writer w = WRITER_EMPTY;
+    document_error(&w, cohort_error_name(code), text);
+    return answer(request, ours ? status_of(code) : MHD_HTTP_BAD_GATEWAY, &w, NULL);
 }
 
 enum MHD_Result answer_refusal(struct request *request, unsigned status, const char *code, const char *text, const char *allow)

@@ -93,6 +93,7 @@ void document_node_stats(struct writer *w, const cohort_node_stats *stats, const
     writer_key_uint(w, "streams_opened", hub->streams_opened);
     writer_key_uint(w, "stream_items_dropped", hub->items_dropped);
     writer_key_uint(w, "messages_unheard", hub->messages_unheard);
+    writer_key_uint(w, "requests_open", hub->requests_open);
     writer_end(w, '}');
 }
 
@@ -143,6 +144,17 @@ static void membership(struct writer *w, const char *type, const cohort_member *
     w->comma = false;
 }
 
+static void data_as_text(struct writer *w, const void *data, size_t len)
+{
+    if (utf8_valid(data, len)) {
+        writer_key(w, "data");
+        writer_string_n(w, data, len);
+    } else {
+        writer_key(w, "data_base64");
+        writer_base64(w, data, len);
+    }
+}
+
 void document_event(struct writer *w, const cohort_event *event)
 {
     membership(w, cohort_event_name(event->type), &event->member, event->reason);
@@ -153,21 +165,75 @@ void document_present(struct writer *w, const cohort_member *member)
     membership(w, "PRESENT", member, COHORT_OK);
 }
 
-void document_message(struct writer *w, const cohort_message *message)
+static void message_fields(struct writer *w, const cohort_message *message)
 {
-    writer_text(w, "event: message\ndata: ");
-    writer_begin(w, '{');
     writer_key_string(w, "from", message->from);
     writer_key_string(w, "subject", message->subject);
-    if (utf8_valid(message->data, message->data_len)) {
-        writer_key(w, "data");
-        writer_string_n(w, message->data, message->data_len);
-    } else {
-        writer_key(w, "data_base64");
-        writer_base64(w, message->data, message->data_len);
-    }
+    data_as_text(w, message->data, message->data_len);
     writer_key_bool(w, "legacy", message->legacy);
+}
+
+static void begin_event(struct writer *w, const char *type)
+{
+    writer_text(w, "event: ");
+    writer_text(w, type);
+    writer_text(w, "\ndata: ");
+    writer_begin(w, '{');
+}
+
+static void end_event(struct writer *w)
+{
     writer_end(w, '}');
     writer_text(w, "\n\n");
     w->comma = false;
+}
+
+void document_message(struct writer *w, const cohort_message *message)
+{
+    begin_event(w, "message");
+    message_fields(w, message);
+    end_event(w);
+}
+
+void document_request(struct writer *w, const cohort_message *message, uint64_t request, uint32_t left_ms)
+{
+    begin_event(w, "request");
+    writer_key_uint(w, "request", request);
+    message_fields(w, message);
+    if (left_ms != UINT32_MAX) {
+        writer_key_uint(w, "time_left_ms", left_ms);
+    }
+    end_event(w);
+}
+
+void document_undelivered(struct writer *w, const cohort_undelivered *report)
+{
+    static const char *const lanes[] = {
+        [COHORT_LANE_NORMAL] = "normal", [COHORT_LANE_CONTROL] = "control", [COHORT_LANE_BULK] = "bulk"};
+    begin_event(w, "undelivered");
+    writer_key_string(w, "to", report->to);
+    writer_key_string(w, "subject", report->subject);
+    writer_key_string(w, "lane", lanes[report->lane]);
+    writer_key_bool(w, "maybe_handled", report->maybe_handled);
+    writer_key(w, "reason");
+    code_and_text(w, cohort_error_name(report->reason), cohort_error_text(report->reason));
+    writer_key_uint(w, "bytes", report->data_len);
+    if (report->data != NULL || report->data_len == 0) {
+        data_as_text(w, report->data, report->data_len);
+    }
+    end_event(w);
+}
+
+void document_result(struct writer *w, const cohort_result *result)
+{
+    writer_begin(w, '{');
+    writer_key_string(w, "from", result->from);
+    if (result->status == COHORT_OK) {
+        data_as_text(w, result->data, result->data_len);
+    } else {
+        writer_key(w, "error");
+        code_and_text(w, cohort_error_name(result->status),
+                      result->text[0] != '\0' ? result->text : cohort_error_text(result->status));
+    }
+    writer_end(w, '}');
 }

@@ -28,5 +28,11 @@ void document_link_stats(struct writer *w, const char *id, const cohort_link_sta
 void document_event(struct writer *w, const cohort_event *event);
 void document_present(struct writer *w, const cohort_member *member);
 void document_message(struct writer *w, const cohort_message *message);
+/** A message event with the number to reply to it, and how much time is left, if there is a limit. */
+void document_request(struct writer *w, const cohort_message *message, uint64_t request, uint32_t left_ms);
+void document_undelivered(struct writer *w, const cohort_undelivered *report);
+
+/** {"from","data"}, or {"from","error":{"code","text"}} */
+void document_result(struct writer *w, const cohort_result *result);
 
 #endif

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Echoes asked for over HTTP: the connection is suspended until the answer is there, the HTTP thread never waits.
+ * Echoes asked for over HTTP, at a desk.
  */
 #ifndef COHORT_AGENT_ECHO_H
 #define COHORT_AGENT_ECHO_H
 
-#include <cohort/cohort.h>
-#include <microhttpd.h>
+#include "desk.h"
 
-struct echo_desk;
 struct echo_wait;
 
 enum {
@@ -16,19 +14,10 @@ enum {
     ECHO_TIMEOUT_MS_MAX = 60000,
 };
 
-/** waits_max: echoes outstanding at once. NULL: out of memory. */
-struct echo_desk *echo_desk_new(uint32_t waits_max);
-
-/** After the node is closed: then no completion can follow. */
-void echo_desk_free(struct echo_desk *desk);
-
-/** Answer what waits with COHORT_ECLOSED, now, and everything asked later too. */
-void echo_desk_close(struct echo_desk *desk);
-
 /**
  * Send an echo. On COHORT_OK `out` must be released; otherwise the error of cohort_echo(), or COHORT_ELIMIT.
  */
-COHORT_NODISCARD int echo_begin(struct echo_desk *desk, cohort_node *node, const char *id, size_t size, uint32_t timeout_ms,
+COHORT_NODISCARD int echo_begin(struct desk *desk, cohort_node *node, const char *id, size_t size, uint32_t timeout_ms,
                                 struct echo_wait **out);
 
 /**

@@ -46,6 +46,9 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     if (request->echo != NULL) {
         echo_release(request->echo);
     }
+    if (request->ask != NULL) {
+        ask_release(request->ask);
+    }
     writer_free(&request->body);
     free(request);
     *slot = NULL;
@@ -172,8 +175,11 @@ void http_stop(struct http *http, uint32_t timeout_ms)
     for (int i = 0; i < http->server_count; i++) {
         listen_fds[i] = MHD_quiesce_daemon(http->servers[i].daemon);
     }
-    echo_desk_close(http->service.echoes);
+    desk_close(http->service.echoes);
+    desk_close(http->service.asks);
     hub_close(http->service.hub, timeout_ms);
+    desk_drain(http->service.echoes, timeout_ms);
+    desk_drain(http->service.asks, timeout_ms);
     for (int i = 0; i < http->server_count; i++) {
         MHD_stop_daemon(http->servers[i].daemon);
         if (listen_fds[i] != MHD_INVALID_SOCKET) {

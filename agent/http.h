@@ -6,6 +6,7 @@
 #ifndef COHORT_AGENT_HTTP_H
 #define COHORT_AGENT_HTTP_H
 
+#include "ask.h"
 #include "echo.h"
 #include "effective.h"
 #include "hub.h"
@@ -18,7 +19,8 @@ struct agent_service {
     const char *local_id;
     const char *definition_path; /* NULL: none */
     struct hub *hub;
-    struct echo_desk *echoes;
+    struct desk *echoes;
+    struct desk *asks;           /* requests to members */
     struct effective *effective; /* the configuration */
     size_t body_bytes_max;
 };

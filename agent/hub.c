@@ -11,7 +11,7 @@
  * which takes it off the list under the lock; producers reach streams by that list only, so none can hold a dead one.
  * MHD does not look at a suspended connection, so a reader that went away is noticed at the next item or keep-alive.
  */
-#include "hub.h"
+#include "hub_internal.h"
 
 #include "document.h"
 
@@ -24,41 +24,6 @@
 
 enum {
     READ_BLOCK_BYTES = 16384
-};
-
-/* One or more whole server-sent events, shared by all streams that want them. */
-struct item {
-    uint32_t references; /* under the hub's lock */
-    size_t len;
-    char bytes[];
-};
-
-struct entry {
-    struct entry *next;
-    struct item *item;
-};
-
-struct stream {
-    struct stream *next, *previous;
-    struct hub *hub;
-    enum stream_kind kind;
-    struct stream_filter filter;
-    struct MHD_Connection *connection;
-    bool suspended;
-    struct entry *first, *last;
-    size_t first_sent; /* bytes of the first item that are out already */
-    size_t backlog_bytes;
-    uint64_t dropped; /* since the last overflow event; nothing is taken in until there is room again */
-};
-
-struct hub {
-    pthread_mutex_t lock;
-    pthread_cond_t ended; /* a stream ended */
-    struct hub_limits limits;
-    struct stream *streams;
-    uint32_t stream_count;
-    bool closing;
-    struct hub_stats stats;
 };
 
 struct hub *hub_new(const struct hub_limits *limits)
@@ -82,6 +47,11 @@ void hub_free(struct hub *hub)
     if (hub == NULL) {
         return;
     }
+    for (struct owed *owed = hub->orphans; owed != NULL;) { /* the node is gone, and their calls with it */
+        struct owed *next = owed->next;
+        free(owed);
+        owed = next;
+    }
     pthread_cond_destroy(&hub->ended);
     pthread_mutex_destroy(&hub->lock);
     free(hub);
@@ -89,7 +59,7 @@ void hub_free(struct hub *hub)
 
 /* ---- backlog; the lock is held ---- */
 
-static struct item *item_new(const void *bytes, size_t len)
+struct item *item_new(const void *bytes, size_t len)
 {
     struct item *item = malloc(sizeof(*item) + len);
     if (item == NULL) {
@@ -101,7 +71,7 @@ static struct item *item_new(const void *bytes, size_t len)
     return item;
 }
 
-static void item_release(struct item *item)
+void item_release(struct item *item)
 {
     if (item != NULL && --item->references == 0) {
         free(item);
@@ -172,7 +142,7 @@ static void drop(struct stream *stream)
 
 /* Once something was dropped, drop until half the backlog is gone: one overflow event for a burst, not one for every other
  * item of it. */
-static void push(struct stream *stream, struct item *item)
+bool stream_push(struct stream *stream, struct item *item)
 {
     size_t limit = stream->hub->limits.backlog_bytes_max;
     size_t room = stream->backlog_bytes < limit ? limit - stream->backlog_bytes : 0;
@@ -181,9 +151,10 @@ static void push(struct stream *stream, struct item *item)
         fits = append_overflow(stream);
     }
     if (fits && append(stream, item)) {
-        return;
+        return true;
     }
     drop(stream);
+    return false;
 }
 
 static size_t take(struct stream *stream, char *out, size_t max)
@@ -210,9 +181,12 @@ static size_t take(struct stream *stream, char *out, size_t max)
 
 /* ---- producers: library threads ---- */
 
-static bool wants(const struct stream *stream, enum stream_kind kind, const cohort_message *message)
+bool stream_wants(const struct stream *stream, enum stream_kind kind, const cohort_message *message)
 {
     if (stream->kind != kind) {
+        return false;
+    }
+    if (kind == STREAM_MESSAGES && stream->filter.replies != (message->call != NULL)) {
         return false;
     }
     if (kind == STREAM_EVENTS || stream->filter.all) {
@@ -224,14 +198,14 @@ static bool wants(const struct stream *stream, enum stream_kind kind, const coho
     return !stream->filter.raw && strcmp(stream->filter.subject, message->subject) == 0;
 }
 
-static bool wanted(struct hub *hub, enum stream_kind kind, const cohort_message *message)
+bool hub_wanted(struct hub *hub, enum stream_kind kind, const cohort_message *message)
 {
     bool found = false;
     pthread_mutex_lock(&hub->lock);
     for (struct stream *stream = hub->streams; stream != NULL && !found; stream = stream->next) {
-        found = wants(stream, kind, message);
+        found = stream_wants(stream, kind, message);
     }
-    if (!found && kind == STREAM_MESSAGES) {
+    if (!found && kind == STREAM_MESSAGES && message->call == NULL) {
         hub->stats.messages_unheard++;
     }
     pthread_mutex_unlock(&hub->lock);
@@ -244,11 +218,11 @@ static void publish(struct hub *hub, enum stream_kind kind, const cohort_message
     struct item *item = text->failed ? NULL : item_new(text->bytes, text->len);
     pthread_mutex_lock(&hub->lock);
     for (struct stream *stream = hub->streams; stream != NULL; stream = stream->next) {
-        if (hub->closing || !wants(stream, kind, message)) {
+        if (hub->closing || !stream_wants(stream, kind, message)) {
             continue;
         }
         if (item != NULL) {
-            push(stream, item);
+            (void)stream_push(stream, item);
         } else {
             drop(stream);
         }
@@ -261,7 +235,8 @@ void hub_on_event(cohort_node *node, const cohort_event *event, void *arg)
 {
     (void)node;
     struct hub *hub = arg;
-    if (!wanted(hub, STREAM_EVENTS, NULL)) {
+    hub_refuse_orphans(hub); /* also while the node closes: then they are given back whatever else */
+    if (!hub_wanted(hub, STREAM_EVENTS, NULL)) {
         return;
     }
     struct writer w = WRITER_EMPTY;
@@ -270,11 +245,28 @@ void hub_on_event(cohort_node *node, const cohort_event *event, void *arg)
     writer_free(&w);
 }
 
+void hub_on_undelivered(cohort_node *node, const cohort_undelivered *report, void *arg)
+{
+    (void)node;
+    struct hub *hub = arg;
+    if (!hub_wanted(hub, STREAM_EVENTS, NULL)) {
+        return;
+    }
+    struct writer w = WRITER_EMPTY;
+    document_undelivered(&w, report);
+    publish(hub, STREAM_EVENTS, NULL, &w);
+    writer_free(&w);
+}
+
 void hub_on_message(cohort_node *node, const cohort_message *message, void *arg)
 {
     (void)node;
     struct hub *hub = arg;
-    if (!wanted(hub, STREAM_MESSAGES, message)) {
+    if (message->call != NULL) {
+        hub_on_request(hub, message);
+        return;
+    }
+    if (!hub_wanted(hub, STREAM_MESSAGES, message)) {
         return;
     }
     struct writer w = WRITER_EMPTY;
@@ -286,6 +278,7 @@ void hub_on_message(cohort_node *node, const cohort_message *message, void *arg)
 void hub_keep_alive(struct hub *hub)
 {
     static const char comment[] = ": keep-alive\n\n";
+    hub_refuse_orphans(hub);
     pthread_mutex_lock(&hub->lock);
     struct item *item = item_new(comment, sizeof(comment) - 1);
     for (struct stream *stream = hub->streams; stream != NULL && item != NULL; stream = stream->next) {
@@ -400,6 +393,13 @@ void stream_abandon(struct stream *stream)
     while (stream->first != NULL) {
         pop(stream);
     }
+    struct owed *owed = stream->owed;
+    for (const struct owed *it = owed; it != NULL; it = it->next) {
+        hub->stats.requests_open--;
+    }
+    pthread_mutex_unlock(&hub->lock);
+    hub_refuse(hub, owed); /* before the hub may be closed */
+    pthread_mutex_lock(&hub->lock);
     hub->stream_count--;
     pthread_cond_signal(&hub->ended);
     pthread_mutex_unlock(&hub->lock);

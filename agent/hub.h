@@ -20,6 +20,7 @@ struct stream;
 struct hub_limits {
     uint32_t streams_max;     /* open at once */
     size_t backlog_bytes_max; /* waiting for one stream */
+    uint32_t requests_max;    /* given to streams and not replied to, at once */
 };
 
 struct hub_stats {
@@ -27,6 +28,7 @@ struct hub_stats {
     uint64_t streams_opened;   /* ever */
     uint64_t items_dropped;    /* beyond a stream's backlog */
     uint64_t messages_unheard; /* messages that arrived while no stream asked for them */
+    uint64_t requests_open;    /* now: given to a stream, and not replied to */
 };
 
 enum stream_kind {
@@ -40,6 +42,7 @@ struct stream_filter {
     bool raw; /* raw frames of `type`; else `subject` */
     int32_t type;
     char subject[COHORT_SUBJECT_BYTES_MAX + 1];
+    bool replies; /* requests of it, to reply to them; else messages that are none */
 };
 
 /** Read "*", a subject name or "#TYPE". False if it is none of them. */
@@ -54,6 +57,16 @@ void hub_free(struct hub *hub);
 /** Callbacks for the node, with the hub as argument. Thread: any. */
 void hub_on_event(cohort_node *node, const cohort_event *event, void *hub);
 void hub_on_message(cohort_node *node, const cohort_message *message, void *hub);
+void hub_on_undelivered(cohort_node *node, const cohort_undelivered *report, void *hub);
+
+/**
+ * Reply to a request that was given to a stream: with data, or, if `error` is not NULL, with that text and EHANDLER.
+ *
+ *   COHORT_ESTATE   no such request: it was replied to, or its stream has ended.
+ *   COHORT_EAGAIN, COHORT_ENOMEM, COHORT_ESIZE: nothing was sent; it is still to be replied to.
+ *   As cohort_reply().
+ */
+COHORT_NODISCARD int hub_reply(struct hub *hub, uint64_t request, const void *data, size_t len, const char *error);
 
 /** Let every idle stream send a comment, which also finds the streams whose reader is gone. */
 void hub_keep_alive(struct hub *hub);

@@ -14,6 +14,7 @@ struct request {
     struct writer body;
     size_t body_excess;     /* bytes beyond the limit, thrown away */
     struct echo_wait *echo; /* while one is asked for */
+    struct ask_wait *ask;   /* the same */
 };
 
 typedef enum MHD_Result (*route_fn)(struct request *request);
@@ -37,6 +38,9 @@ enum MHD_Result answer_json(struct request *request, unsigned status, struct wri
 
 /** Answer with an error of cohort; `text` NULL: that of the table. */
 enum MHD_Result answer_error(struct request *request, int code, const char *text);
+
+/** The same, of what became of a request to a member: what that member said is no fault of ours. */
+enum MHD_Result answer_failure(struct request *request, int code, const char *text);
 
 /** Answer with an error that HTTP alone knows. `allow` NULL or the methods to name. */
 enum MHD_Result answer_refusal(struct request *request, unsigned status, const char *code, const char *text, const char *allow);

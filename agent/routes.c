@@ -231,6 +231,27 @@ static const char *explain(struct request *request, int status, const char *to)
     return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
 }
 
+/* The lane is the subject's: from here on all that is sent of it goes there. False: no such lane. */
+static bool set_lane(struct request *request, const char *subject, int *status)
+{
+    static const char *const names[] = {
+        [COHORT_LANE_NORMAL] = "normal", [COHORT_LANE_CONTROL] = "control", [COHORT_LANE_BULK] = "bulk"};
+    const char *lane = argument(request, "lane");
+    if (lane == NULL) {
+        return true;
+    }
+    cohort_subject_options options;
+    COHORT_SUBJECT_OPTIONS_INIT(&options);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i], lane) == 0) {
+            options.lane = (cohort_lane)i;
+            *status = cohort_subject_set(request->service->node, subject, &options);
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum MHD_Result post_send(struct request *request)
 {
     const char *to = argument(request, "to");
@@ -238,7 +259,13 @@ static enum MHD_Result post_send(struct request *request)
     if (to == NULL || subject == NULL) {
         return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
     }
-    int status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
+    int status = COHORT_OK;
+    if (!set_lane(request, subject, &status)) {
+        return answer_error(request, COHORT_EINVAL, "lane must be normal, control or bulk");
+    }
+    if (status == COHORT_OK) {
+        status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
+    }
     return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(request, status, to));
 }
 
@@ -295,6 +322,71 @@ static enum MHD_Result post_echo(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* *answered: what answering gave, when it could not be asked. */
+static int begin_ask(struct request *request, enum MHD_Result *answered)
+{
+    struct ask ask = {.to = argument(request, "to"),
+                      .subject = argument(request, "subject"),
+                      .data = request->body.bytes,
+                      .data_len = request->body.len};
+    uint32_t all;
+    if (ask.subject == NULL || !number(request, "all", 0, 1, &all) || (all != 0) == (ask.to != NULL)) {
+        *answered = answer_error(request, COHORT_EINVAL, "the arguments subject=SUBJECT and either to=ID or all=1 are needed");
+        return COHORT_EINVAL;
+    }
+    if (!number(request, "timeout_ms", ASK_TIMEOUT_MS_DEFAULT, ASK_TIMEOUT_MS_MAX, &ask.timeout_ms) || ask.timeout_ms == 0) {
+        *answered = answer_error(request, COHORT_EINVAL, "timeout_ms must be a number from 1 to 600000");
+        return COHORT_EINVAL;
+    }
+    int status = ask_begin(request->service->asks, request->service->node, &ask, &request->ask);
+    if (status == COHORT_EINVAL) {
+        bool self = ask.to != NULL && strcmp(ask.to, request->service->local_id) == 0;
+        *answered = answer_error(request, status,
+                                 self ? "this is the agent itself"
+                                      : "subject must be a name of 1 to 128 printable characters without space");
+    } else if (status != COHORT_OK) {
+        *answered = answer_error(request, status, NULL);
+    }
+    return status;
+}
+
+static enum MHD_Result post_request(struct request *request)
+{
+    struct ask_result result;
+    enum MHD_Result answered = MHD_NO;
+    if (request->ask == NULL && begin_ask(request, &answered) != COHORT_OK) {
+        return answered;
+    }
+    if (!ask_answered(request->ask, request->connection, &result)) {
+        return MHD_YES; /* suspended */
+    }
+    return result.status == COHORT_OK ? answer_json(request, MHD_HTTP_OK, result.document)
+                                      : answer_failure(request, result.status, result.text);
+}
+
+static enum MHD_Result post_reply(struct request *request)
+{
+    const char *text = argument(request, "request");
+    const char *error = argument(request, "error");
+    char *end = NULL;
+    uint64_t which = text != NULL ? strtoull(text, &end, 10) : 0;
+    if (which == 0 || text[0] == '-' || *end != '\0') {
+        return answer_error(request, COHORT_EINVAL, "the argument request=N is needed, as the request had it");
+    }
+    int status = hub_reply(request->service->hub, which, request->body.bytes, request->body.len, error);
+    if (status == COHORT_ESTATE) {
+        return answer_error(request, status, "no such request: it was replied to, or its stream has ended");
+    }
+    if (status != COHORT_OK) {
+        return answer_error(request, status, status == COHORT_ENOPEER ? "who asked is gone" : NULL);
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_uint(&w, "replied", which);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
+}
+
 /* ---- streams ---- */
 
 /* The stream collects already when the members are read, so no change can fall between. An event that happened before the
@@ -342,6 +434,11 @@ static enum MHD_Result get_messages(struct request *request)
     if (subject == NULL || !stream_filter_parse(subject, &filter)) {
         return answer_error(request, COHORT_EINVAL, "subject must be a name, #TYPE of an application, or *");
     }
+    uint32_t replies;
+    if (!number(request, "requests", 0, 1, &replies)) {
+        return answer_error(request, COHORT_EINVAL, "requests must be 0 or 1");
+    }
+    filter.replies = replies != 0;
     struct stream *stream;
     int status = stream_open(request->service->hub, STREAM_MESSAGES, &filter, &stream);
     if (status != COHORT_OK) {
@@ -358,6 +455,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
     {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
+    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

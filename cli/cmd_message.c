@@ -4,64 +4,10 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "input.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-enum {
-    INPUT_BYTES_MAX = 64 << 20,
-    INPUT_STEP_BYTES = 65536
-};
-
-struct input {
-    char *bytes;
-    size_t len;
-};
-
-static int complain(const char *command, const char *text)
-{
-    fprintf(stderr, "cohort %s: %s\n", command, text);
-    return EXIT_FAILED;
-}
-
-static int read_stdin(const char *command, struct input *input)
-{
-    size_t capacity = 0;
-    for (;;) {
-        if (capacity - input->len < INPUT_STEP_BYTES) {
-            capacity = capacity * 2 + INPUT_STEP_BYTES;
-            char *grown = realloc(input->bytes, capacity);
-            if (grown == NULL) {
-                return complain(command, "out of memory");
-            }
-            input->bytes = grown;
-        }
-        size_t got = fread(input->bytes + input->len, 1, INPUT_STEP_BYTES, stdin);
-        input->len += got;
-        if (input->len > INPUT_BYTES_MAX) {
-            return complain(command, "standard input is larger than 64 MiB");
-        }
-        if (ferror(stdin)) {
-            return complain(command, strerror(errno));
-        }
-        if (got == 0) {
-            return EXIT_FINE;
-        }
-    }
-}
-
-/* TEXT, or standard input where it is "-" or absent. */
-static int take_input(const char *command, const char *text, struct input *input)
-{
-    if (text == NULL || strcmp(text, "-") == 0) {
-        return read_stdin(command, input);
-    }
-    input->bytes = strdup(text);
-    input->len = strlen(text);
-    return input->bytes != NULL ? EXIT_FINE : complain(command, "out of memory");
-}
 
 int command_send(int argc, char **argv)
 {
@@ -74,8 +20,19 @@ int command_send(int argc, char **argv)
         .operands_min = 2,
         .operands_max = 3,
     };
+    static const char *const lanes[] = {"normal", "control", "bulk", NULL};
     const char *control = NULL;
-    const struct option options[] = {OPTION_CONTROL(control), {.name = NULL}};
+    int lane = -1;
+    const struct option options[] = {
+        {.name = "lane",
+         .kind = OPTION_CHOICE,
+         .value = "LANE",
+         .target = &lane,
+         .choices = lanes,
+         .help = "in which the agent sends this subject from now on"},
+        OPTION_CONTROL(control),
+        {.name = NULL},
+    };
     const char *operands[OPERANDS_MAX];
     struct client client;
     struct input input = {.bytes = NULL};
@@ -88,9 +45,10 @@ int command_send(int argc, char **argv)
         return code;
     }
     client.about = operands[0];
-    code = take_input(usage.command, operands[2], &input);
+    code = input_take(usage.command, operands[2], &input);
     if (code == EXIT_FINE) {
-        char *url = client_url(&client, "/v1/send", NULL, "to", operands[0], "subject", operands[1], NULL);
+        char *url = client_url(&client, "/v1/send", NULL, "to", operands[0], "subject", operands[1], lane >= 0 ? "lane" : NULL,
+                               lane >= 0 ? lanes[lane] : NULL, NULL);
         code = client_post(&client, url, input.bytes, input.len, 0);
     }
     free(input.bytes);
@@ -142,7 +100,7 @@ int command_broadcast(int argc, char **argv)
     if (code != EXIT_FINE) {
         return code;
     }
-    code = take_input(usage.command, operands[1], &input);
+    code = input_take(usage.command, operands[1], &input);
     if (code == EXIT_FINE) {
         code = client_post(&client, client_url(&client, "/v1/broadcast", NULL, "subject", operands[0], NULL), input.bytes,
                            input.len, 0);

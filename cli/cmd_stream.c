@@ -4,7 +4,8 @@
  */
 #include "client.h"
 #include "commands.h"
-#include "table.h"
+#include "payload.h"
+#include "replier.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -84,18 +85,26 @@ static const char *text_of(const json_t *object, const char *key)
 
 static void print_message(const json_t *item)
 {
-    const json_t *data = json_object_get(item, "data");
     printf("%s %s ", text_of(item, "from"), text_of(item, "subject"));
-    if (data != NULL) {
-        print_visible(json_string_value(data), json_string_length(data), stdout);
-    } else {
-        printf("base64:%s", text_of(item, "data_base64"));
-    }
+    payload_print(item, stdout);
     printf("\n");
+}
+
+/* What watch says of a message that was accepted and may never have arrived. */
+static void print_undelivered(const json_t *item)
+{
+    printf("UNDELIVERED %s %s %" JSON_INTEGER_FORMAT " bytes%s (%s)\n", text_of(item, "to"), text_of(item, "subject"),
+           json_integer_value(json_object_get(item, "bytes")),
+           json_is_true(json_object_get(item, "maybe_handled")) ? ", may have been handled" : "",
+           text_of(json_object_get(item, "reason"), "text"));
 }
 
 static void print_change(const json_t *item)
 {
+    if (json_object_get(item, "to") != NULL) {
+        print_undelivered(item);
+        return;
+    }
     const json_t *member = json_object_get(item, "member");
     const json_t *reason = json_object_get(item, "reason");
     printf("%-11s %s %s:%" JSON_INTEGER_FORMAT " %s", text_of(item, "type"), text_of(member, "id"), text_of(member, "ip"),
@@ -122,11 +131,16 @@ int command_listen(int argc, char **argv)
             "of a type, or '*' for all messages.",
         .notes =
             "Control characters are printed as \\n, \\t or \\xNN, and data that is not UTF-8 as base64:...; --json prints the\n"
-            "objects of docs/http.md, one a line.",
+            "objects of docs/http.md, one a line. With --reply, requests are taken instead: CMD is run by the shell for each, "
+            "with\n"
+            "the data as its standard input and COHORT_FROM and COHORT_SUBJECT set; what it prints is the reply, and an exit "
+            "status\n"
+            "other than 0 an error.",
         .operands_min = 1,
         .operands_max = 1,
     };
     struct follow follow = {.command = usage.command, .print = print_message};
+    struct replier replier = {.complain = usage.command, .jobs = 4};
     const char *control = NULL;
     const struct option options[] = {
         {.name = "count",
@@ -136,9 +150,17 @@ int command_listen(int argc, char **argv)
          .target = &follow.count,
          .min = 1,
          .max = 1000000000,
-         .help = "end after N messages"},
+         .help = "end after N messages, or requests"},
         {.name = "ready", .kind = OPTION_FLAG, .target = &follow.ready, .help = "print 'listening' to stderr once subscribed"},
         {.name = "json", .kind = OPTION_FLAG, .target = &follow.as_json, .help = "print JSON, one object a line"},
+        {.name = "reply", .kind = OPTION_TEXT, .value = "CMD", .target = &replier.command, .help = "run it for each request"},
+        {.name = "jobs",
+         .kind = OPTION_NUMBER,
+         .value = "N",
+         .target = &replier.jobs,
+         .min = 1,
+         .max = 256,
+         .help = "commands at once, default 4"},
         OPTION_CONTROL(control),
         {.name = NULL},
     };
@@ -149,7 +171,13 @@ int command_listen(int argc, char **argv)
         return code;
     }
     code = client_open(&client, usage.command, control);
-    if (code == EXIT_FINE) {
+    if (code == EXIT_FINE && replier.command != NULL) {
+        replier.control = control;
+        replier.count = follow.count;
+        replier.ready = follow.ready;
+        code = replier_run(&replier, &client, operands[0]);
+        client_close(&client);
+    } else if (code == EXIT_FINE) {
         code = follow_stream(&follow, &client, client_url(&client, "/v1/messages", NULL, "subject", operands[0], NULL));
         client_close(&client);
     }

@@ -22,6 +22,7 @@ static const struct {
     {"ping", "measure round trips to a member", command_ping},
     {"send", "send a message to a member", command_send},
     {"broadcast", "send a message to every active member", command_broadcast},
+    {"request", "ask a member, or all, and print the reply", command_request},
     {"listen", "print messages as they come", command_listen},
     {"watch", "print changes of membership as they happen", command_watch},
     {"stats", "counters and rates of the node and its links", command_stats},

@@ -247,6 +247,63 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
     return status;
 }
 
+int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
+                   cohort_result_fn fn, void *arg, cohort_request_id *out)
+{
+    (void)node;
+    (void)out;
+    FUZZ_CHECK(id != NULL && subject != NULL && timeout_ms > 0 && timeout_ms <= 600000 && fake.result_arg == NULL);
+    read_bytes(data, data_len);
+    int status = choose_status();
+    if (status == COHORT_OK) {
+        fake.result_fn = fn;
+        fake.result_arg = arg;
+    }
+    return status;
+}
+
+int cohort_request_all(cohort_node *node, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
+                       cohort_results_fn fn, void *arg)
+{
+    int status = cohort_request(node, "*", subject, data, data_len, timeout_ms, NULL, arg, NULL);
+    fake.results_fn = fn;
+    if (status == COHORT_OK && fuzz_choice(fake.in) % 2 == 0) { /* nobody to ask: at once */
+        fake.result_arg = NULL;
+        fn(node, NULL, 0, arg);
+    }
+    return status;
+}
+
+int cohort_subject_set(cohort_node *node, const char *subject, const cohort_subject_options *options)
+{
+    (void)node;
+    FUZZ_CHECK(subject != NULL && options->lane <= COHORT_LANE_BULK);
+    return choose_status();
+}
+
+/* ---- completing ---------------------------------------------------------------------------------------------------- */
+
+void fake_answer(int status, const void *data, size_t data_len)
+{
+    cohort_result results[2] = {{.from = "b", .status = status, .text = status == COHORT_OK ? "" : "\"why\"\x80"}};
+    if (status == COHORT_OK) {
+        results[0].data = data;
+        results[0].data_len = data_len;
+    }
+    results[1] = (cohort_result){.from = "c", .status = COHORT_ERESTARTED, .text = ""};
+    cohort_echo_fn echo_fn = fake.echo_fn;
+    void *arg = fake.result_arg;
+    fake.echo_fn = NULL;
+    fake.result_arg = NULL;
+    if (echo_fn != NULL) {
+        echo_fn(NULL, "b", status, 12345, fake.echo_arg);
+    } else if (arg != NULL && fake.result_fn != NULL) {
+        fake.result_fn(NULL, &results[0], arg);
+    } else if (arg != NULL) {
+        fake.results_fn(NULL, results, 2, arg);
+    }
+}
+
 /* ---- one run ------------------------------------------------------------------------------------------------------- */
 
 void fake_init(struct fuzz_input *in, size_t body_bytes_max)

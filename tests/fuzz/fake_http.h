@@ -55,10 +55,15 @@ struct fake_world {
     size_t body_bytes_max;
     cohort_echo_fn echo_fn; /* an echo that waits, or NULL */
     void *echo_arg;
+    cohort_result_fn result_fn; /* the same for a request */
+    cohort_results_fn results_fn;
+    void *result_arg;
 };
 extern struct fake_world fake;
 
 void fake_init(struct fuzz_input *in, size_t body_bytes_max);
+/** The node completes what waits, if anything does: with `status` and, as a reply, `data`. */
+void fake_answer(int status, const void *data, size_t data_len);
 /** The connection is over, as MHD ends it: the response is released, then on_completed(). Harmless the second time. */
 void fake_complete(void);
 void fake_deinit(void);

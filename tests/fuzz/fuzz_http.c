@@ -117,8 +117,11 @@ static void produce(struct hub *hub, struct fuzz_input *in, struct span body)
                                     .data = body.at,
                                     .data_len = body.len};
     cohort_event event = {.type = (cohort_event_type)(1 + how % 4), .member = {.id = "b", .ip = "127.0.0.1"}, .reason = -(how % 64)};
+    const cohort_undelivered lost = {.to = "b", .subject = "news", .reason = -(how % 64), .data = body.at, .data_len = body.len};
     if (how % 8 == 7) {
         hub_keep_alive(hub);
+    } else if (how % 8 == 5) {
+        hub_on_undelivered(NULL, &lost, hub);
     } else if (how % 2 == 0) {
         hub_on_message(NULL, &message, hub);
     } else {
@@ -187,12 +190,11 @@ static bool ask(const struct agent_service *service, struct fuzz_input *in, cons
         }
         FUZZ_CHECK(fake.connection.suspended == (fake.connection.response == NULL));
         if (fake.connection.suspended && fuzz_choice(in) % 4 != 3) {
-            cohort_echo_fn fn = fake.echo_fn;
-            fake.echo_fn = NULL;
-            FUZZ_CHECK(fn != NULL);
-            fn(NULL, "b", fuzz_choice(in) % 2 == 0 ? COHORT_OK : COHORT_ETIMEDOUT, 12345, fake.echo_arg);
+            FUZZ_CHECK(fake.echo_fn != NULL || fake.result_arg != NULL);
+            fake_answer(-(int)(fuzz_choice(in) % 64), body.at, body.len);
         } else if (fake.connection.suspended) {
-            echo_desk_close(service->echoes);
+            desk_close(service->echoes);
+            desk_close(service->asks);
         }
         FUZZ_CHECK(!fake.connection.suspended);
     }
@@ -206,9 +208,9 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     fake.connection.host = (how & 2) != 0 ? "evil.example" : "127.0.0.1:1";
     fake.connection.origin = (how & 4) != 0 ? "http://127.0.0.1:1" : NULL;
     fake.connection.content_length = (how & 2) != 0 ? "99999999999999999999" : (how & 4) != 0 ? "300" : NULL;
-    const struct hub_limits limits = {.streams_max = (how & 8) != 0 ? 0 : 1, .backlog_bytes_max = 1024};
+    const struct hub_limits limits = {.streams_max = (how & 8) != 0 ? 0 : 1, .requests_max = 2, .backlog_bytes_max = 1024};
     struct hub *hub = hub_new(&limits);
-    struct echo_desk *echoes = echo_desk_new((how & 16) != 0 ? 0 : 1);
+    struct desk *echoes = desk_new((how & 16) != 0 ? 0 : 1), *asks = desk_new((how & 16) != 0 ? 0 : 1);
     struct effective effective;
     struct settings settings;
     effective_init(&effective, (how & 32) != 0 ? NULL : "/a/\"file\"");
@@ -216,10 +218,10 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     FUZZ_CHECK(effective_start(&effective, &settings) == COHORT_OK);
     settings_free(&settings);
     const struct agent_service service = {
-        .local_id = "a", .hub = hub, .echoes = echoes, .effective = &effective, .body_bytes_max = BODY_BYTES_MAX};
+        .local_id = "a", .hub = hub, .echoes = echoes, .asks = asks, .effective = &effective, .body_bytes_max = BODY_BYTES_MAX};
     const struct http_listener listener = {.fd = -1, .tcp = (how & 64) != 0, .loopback = (how & 128) != 0};
     struct http *http = http_start(&service, &listener, 1, 4);
-    FUZZ_CHECK(hub != NULL && echoes != NULL && http != NULL);
+    FUZZ_CHECK(hub != NULL && echoes != NULL && asks != NULL && http != NULL);
     if (ask(&service, in, path, method, body)) {
         if (fake.connection.response->read != NULL) {
             FUZZ_CHECK(fake.connection.status == 200);
@@ -231,13 +233,12 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     struct hub_stats stats;
     fake_complete();
     http_stop(http, 0);
-    if (fake.echo_fn != NULL) { /* the node completes what it took, whoever still wants to know */
-        fake.echo_fn(NULL, "b", COHORT_ECLOSED, 0, fake.echo_arg);
-    }
+    fake_answer(COHORT_ECLOSED, NULL, 0); /* the node completes what it took, whoever still wants to know */
     hub_stats_get(hub, &stats);
     FUZZ_CHECK(stats.streams_open == 0);
     hub_free(hub);
-    echo_desk_free(echoes);
+    desk_free(echoes);
+    desk_free(asks);
     effective_deinit(&effective);
 }
 

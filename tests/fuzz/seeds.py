@@ -91,6 +91,7 @@ def seeds():
     for line in (b"GET /v1/members", b"GET /v1/members/a", b"GET /v1/health", b"GET /v1/definition", b"GET /v1/stats", b"GET /v1/stats/b",
                  b"GET /v1/events?snapshot=1", b"GET /v1/messages?subject=*", b"GET /v1/messages?subject=%237",
                  b"POST /v1/send?to=b&subject=news", b"POST /v1/broadcast?subject=%23-5", b"POST /v1/echo?to=b&size=32752&timeout_ms=5",
+                 b"POST /v1/request?to=b&subject=s", b"POST /v1/request?all=1&subject=s&timeout_ms=9", b"POST /v1/send?to=b&subject=s&lane=bulk",
                  b"HEAD /v1/nothing", b"PUT /v1/send", b"PUT /v1/members/b?ip=127.0.0.1&port=1", b"DELETE /v1/members/b",
                  b"GET /v1/links", b"GET /v1/config"):
         yield "http", with_choices(line + b"\nb\xc3\xb6dy\xff\"\\", 0)
