@@ -17,7 +17,8 @@
 #include "core/chunk.h"
 #include "wire/control.h"
 
-#define COHORTI_RUN_BYTES_MAX UINT64_C(65536) /* how far a peer may write beyond a limit: what it began before it, docs/protocol.md */
+#define COHORTI_RUN_BYTES_MAX \
+    UINT64_C(65536) /* how far a peer may write beyond a limit: what it began before it, docs/protocol.md */
 
 struct cohorti_inbound_limits {
     size_t message_bytes_max; /* body of one message, put together */
