@@ -109,7 +109,7 @@ static inline unsigned break_links(void)
 {
     unsigned broken = 0;
     for (int fd = 3; fd < 1024; fd++) {
-        struct sockaddr_storage peer;
+        struct sockaddr_storage peer = {0};
         socklen_t len = sizeof peer;
         if (getpeername(fd, (struct sockaddr *)&peer, &len) == 0 && peer.ss_family == AF_INET) {
             broken += shutdown(fd, SHUT_RDWR) == 0;
