@@ -9,26 +9,34 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define BENCH_PORTS_MAX 128
+#define BENCH_HOST_BYTES_MAX 63
 #define BENCH_STREAMS_MAX 8
+#define BENCH_DEPTH_MAX 1024
+#define BENCH_BULK_BYTES ((size_t)1024 * 1024)
 #define BENCH_MESSAGE_BYTES_MIN 17
 #define BENCH_NS_PER_S UINT64_C(1000000000)
 #define BENCH_NS_PER_MS UINT64_C(1000000)
+#define BENCH_IDLE_NS (3 * BENCH_NS_PER_S)
 
 /* key=value words of the command line. */
 struct bench_options {
     uint16_t ports[BENCH_PORTS_MAX]; /* ports=1,2,3: where the receivers listen (a receiver is given its own only) */
     size_t port_count;
-    uint16_t own_port;  /* own=: where a sending cohort node listens; the others do not need it */
-    size_t bytes;       /* bytes=: of data in a message */
-    uint64_t warm_ns;   /* warm_ms=: from the first message to the begin of the window */
-    uint64_t window_ns; /* window_ms= */
-    uint32_t threads;   /* threads=: that send */
-    uint32_t peers;     /* peers=: of the idle row */
+    uint16_t own_port; /* own=: one more, the same for all: where a sending cohort node listens; a second one of others that need two */
+    char host[BENCH_HOST_BYTES_MAX + 1];     /* host=: address of the receivers */
+    char own_host[BENCH_HOST_BYTES_MAX + 1]; /* own_host=: of the sender */
+    size_t bytes;                            /* bytes=: of data in a message */
+    uint64_t warm_ns;                        /* warm_ms=: from the first message to the begin of the window */
+    uint64_t window_ns;                      /* window_ms= */
+    uint32_t threads;                        /* threads=: that send */
+    uint32_t depth;                          /* depth=: requests outstanding at any time */
+    uint32_t peers;                          /* peers=: of the idle row */
 };
 
 struct bench_role {
@@ -44,10 +52,15 @@ void bench_fail(const char *format, ...) __attribute__((noreturn, format(printf,
 uint64_t bench_now_ns(void);
 void bench_sleep_ns(uint64_t ns);
 
+/* A line for the driver. */
+void bench_say(const char *line);
 /* Say to the driver that the other end may be started. */
 void bench_ready(void);
 
 void *bench_alloc(size_t size);
+
+/* How often this process has allocated memory so far. NULL where nobody counts: counting would slow down who allocates much. */
+extern uint64_t (*bench_allocations)(void);
 
 /* ---- messages ------------------------------------------------------------------------------------------------------ */
 
@@ -73,13 +86,18 @@ void bench_flood(const struct bench_options *options, uint32_t stream, bench_sen
 /* The same from options->threads threads at once, with ctxs[i] for stream i. Returns when all have ended. */
 void bench_flood_threads(const struct bench_options *options, bench_send_fn send, void *const *ctxs);
 
+/* What happened between the end of the warm-up and the end of the window. */
+struct bench_window {
+    const struct bench_options *options;
+    uint64_t count, clock_mask; /* the clock is read when (count & clock_mask) == 0 */
+    uint64_t first_ns, begin_ns, begin_count, begin_allocations, end_ns, end_count, end_allocations;
+};
+
 /* Counts what arrives and checks that nothing is lost, repeated, reordered or damaged. */
 struct bench_meter {
-    const struct bench_options *options;
+    struct bench_window window;
     uint64_t expected[BENCH_STREAMS_MAX];
     uint32_t streams_ended;
-    uint64_t count, clock_mask; /* the clock is read when (count & clock_mask) == 0 */
-    uint64_t first_ns, begin_ns, begin_count, end_ns, end_count;
 };
 
 void bench_meter_init(struct bench_meter *m, const struct bench_options *options);
@@ -106,11 +124,81 @@ bool bench_pinger_take(struct bench_pinger *p, const void *data, size_t len);
 /* Print the median round trip in microseconds. */
 void bench_pinger_report(const struct bench_pinger *p);
 
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+/* The end that asks: options->depth requests are under way at any time, one in each slot. Not locked. */
+struct bench_caller {
+    struct bench_window window;
+    uint64_t seq[BENCH_DEPTH_MAX]; /* of the request under way in each slot */
+    uint32_t slots_ended;
+};
+
+enum bench_then {
+    BENCH_SEND, /* the next request of this slot */
+    BENCH_REST, /* nothing: this slot has ended */
+    BENCH_END,  /* all have: bench_caller_report() */
+};
+
+void bench_caller_init(struct bench_caller *c, const struct bench_options *options);
+/* The next request of a slot, all of them at first; the slot is the stamp's stream. */
+struct bench_stamp bench_caller_next(const struct bench_caller *c, uint32_t slot);
+/* A reply came: check that its slot waits for it, count it. */
+enum bench_then bench_caller_take(struct bench_caller *c, const void *data, size_t len, uint32_t *slot);
+/* Print requests per second of the window. */
+void bench_caller_report(const struct bench_caller *c);
+
+/* The end that replies, with what it was sent. Not locked. */
+struct bench_replier {
+    struct bench_window window;
+    uint64_t expected[BENCH_DEPTH_MAX];
+    bool said;
+};
+
+void bench_replier_init(struct bench_replier *r, const struct bench_options *options);
+/* Check a request: the next of its slot, once. */
+struct bench_stamp bench_replier_take(struct bench_replier *r, const void *data, size_t len);
+
+/* ---- round trips beside a stream ------------------------------------------------------------------------------------ */
+
+/* Pings, first alone, then while a thread sends messages of BENCH_BULK_BYTES to the same peer as fast as it is let. Answers
+ * tell how many of them have arrived; it is over when all have. */
+struct bench_beside {
+    struct bench_pinger pingers[3]; /* idle, beside the stream, and until the rest of it has arrived */
+    unsigned phase;
+    bench_send_fn send;
+    void *send_ctx;
+    uint64_t begin_ns, end_ns;
+    uint32_t begin_taken, end_taken; /* messages of the stream, at begin_ns and end_ns */
+    atomic_bool stop;
+    _Atomic uint32_t total; /* messages sent; 0 until the last was */
+};
+
+/* `send` is called on a thread of its own, which starts when it is time. */
+void bench_beside_init(struct bench_beside *b, const struct bench_options *options, bench_send_fn send, void *ctx);
+struct bench_stamp bench_beside_next(struct bench_beside *b);
+/* An answer came. True when all is over: then bench_beside_report(). */
+bool bench_beside_take(struct bench_beside *b, const void *data, size_t len);
+/* Print the median beside the stream, and the idle one, their ratio, and what the stream carried meanwhile. */
+void bench_beside_report(const struct bench_beside *b);
+
+/* The other end. The stream and the pings may come on two threads. */
+struct bench_sink {
+    struct bench_options bulk;
+    struct bench_meter meter;
+    _Atomic uint32_t taken;
+    size_t ping_bytes;
+};
+
+void bench_sink_init(struct bench_sink *s, const struct bench_options *options);
+void bench_sink_take(struct bench_sink *s, const void *data, size_t len);
+/* What to answer to a ping. */
+struct bench_stamp bench_sink_answer(const struct bench_sink *s, const void *data, size_t len);
+
 /* ---- memory -------------------------------------------------------------------------------------------------------- */
 
 /* Anonymous resident bytes of this process. */
 uint64_t bench_anonymous_bytes(void);
-/* Print how much each of `peers` added to `before_bytes`. */
+/* Print how much each of `peers` added to `before_bytes`, and after BENCH_IDLE_NS the CPU time this process used in them. */
 void bench_memory_report(uint64_t before_bytes, uint32_t peers);
 
 #endif

@@ -4,24 +4,25 @@
  * the largest message, and limits.peer_queue_bytes_max is raised where the default of 8 MiB would hold only a few of them.
  *
  * Receivers are nodes that admit whoever greets; the sender adds each of them as a member, waits until all are ACTIVE, and sends
- * with a named subject, one way over a route. Every process keeps the default number of loops.
+ * with a named subject. Every process keeps the default number of loops.
+ *
+ * One way, messages go over a route, as the others have a socket for the peer. Up to the 65 280 bytes of a claim they are built in
+ * place, as with the others; the row that copies sends from the application's memory. When a lane is full we sleep until the writable
+ * event; a broadcast leaves that to the library (COHORT_FULL_BLOCK), as only the members that had no room may get it again.
  */
-#include "bench.h"
+#include "bench_cohort.h"
 
-#include <cohort/cohort.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SUBJECT "bench"
 #define MESSAGE_BYTES_MAX (2U * 1024 * 1024)
 #define QUEUE_BYTES_MAX (64U * 1024 * 1024)
 #define LARGE_BYTES ((size_t)512 * 1024)
-#define WAIT_NS 20000
-#define BROADCASTS_PER_LOOK 1024
+#define CLAIM_BYTES_MAX ((size_t)65280)
+#define BLOCK_MS 10000
 
-static void check(int status, const char *what)
+void bench_check(int status, const char *what)
 {
     if (status != COHORT_OK) {
         bench_fail("%s: %s", what, cohort_error_text(status));
@@ -33,7 +34,12 @@ static void check(int status, const char *what)
 static pthread_mutex_t active_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t active_changed = PTHREAD_COND_INITIALIZER;
 static uint32_t active;
-static atomic_bool may_end; /* from now on a link that ends is no failure */
+static atomic_bool may_end;
+
+void bench_may_end(void)
+{
+    atomic_store(&may_end, true);
+}
 
 static void on_event(cohort_node *node, const cohort_event *event, void *arg)
 {
@@ -86,9 +92,9 @@ static cohort_node *node_open(const struct bench_options *o, struct node_spec sp
     if (cohort_node_open(&config, &node, &error) != COHORT_OK) {
         bench_fail("%s", error.text);
     }
-    check(cohort_listen(node, on_event, NULL, NULL, &handle), "cohort_listen");
+    bench_check(cohort_listen(node, on_event, NULL, NULL, &handle), "cohort_listen");
     if (spec.fn != NULL) {
-        check(cohort_handle(node, SUBJECT, spec.fn, spec.arg, NULL, &handle), "cohort_handle");
+        bench_check(cohort_handle(node, SUBJECT, spec.fn, spec.arg, NULL, &handle), "cohort_handle");
     }
     if (cohort_node_start(node, &error) != COHORT_OK) {
         bench_fail("%s", error.text);
@@ -96,24 +102,33 @@ static cohort_node *node_open(const struct bench_options *o, struct node_spec sp
     return node;
 }
 
-static cohort_node *receiver_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
+void bench_receiver_id(const struct bench_options *o, size_t i, char out[32])
+{
+    snprintf(out, 32, "receiver-%u", o->ports[i]);
+}
+
+cohort_node *bench_receiver_start(const struct bench_options *o, cohort_message_fn fn, void *arg)
 {
     char id[32];
-    snprintf(id, sizeof id, "receiver-%u", o->ports[0]);
-    cohort_node *node = node_open(o, (struct node_spec){.id = id, .ip = "127.0.0.1", .port = o->ports[0], .fn = fn, .arg = arg});
+    bench_receiver_id(o, 0, id);
+    return node_open(o, (struct node_spec){.id = id, .ip = o->host, .port = o->ports[0], .fn = fn, .arg = arg});
+}
+
+cohort_node *bench_receiver_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
+{
+    cohort_node *node = bench_receiver_start(o, fn, arg);
     bench_ready();
     return node;
 }
 
-/* The node that dials, with every receiver added as a member and ACTIVE. */
-static cohort_node *sender_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
+cohort_node *bench_sender_open(const struct bench_options *o, cohort_message_fn fn, void *arg)
 {
     cohort_node *node =
-        node_open(o, (struct node_spec){.id = "sender", .ip = "127.0.0.1", .port = o->own_port, .fn = fn, .arg = arg});
+        node_open(o, (struct node_spec){.id = "sender", .ip = o->own_host, .port = o->own_port, .fn = fn, .arg = arg});
     for (size_t i = 0; i < o->port_count; i++) {
         char id[32];
-        snprintf(id, sizeof id, "receiver-%u", o->ports[i]);
-        check(cohort_node_add(node, id, "127.0.0.1", o->ports[i]), "cohort_node_add");
+        bench_receiver_id(o, i, id);
+        bench_check(cohort_node_add(node, id, o->host, o->ports[i]), "cohort_node_add");
     }
     wait_active((uint32_t)o->port_count);
     return node;
@@ -151,42 +166,67 @@ static void wait_for_room(uint64_t since)
     pthread_mutex_unlock(&room_lock);
 }
 
+void bench_wait_writable(cohort_node *node)
+{
+    cohort_handle_id handle = 0;
+    bench_check(cohort_on_writable(node, on_writable, NULL, NULL, &handle), "cohort_on_writable");
+}
+
+int bench_send_waiting(int (*try)(void *ctx, struct bench_stamp stamp), void *ctx, struct bench_stamp stamp)
+{
+    int status = try(ctx, stamp);
+    while (status == COHORT_EAGAIN) {
+        uint64_t since = rooms_made(); /* before we try again: room that is made from here on ends the wait */
+        status = try(ctx, stamp);
+        if (status == COHORT_EAGAIN) {
+            wait_for_room(since);
+            status = try(ctx, stamp);
+        }
+    }
+    return status;
+}
+
 struct sender {
     cohort_node *node;
-    cohort_route *route; /* as the others have a socket for the peer */
-    char id[32];
-    uint8_t *message; /* the application's own; cohort copies from it */
+    cohort_route *route;
+    uint8_t *message; /* the application's own, for messages that are not built in place */
     size_t bytes;
-    const struct bench_options *options;
+    bool in_place;
+    size_t peer_count;
 };
+
+static int try_one(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    void *room = NULL;
+    if (!s->in_place) {
+        bench_stamp_write(s->message, s->bytes, stamp);
+        return cohort_route_send(s->route, s->message, s->bytes);
+    }
+    int status = cohort_route_claim(s->route, s->bytes, &room);
+    if (status == COHORT_OK) {
+        bench_stamp_write(room, s->bytes, stamp);
+        cohort_route_commit(s->route, s->bytes);
+    }
+    return status;
+}
 
 static void send_one(void *ctx, struct bench_stamp stamp)
 {
-    struct sender *s = ctx;
-    bench_stamp_write(s->message, s->bytes, stamp);
-    int status = cohort_route_send(s->route, s->message, s->bytes);
-    while (status == COHORT_EAGAIN) {
-        uint64_t since = rooms_made(); /* before we try again: room that is made from here on ends the wait */
-        status = cohort_route_send(s->route, s->message, s->bytes);
-        if (status == COHORT_EAGAIN) {
-            wait_for_room(since);
-            status = cohort_route_send(s->route, s->message, s->bytes);
-        }
-    }
-    check(status, "cohort_route_send");
+    bench_check(bench_send_waiting(try_one, ctx, stamp), "sending over a route");
 }
 
-static void flood_send(const struct bench_options *o)
+static void flood(const struct bench_options *o, bool in_place)
 {
     static struct sender senders[BENCH_STREAMS_MAX];
     void *ctxs[BENCH_STREAMS_MAX];
-    cohort_node *node = sender_open(o, NULL, NULL);
-    cohort_handle_id handle = 0;
-    check(cohort_on_writable(node, on_writable, NULL, NULL, &handle), "cohort_on_writable");
+    char id[32];
+    cohort_node *node = bench_sender_open(o, NULL, NULL);
+    bench_wait_writable(node);
+    bench_receiver_id(o, 0, id);
     for (size_t i = 0; i < o->threads; i++) {
-        senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes};
-        snprintf(senders[i].id, sizeof senders[i].id, "receiver-%u", o->ports[0]);
-        check(cohort_route_open(node, senders[i].id, SUBJECT, &senders[i].route), "cohort_route_open");
+        senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes, .in_place = in_place};
+        bench_check(cohort_route_open(node, id, SUBJECT, &senders[i].route), "cohort_route_open");
         ctxs[i] = &senders[i];
     }
     if (o->threads == 1) {
@@ -194,46 +234,49 @@ static void flood_send(const struct bench_options *o)
     } else {
         bench_flood_threads(o, send_one, ctxs);
     }
-    atomic_store(&may_end, true);
+    bench_may_end();
 }
 
-/* A broadcast that finds one queue full is queued for the others all the same, so it cannot be repeated: see to it that there is
- * room before. */
+static void flood_send(const struct bench_options *o)
+{
+    flood(o, o->bytes <= CLAIM_BYTES_MAX);
+}
+
+static void flood_send_copied(const struct bench_options *o)
+{
+    flood(o, false);
+}
+
 static void send_to_all(void *ctx, struct bench_stamp stamp)
 {
     struct sender *s = ctx;
     size_t sent = 0;
-    for (size_t i = 0; stamp.seq % BROADCASTS_PER_LOOK == 0 && i < s->options->port_count; i++) {
-        char id[32];
-        cohort_link_stats stats;
-        snprintf(id, sizeof id, "receiver-%u", s->options->ports[i]);
-        check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
-        while (stats.queued_bytes > 4U * 1024 * 1024) {
-            bench_sleep_ns(WAIT_NS);
-            check(cohort_link_stats_get(s->node, id, &stats), "cohort_link_stats_get");
-        }
-    }
     bench_stamp_write(s->message, s->bytes, stamp);
-    check(cohort_broadcast(s->node, SUBJECT, s->message, s->bytes, &sent), "cohort_broadcast");
-    if (sent != s->options->port_count) {
-        bench_fail("broadcast to %zu of %zu members", sent, s->options->port_count);
+    bench_check(cohort_broadcast(s->node, SUBJECT, s->message, s->bytes, &sent), "cohort_broadcast");
+    if (sent != s->peer_count) {
+        bench_fail("broadcast to %zu of %zu members", sent, s->peer_count);
     }
 }
 
 static void broadcast_send(const struct bench_options *o)
 {
     static struct sender sender;
-    sender = (struct sender){.message = bench_alloc(o->bytes), .bytes = o->bytes, .options = o};
-    sender.node = sender_open(o, NULL, NULL);
+    cohort_subject_options options;
+    sender = (struct sender){.message = bench_alloc(o->bytes), .bytes = o->bytes, .peer_count = o->port_count};
+    sender.node = bench_sender_open(o, NULL, NULL);
+    COHORT_SUBJECT_OPTIONS_INIT(&options);
+    options.when_full = COHORT_FULL_BLOCK;
+    options.block_ms = BLOCK_MS;
+    bench_check(cohort_subject_set(sender.node, SUBJECT, &options), "cohort_subject_set");
     bench_flood(o, 0, send_to_all, &sender);
-    atomic_store(&may_end, true);
+    bench_may_end();
 }
 
 static void on_flood(cohort_node *node, const cohort_message *message, void *arg)
 {
     struct bench_meter *meter = arg;
     if (bench_meter_take(meter, message->data, message->data_len)) {
-        atomic_store(&may_end, true);
+        bench_may_end();
         bench_meter_report(meter);
     }
 }
@@ -242,7 +285,7 @@ static void flood_receive(const struct bench_options *o)
 {
     static struct bench_meter meter;
     bench_meter_init(&meter, o);
-    receiver_open(o, on_flood, &meter);
+    (void)bench_receiver_open(o, on_flood, &meter);
 }
 
 /* ---- round trips --------------------------------------------------------------------------------------------------- */
@@ -262,7 +305,7 @@ static void send_ping(struct pinging *p)
 {
     size_t bytes = p->pinger.options->bytes;
     bench_stamp_write(p->message, bytes, bench_pinger_next(&p->pinger));
-    check(cohort_send(p->node, p->id, SUBJECT, p->message, bytes), "cohort_send");
+    bench_check(cohort_send(p->node, p->id, SUBJECT, p->message, bytes), "cohort_send");
 }
 
 static void on_answer(cohort_node *node, const cohort_message *message, void *arg)
@@ -273,7 +316,7 @@ static void on_answer(cohort_node *node, const cohort_message *message, void *ar
             send_ping(p);
             return;
         }
-        atomic_store(&may_end, true);
+        bench_may_end();
         bench_pinger_report(&p->pinger);
         return;
     }
@@ -289,9 +332,9 @@ static struct pinging *ping_open(const struct bench_options *o, bool in_handler)
     static struct pinging p = {.lock = PTHREAD_MUTEX_INITIALIZER, .answered = PTHREAD_COND_INITIALIZER};
     p.message = bench_alloc(o->bytes);
     p.in_handler = in_handler;
-    snprintf(p.id, sizeof p.id, "receiver-%u", o->ports[0]);
+    bench_receiver_id(o, 0, p.id);
     bench_pinger_init(&p.pinger, o);
-    p.node = sender_open(o, on_answer, &p);
+    p.node = bench_sender_open(o, on_answer, &p);
     return &p;
 }
 
@@ -312,7 +355,7 @@ static void ping_app(const struct bench_options *o)
         p->answer = false;
         pthread_mutex_unlock(&p->lock);
     }
-    atomic_store(&may_end, true);
+    bench_may_end();
     bench_pinger_report(&p->pinger);
 }
 
@@ -320,15 +363,15 @@ static void on_ping(cohort_node *node, const cohort_message *message, void *arg)
 {
     const struct bench_options *o = arg;
     (void)bench_stamp_read(message->data, message->data_len, o->bytes);
-    check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
+    bench_check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
 }
 
 static void pong(const struct bench_options *o)
 {
     static struct bench_options kept;
     kept = *o;
-    atomic_store(&may_end, true); /* the end that pings knows when */
-    receiver_open(o, on_ping, &kept);
+    bench_may_end(); /* the end that pings knows when */
+    (void)bench_receiver_open(o, on_ping, &kept);
 }
 
 /* ---- idle ---------------------------------------------------------------------------------------------------------- */
@@ -338,18 +381,18 @@ static atomic_uint answered;
 /* Every peer says one message and gets it back; then all is quiet. */
 static void on_greeting(cohort_node *node, const cohort_message *message, void *arg)
 {
-    check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
+    bench_check(cohort_send(node, message->from, SUBJECT, message->data, message->data_len), "cohort_send");
     atomic_fetch_add(&answered, 1);
 }
 
 static void idle_hub(const struct bench_options *o)
 {
-    receiver_open(o, on_greeting, NULL);
+    (void)bench_receiver_open(o, on_greeting, NULL);
     uint64_t before_bytes = bench_anonymous_bytes();
     while (atomic_load(&answered) < o->peers) {
         bench_sleep_ns(BENCH_NS_PER_MS);
     }
-    atomic_store(&may_end, true);
+    bench_may_end();
     bench_sleep_ns(o->window_ns);
     bench_memory_report(before_bytes, o->peers);
 }
@@ -359,15 +402,15 @@ static void idle_peers(const struct bench_options *o)
 {
     uint8_t message[64] = {0};
     char hub[32];
-    snprintf(hub, sizeof hub, "receiver-%u", o->ports[0]);
+    bench_receiver_id(o, 0, hub);
     for (uint32_t i = 0; i < o->peers; i++) {
         char id[32], ip[32];
         snprintf(id, sizeof id, "peer-%u", i);
         snprintf(ip, sizeof ip, "127.0.1.%u", 1 + i % 250);
         cohort_node *node = node_open(o, (struct node_spec){.id = id, .ip = ip, .port = o->own_port, .one_thread = true});
-        check(cohort_node_add(node, hub, "127.0.0.1", o->ports[0]), "cohort_node_add");
+        bench_check(cohort_node_add(node, hub, o->host, o->ports[0]), "cohort_node_add");
         wait_active(i + 1);
-        check(cohort_send(node, hub, SUBJECT, message, sizeof message), "cohort_send");
+        bench_check(cohort_send(node, hub, SUBJECT, message, sizeof message), "cohort_send");
     }
 }
 
@@ -376,15 +419,23 @@ int main(int argc, char **argv)
     static const struct bench_role roles[] = {
         {"flood-receive", flood_receive},
         {"flood-send", flood_send},
+        {"flood-send-copied", flood_send_copied},
         {"broadcast-receive", flood_receive},
         {"broadcast-send", broadcast_send},
         {"ping-handlers", ping_handlers},
         {"pong-handlers", pong},
         {"ping-app", ping_app},
         {"pong-app", pong},
+        {"request-pipelined", bench_request_pipelined},
+        {"reply-pipelined", bench_reply},
+        {"request-wait", bench_request_wait},
+        {"reply-wait", bench_reply},
+        {"ping-beside", bench_ping_beside},
+        {"pong-beside", bench_pong_beside},
         {"idle-hub", idle_hub},
         {"idle-peers", idle_peers},
         {NULL, NULL},
     };
+    bench_count_allocations();
     bench_main(argc, argv, roles);
 }

@@ -5,8 +5,9 @@
  * Frames are cohort's, 16 header bytes and the data. One way, frames are packed into writes of 64 KiB and the reader takes
  * as much as there is, so the cost of a system call is spread over hundreds of messages; a frame that is larger than that goes
  * out straight from the application's memory. There is no flow control but TCP's, no queue, no peer table and no handler: a
- * library cannot be expected to be faster, only to come near. Sockets block, except in the epoll role, which is the ping-pong of
- * an event loop.
+ * library cannot be expected to be faster, only to come near. Sockets block, except in the epoll roles, which are those of an event
+ * loop. Messages are built in the pack itself, but in the row that copies. Requests are 16 header bytes and the data each way, all that a
+ * read brought answered by one write. Beside a stream there are two connections, each with a thread of its own at either end.
  */
 #include "bench.h"
 
@@ -31,9 +32,13 @@
 
 /* ---- sockets ------------------------------------------------------------------------------------------------------- */
 
-static struct sockaddr_in loopback(uint16_t port)
+static struct sockaddr_in address_of(const char *host, uint16_t port)
 {
-    return (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (inet_pton(AF_INET, host, &address.sin_addr) != 1) {
+        bench_fail("not an IPv4 address: %s", host);
+    }
+    return address;
 }
 
 static void set_no_delay(int fd)
@@ -43,30 +48,42 @@ static void set_no_delay(int fd)
     }
 }
 
-static int accept_one(uint16_t port)
+static int listen_on(const struct bench_options *o)
 {
-    struct sockaddr_in address = loopback(port);
+    struct sockaddr_in address = address_of(o->host, o->ports[0]);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
         bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0) {
-        bench_fail("cannot listen on port %u: %s", port, strerror(errno));
+        bench_fail("cannot listen on port %u: %s", o->ports[0], strerror(errno));
     }
     bench_ready();
+    return listener;
+}
+
+static int accept_from(int listener)
+{
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
         bench_fail("accept: %s", strerror(errno));
     }
-    close(listener);
     set_no_delay(fd);
     return fd;
 }
 
-static int connect_to(uint16_t port)
+static int accept_one(const struct bench_options *o)
 {
-    struct sockaddr_in address = loopback(port);
+    int listener = listen_on(o);
+    int fd = accept_from(listener);
+    close(listener);
+    return fd;
+}
+
+static int connect_to(const struct bench_options *o, size_t i)
+{
+    struct sockaddr_in address = address_of(o->host, o->ports[i]);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        bench_fail("cannot connect to port %u: %s", port, strerror(errno));
+        bench_fail("cannot connect to port %u: %s", o->ports[i], strerror(errno));
     }
     set_no_delay(fd);
     return fd;
@@ -174,7 +191,8 @@ struct packer {
     int fds[BENCH_PORTS_MAX];
     size_t fd_count;
     uint8_t *pack;
-    uint8_t *message; /* the application's own, for frames that are not packed */
+    uint8_t *message; /* the application's own, for frames that are not packed or not built in place */
+    bool copies;
 };
 
 static void flush(struct packer *p)
@@ -204,8 +222,12 @@ static void pack_one(struct packer *p, struct bench_stamp stamp)
     }
     uint8_t *at = p->pack + p->len;
     put_header(at, p->message_bytes);
-    memcpy(at + HEADER_BYTES, p->message, p->message_bytes);
-    bench_stamp_write(at + HEADER_BYTES, p->message_bytes, stamp);
+    if (p->copies) {
+        bench_stamp_write(p->message, p->message_bytes, stamp);
+        memcpy(at + HEADER_BYTES, p->message, p->message_bytes);
+    } else {
+        bench_stamp_write(at + HEADER_BYTES, p->message_bytes, stamp);
+    }
     p->len += frame;
 }
 
@@ -222,15 +244,16 @@ static void send_packed_locked(void *ctx, struct bench_stamp stamp)
     pthread_mutex_unlock(&p->lock);
 }
 
-static void flood_send(const struct bench_options *o)
+static void flood(const struct bench_options *o, bool copies)
 {
     static struct packer p = {.lock = PTHREAD_MUTEX_INITIALIZER};
     void *ctxs[BENCH_STREAMS_MAX];
     p.message_bytes = o->bytes;
+    p.copies = copies;
     p.pack = bench_alloc(PACK_BYTES);
     p.message = bench_alloc(o->bytes);
     for (p.fd_count = 0; p.fd_count < o->port_count; p.fd_count++) {
-        p.fds[p.fd_count] = connect_to(o->ports[p.fd_count]);
+        p.fds[p.fd_count] = connect_to(o, p.fd_count);
     }
     for (size_t i = 0; i < BENCH_STREAMS_MAX; i++) {
         ctxs[i] = &p;
@@ -243,13 +266,23 @@ static void flood_send(const struct bench_options *o)
     flush(&p);
 }
 
+static void flood_send(const struct bench_options *o)
+{
+    flood(o, false);
+}
+
+static void flood_send_copied(const struct bench_options *o)
+{
+    flood(o, true);
+}
+
 static void flood_receive(const struct bench_options *o)
 {
     struct bench_meter meter;
     struct reader reader;
     size_t len = 0;
     const uint8_t *data;
-    reader_init(&reader, accept_one(o->ports[0]), o->bytes);
+    reader_init(&reader, accept_one(o), o->bytes);
     bench_meter_init(&meter, o);
     do {
         data = wait_frame(&reader, &len);
@@ -296,7 +329,7 @@ static void ping(const struct bench_options *o, bool by_epoll)
     const uint8_t *data;
     size_t len = 0;
     int epoll = -1;
-    reader_init(&reader, connect_to(o->ports[0]), o->bytes);
+    reader_init(&reader, connect_to(o, 0), o->bytes);
     if (by_epoll) {
         epoll_open(reader.fd, &epoll);
     }
@@ -314,7 +347,7 @@ static void pong(const struct bench_options *o, bool by_epoll)
     uint8_t *frame = bench_alloc(HEADER_BYTES + o->bytes);
     size_t len = 0;
     int epoll = -1;
-    reader_init(&reader, accept_one(o->ports[0]), o->bytes);
+    reader_init(&reader, accept_one(o), o->bytes);
     if (by_epoll) {
         epoll_open(reader.fd, &epoll);
     }
@@ -344,12 +377,147 @@ static void pong_app(const struct bench_options *o)
     pong(o, false);
 }
 
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+/* Frames packed for the one connection of the end that asks or replies. */
+static void pack_frame(struct packer *p, struct bench_stamp stamp)
+{
+    if (p->len + HEADER_BYTES + p->message_bytes > PACK_BYTES) {
+        flush(p);
+    }
+    put_header(p->pack + p->len, p->message_bytes);
+    bench_stamp_write(p->pack + p->len + HEADER_BYTES, p->message_bytes, stamp);
+    p->len += HEADER_BYTES + p->message_bytes;
+}
+
+static void requests_open(const struct bench_options *o, int fd, struct packer *p, struct reader *r, int *epoll)
+{
+    *p = (struct packer){.message_bytes = o->bytes, .fds = {fd}, .fd_count = 1, .pack = bench_alloc(PACK_BYTES)};
+    reader_init(r, fd, o->bytes);
+    epoll_open(fd, epoll);
+}
+
+static void request_pipelined(const struct bench_options *o)
+{
+    static struct bench_caller caller;
+    struct packer p;
+    struct reader r;
+    enum bench_then then = BENCH_SEND;
+    int epoll = -1;
+    requests_open(o, connect_to(o, 0), &p, &r, &epoll);
+    bench_caller_init(&caller, o);
+    for (uint32_t slot = 0; slot < o->depth; slot++) {
+        pack_frame(&p, bench_caller_next(&caller, slot));
+    }
+    while (then != BENCH_END) {
+        size_t len = 0;
+        uint32_t slot = 0;
+        flush(&p);
+        const uint8_t *data = poll_frame(epoll, &r, &len);
+        for (; data != NULL && then != BENCH_END; data = next_frame(&r, &len)) {
+            then = bench_caller_take(&caller, data, len, &slot);
+            if (then == BENCH_SEND) {
+                pack_frame(&p, bench_caller_next(&caller, slot));
+            }
+        }
+    }
+    bench_caller_report(&caller);
+}
+
+static void reply_pipelined(const struct bench_options *o)
+{
+    static struct bench_replier replier;
+    struct packer p;
+    struct reader r;
+    int epoll = -1;
+    requests_open(o, accept_one(o), &p, &r, &epoll);
+    bench_replier_init(&replier, o);
+    for (;;) {
+        size_t len = 0;
+        flush(&p);
+        for (const uint8_t *data = poll_frame(epoll, &r, &len); data != NULL; data = next_frame(&r, &len)) {
+            pack_frame(&p, bench_replier_take(&replier, data, len));
+        }
+    }
+}
+
+/* ---- round trips beside a stream ------------------------------------------------------------------------------------ */
+
+static void send_bulk(void *ctx, struct bench_stamp stamp)
+{
+    pack_one(ctx, stamp); /* larger than a pack: written at once */
+}
+
+static void ping_beside(const struct bench_options *o)
+{
+    static struct packer p;
+    static struct bench_beside beside;
+    struct reader reader;
+    uint8_t *frame = bench_alloc(HEADER_BYTES + o->bytes);
+    const uint8_t *data;
+    size_t len = 0;
+    reader_init(&reader, connect_to(o, 0), o->bytes);
+    p = (struct packer){.message_bytes = BENCH_BULK_BYTES, .fd_count = 1, .message = bench_alloc(BENCH_BULK_BYTES)};
+    p.fds[0] = connect_to(o, 0); /* the second that is accepted */
+    bench_beside_init(&beside, o, send_bulk, &p);
+    do {
+        send_frame(reader.fd, frame, o->bytes, bench_beside_next(&beside));
+        data = wait_frame(&reader, &len);
+    } while (!bench_beside_take(&beside, data, len));
+    bench_beside_report(&beside);
+}
+
+static struct bench_sink sink;
+
+static void *take_bulk(void *arg)
+{
+    struct reader *reader = arg;
+    for (;;) {
+        size_t len = 0;
+        const uint8_t *data = wait_frame(reader, &len);
+        bench_sink_take(&sink, data, len);
+    }
+    return NULL;
+}
+
+static void pong_beside(const struct bench_options *o)
+{
+    static struct reader pings, bulk;
+    pthread_t thread;
+    uint8_t *frame = bench_alloc(HEADER_BYTES + o->bytes);
+    bench_sink_init(&sink, o);
+    int listener = listen_on(o);
+    reader_init(&pings, accept_from(listener), o->bytes);
+    reader_init(&bulk, accept_from(listener), BENCH_BULK_BYTES);
+    if (pthread_create(&thread, NULL, take_bulk, &bulk) != 0) {
+        bench_fail("cannot start a thread");
+    }
+    for (;;) {
+        size_t len = 0;
+        const uint8_t *data = wait_frame(&pings, &len);
+        send_frame(pings.fd, frame, o->bytes, bench_sink_answer(&sink, data, len));
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct bench_role roles[] = {
-        {"flood-receive", flood_receive}, {"flood-send", flood_send},       {"broadcast-receive", flood_receive},
-        {"broadcast-send", flood_send},   {"ping-handlers", ping_handlers}, {"pong-handlers", pong_handlers},
-        {"ping-app", ping_app},           {"pong-app", pong_app},           {NULL, NULL},
+        {"flood-receive", flood_receive},
+        {"flood-send", flood_send},
+        {"flood-send-copied", flood_send_copied},
+        {"broadcast-receive", flood_receive},
+        {"broadcast-send", flood_send},
+        {"ping-handlers", ping_handlers},
+        {"pong-handlers", pong_handlers},
+        {"ping-app", ping_app},
+        {"pong-app", pong_app},
+        {"request-pipelined", request_pipelined},
+        {"reply-pipelined", reply_pipelined},
+        {"request-wait", ping_app},
+        {"reply-wait", pong_app},
+        {"ping-beside", ping_beside},
+        {"pong-beside", pong_beside},
+        {NULL, NULL},
     };
     bench_main(argc, argv, roles);
 }

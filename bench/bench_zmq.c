@@ -10,11 +10,17 @@
  * - from four threads PUSH/PULL, a PUSH socket a thread, since sockets are not thread-safe and a PAIR has one peer;
  * - broadcast: PUB drops what a subscriber cannot take, so ZMQ_XPUB_NODROP makes it wait instead; XPUB, which is PUB that lets us
  *   read the subscriptions, tells when all eight are there;
+ * - requests: DEALER and ROUTER, the guide's pair for many under way at once, without the empty frame that only REQ and REP need; one
+ *   thread a side takes what is there and sends. A thread that waits: REQ and REP;
+ * - beside a stream: a socket more for the stream, each socket with a thread of its own, as one socket has one queue, and a second I/O
+ *   thread, which ZMQ_AFFINITY gives to the stream alone;
+ * - the row that copies uses zmq_send();
  * - idle: ROUTER, the socket that can write to each of its peers by name.
  */
 #include "bench.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <zmq.h>
@@ -53,9 +59,9 @@ static void *socket_new(int type, const struct bench_options *o)
 
 static void *bound(int type, const struct bench_options *o)
 {
-    char address[64];
+    char address[BENCH_HOST_BYTES_MAX + 32];
     void *socket = socket_new(type, o);
-    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", o->ports[0]);
+    snprintf(address, sizeof address, "tcp://%s:%u", o->host, o->ports[0]);
     if (type == ZMQ_SUB) {
         check(zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "", 0), "ZMQ_SUBSCRIBE");
     }
@@ -64,17 +70,17 @@ static void *bound(int type, const struct bench_options *o)
     return socket;
 }
 
-static void connect_to(void *socket, uint16_t port)
+static void connect_to(void *socket, const struct bench_options *o, uint16_t port)
 {
-    char address[64];
-    snprintf(address, sizeof address, "tcp://127.0.0.1:%u", port);
+    char address[BENCH_HOST_BYTES_MAX + 32];
+    snprintf(address, sizeof address, "tcp://%s:%u", o->host, port);
     check(zmq_connect(socket, address), "zmq_connect");
 }
 
 static void *connected(int type, const struct bench_options *o)
 {
     void *socket = socket_new(type, o);
-    connect_to(socket, o->ports[0]);
+    connect_to(socket, o, o->ports[0]);
     return socket;
 }
 
@@ -91,6 +97,7 @@ static void send_stamp(void *socket, size_t bytes, struct bench_stamp stamp)
 struct sender {
     void *socket;
     size_t bytes;
+    uint8_t *message; /* the application's own, for the row that copies */
 };
 
 static void send_one(void *ctx, struct bench_stamp stamp)
@@ -112,6 +119,20 @@ static void flood_send(const struct bench_options *o)
     } else {
         bench_flood_threads(o, send_one, ctxs);
     }
+}
+
+static void send_copied(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    bench_stamp_write(s->message, s->bytes, stamp);
+    check(zmq_send(s->socket, s->message, s->bytes, 0), "zmq_send");
+}
+
+static void flood_send_copied(const struct bench_options *o)
+{
+    static struct sender sender;
+    sender = (struct sender){.socket = connected(ZMQ_PAIR, o), .bytes = o->bytes, .message = bench_alloc(o->bytes)};
+    bench_flood(o, 0, send_copied, &sender);
 }
 
 static void receive(void *socket, const struct bench_options *o)
@@ -146,7 +167,7 @@ static void broadcast_send(const struct bench_options *o)
     set(sender.socket, ZMQ_XPUB_NODROP, 1);
     set(sender.socket, ZMQ_XPUB_VERBOSE, 1); /* tell of each subscriber, not of the first only */
     for (size_t i = 0; i < o->port_count; i++) {
-        connect_to(sender.socket, o->ports[i]);
+        connect_to(sender.socket, o, o->ports[i]);
     }
     for (size_t i = 0; i < o->port_count; i++) {
         check(zmq_recv(sender.socket, subscription, sizeof subscription, 0), "subscription");
@@ -156,10 +177,9 @@ static void broadcast_send(const struct bench_options *o)
 
 /* ---- round trips --------------------------------------------------------------------------------------------------- */
 
-static void ping(const struct bench_options *o)
+static void ping_over(void *socket, const struct bench_options *o)
 {
     struct bench_pinger pinger;
-    void *socket = connected(ZMQ_PAIR, o);
     zmq_msg_t msg;
     bool ended = false;
     bench_pinger_init(&pinger, o);
@@ -172,14 +192,147 @@ static void ping(const struct bench_options *o)
     bench_pinger_report(&pinger);
 }
 
-static void pong(const struct bench_options *o)
+static void pong_over(void *socket, const struct bench_options *o)
 {
-    void *socket = bound(ZMQ_PAIR, o);
     zmq_msg_t msg;
     check(zmq_msg_init(&msg), "zmq_msg_init");
     for (;;) {
         check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
         send_stamp(socket, o->bytes, bench_stamp_read(zmq_msg_data(&msg), zmq_msg_size(&msg), o->bytes));
+    }
+}
+
+static void ping(const struct bench_options *o)
+{
+    ping_over(connected(ZMQ_PAIR, o), o);
+}
+
+static void pong(const struct bench_options *o)
+{
+    pong_over(bound(ZMQ_PAIR, o), o);
+}
+
+/* ---- requests ------------------------------------------------------------------------------------------------------ */
+
+static void request_wait(const struct bench_options *o)
+{
+    ping_over(connected(ZMQ_REQ, o), o);
+}
+
+static void reply_wait(const struct bench_options *o)
+{
+    pong_over(bound(ZMQ_REP, o), o);
+}
+
+static void request_pipelined(const struct bench_options *o)
+{
+    static struct bench_caller caller;
+    void *socket = connected(ZMQ_DEALER, o);
+    enum bench_then then = BENCH_SEND;
+    zmq_msg_t msg;
+    bench_caller_init(&caller, o);
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    for (uint32_t slot = 0; slot < o->depth; slot++) {
+        send_stamp(socket, o->bytes, bench_caller_next(&caller, slot));
+    }
+    while (then != BENCH_END) {
+        uint32_t slot = 0;
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        then = bench_caller_take(&caller, zmq_msg_data(&msg), zmq_msg_size(&msg), &slot);
+        if (then == BENCH_SEND) {
+            send_stamp(socket, o->bytes, bench_caller_next(&caller, slot));
+        }
+    }
+    bench_caller_report(&caller);
+}
+
+static void reply_pipelined(const struct bench_options *o)
+{
+    static struct bench_replier replier;
+    void *socket = bound(ZMQ_ROUTER, o);
+    zmq_msg_t from, msg;
+    bench_replier_init(&replier, o);
+    check(zmq_msg_init(&from), "zmq_msg_init");
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    for (;;) {
+        check(zmq_msg_recv(&from, socket, 0), "zmq_msg_recv");
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        struct bench_stamp stamp = bench_replier_take(&replier, zmq_msg_data(&msg), zmq_msg_size(&msg));
+        check(zmq_msg_send(&from, socket, ZMQ_SNDMORE), "zmq_msg_send");
+        send_stamp(socket, o->bytes, stamp);
+    }
+}
+
+/* ---- round trips beside a stream ------------------------------------------------------------------------------------ */
+
+#define IO_PINGS 1 /* bits of ZMQ_AFFINITY */
+#define IO_BULK 2
+
+/* The second socket is for messages of BENCH_BULK_BYTES. */
+static void beside_sockets(const struct bench_options *o, bool binds, void *sockets[2])
+{
+    static const uint64_t affinity[2] = {IO_PINGS, IO_BULK};
+    uint16_t ports[2] = {o->ports[0], o->own_port};
+    struct bench_options of_bulk = *o;
+    of_bulk.bytes = BENCH_BULK_BYTES;
+    context = zmq_ctx_new();
+    check(context == NULL ? -1 : zmq_ctx_set(context, ZMQ_IO_THREADS, 2), "ZMQ_IO_THREADS");
+    for (int i = 0; i < 2; i++) {
+        char address[BENCH_HOST_BYTES_MAX + 32];
+        sockets[i] = socket_new(ZMQ_PAIR, i == 0 ? o : &of_bulk);
+        check(zmq_setsockopt(sockets[i], ZMQ_AFFINITY, &affinity[i], sizeof affinity[i]), "ZMQ_AFFINITY");
+        snprintf(address, sizeof address, "tcp://%s:%u", o->host, ports[i]);
+        check(binds ? zmq_bind(sockets[i], address) : zmq_connect(sockets[i], address), address);
+    }
+}
+
+static void ping_beside(const struct bench_options *o)
+{
+    static struct bench_beside beside;
+    static struct sender bulk = {.bytes = BENCH_BULK_BYTES};
+    void *sockets[2];
+    zmq_msg_t msg;
+    bool ended = false;
+    beside_sockets(o, false, sockets);
+    bulk.socket = sockets[1];
+    bench_beside_init(&beside, o, send_one, &bulk);
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    while (!ended) {
+        send_stamp(sockets[0], o->bytes, bench_beside_next(&beside));
+        check(zmq_msg_recv(&msg, sockets[0], 0), "zmq_msg_recv");
+        ended = bench_beside_take(&beside, zmq_msg_data(&msg), zmq_msg_size(&msg));
+    }
+    bench_beside_report(&beside);
+}
+
+static struct bench_sink sink;
+
+static void *take_bulk(void *socket)
+{
+    zmq_msg_t msg;
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    for (;;) {
+        check(zmq_msg_recv(&msg, socket, 0), "zmq_msg_recv");
+        bench_sink_take(&sink, zmq_msg_data(&msg), zmq_msg_size(&msg));
+    }
+    return NULL;
+}
+
+static void pong_beside(const struct bench_options *o)
+{
+    void *sockets[2];
+    pthread_t thread;
+    zmq_msg_t msg;
+    bench_sink_init(&sink, o);
+    beside_sockets(o, true, sockets);
+    if (pthread_create(&thread, NULL, take_bulk, sockets[1]) != 0) {
+        bench_fail("cannot start a thread");
+    }
+    bench_ready();
+    check(zmq_msg_init(&msg), "zmq_msg_init");
+    for (;;) {
+        check(zmq_msg_recv(&msg, sockets[0], 0), "zmq_msg_recv");
+        send_stamp(sockets[0], o->bytes, bench_sink_answer(&sink, zmq_msg_data(&msg), zmq_msg_size(&msg)));
     }
 }
 
@@ -218,12 +371,19 @@ int main(int argc, char **argv)
     static const struct bench_role roles[] = {
         {"flood-receive", flood_receive},
         {"flood-send", flood_send},
+        {"flood-send-copied", flood_send_copied},
         {"broadcast-receive", broadcast_receive},
         {"broadcast-send", broadcast_send},
         {"ping-handlers", ping},
         {"pong-handlers", pong},
         {"ping-app", ping},
         {"pong-app", pong},
+        {"request-pipelined", request_pipelined},
+        {"reply-pipelined", reply_pipelined},
+        {"request-wait", request_wait},
+        {"reply-wait", reply_wait},
+        {"ping-beside", ping_beside},
+        {"pong-beside", pong_beside},
         {"idle-hub", idle_hub},
         {"idle-peers", idle_peers},
         {NULL, NULL},

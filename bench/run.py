@@ -9,7 +9,8 @@
 For each row and round every implementation runs once, one after the other, and the order turns with the round. A row's ratio
 is the median over the rounds of that round's ratio, so that a busy moment of the machine hurts all alike. A ratio above 1
 is cohort ahead, whatever the unit. Each end is a process, pinned to one CPU with all its threads. Writes a JSON file under
-bench/results and prints the table. Exits 1 when a run failed: a lost, reordered or damaged message is a failure.
+bench/results and prints the table. Exits 1 when a run failed: a lost, reordered or damaged message is a failure. A row that needs a
+network of its own is left out, and said to be, where none can be made.
 """
 import argparse
 import datetime
@@ -32,16 +33,27 @@ IMPLS = ("cohort", "raw", "zmq", "nng")
 PEERS = IMPLS[1:]
 TIMEOUT_S = 30
 
-# kind      rate: the receivers measure, more is better; latency: the sender measures; memory: the first receiver measures
+# kind      rate: the receivers measure, more is better; calls: the sender measures, more is better; latency: the sender measures;
+#           memory: the first receiver measures
 # cpus      1: both ends on the first CPU; 2: the sender on the first, the receivers on the second
 # role      the programs play role[0] (receivers) and role[1] (the one that dials)
-Row = namedtuple("Row", "name unit kind cpus role options receivers impls", defaults=({}, 1, IMPLS))
+# also      details that get a line of their own in the table: name -> unit
+# limits    details that fail the run of a program which tells them, when they are larger
+# network   shaped: a link between two network namespaces, see Shaped; else loopback
+Row = namedtuple("Row", "name unit kind cpus role options receivers impls also limits network",
+                 defaults=({}, 1, IMPLS, {}, {}, None))
 FLOOD = ("flood-receive", "flood-send")
 HANDLERS = ("pong-handlers", "ping-handlers")
 APP = ("pong-app", "ping-app")
+WAIT = ("reply-wait", "request-wait")
+BESIDE = ("pong-beside", "ping-beside")
+BESIDE_ALSO = {"times_idle": "x", "stream_mib_s": "MiB/s"}
+STEADY = {"allocations_each": 0.001, "other_allocations_each": 0.001} # of the end that measures, and of the other
+SHAPED = "rate 1gbit burst 128kb limit 4mb"
 ROWS = [
-    Row("one-way-64", "msg/s", "rate", 2, FLOOD),
+    Row("one-way-64", "msg/s", "rate", 2, FLOOD, limits=STEADY),
     Row("one-way-64-1cpu", "msg/s", "rate", 1, FLOOD),
+    Row("one-way-64-copied", "msg/s", "rate", 2, ("flood-receive", "flood-send-copied")),
     Row("one-way-64-4-threads", "msg/s", "rate", 2, FLOOD, {"threads": 4}),
     Row("one-way-1024", "msg/s", "rate", 2, FLOOD, {"bytes": 1024}),
     Row("one-way-65536", "msg/s", "rate", 2, FLOOD, {"bytes": 65536}),
@@ -50,9 +62,15 @@ ROWS = [
     Row("round-trip-64-handlers-2cpu", "us", "latency", 2, HANDLERS),
     Row("round-trip-64-app-thread-1cpu", "us", "latency", 1, APP),
     Row("round-trip-64-app-thread-2cpu", "us", "latency", 2, APP),
+    Row("request-pipelined-64", "req/s", "calls", 2, ("reply-pipelined", "request-pipelined"), {"depth": 64}, limits=STEADY),
+    Row("request-wait-64-1cpu", "us", "latency", 1, WAIT),
+    Row("request-wait-64-2cpu", "us", "latency", 2, WAIT),
+    Row("round-trip-64-during-stream", "us", "latency", 2, BESIDE, impls=("cohort", "raw", "zmq"), also=BESIDE_ALSO),
+    Row("round-trip-64-during-stream-1gbit", "us", "latency", 2, BESIDE, impls=("cohort", "raw", "zmq"), also=BESIDE_ALSO,
+        network=SHAPED),
     Row("broadcast-64-8-peers", "msg/s", "rate", 2, ("broadcast-receive", "broadcast-send"), {}, 8),
     Row("idle-100-peers", "B/peer", "memory", 2, ("idle-hub", "idle-peers"), {"peers": 100, "window_ms": 300}, 1,
-        ("cohort", "zmq", "nng")),
+        ("cohort", "zmq", "nng"), also={"idle_cpu_ms": "ms"}),
 ]
 
 
@@ -70,6 +88,7 @@ class Program:
         self.name = " ".join(os.path.basename(word) for word in argv)
         self.errors = tempfile.TemporaryFile()
         self.rest = b""
+        self.also = {}  # what it said besides its result
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors)
 
     def fail(self, why):
@@ -97,6 +116,9 @@ class Program:
             status = self.process.wait()
         if status != 0:
             self.fail("exited %d" % status)
+        for line in (self.rest + self.process.stdout.read()).decode().splitlines():
+            if line.startswith("also "):
+                self.also.update(pairs(line.split()[1:]))
 
     def abandon(self):
         if self.process.poll() is None:
@@ -119,24 +141,104 @@ def free_ports(count):
             s.close()
 
 
+def pairs(words):
+    return {key: float(value) for key, value in (word.split("=") for word in words)}
+
+
 def parse_result(line, program):
     words = line.split()
     if len(words) < 2 or words[0] != "result":
         program.fail("said %r" % line)
-    return float(words[1]), {key: float(value) for key, value in (word.split("=") for word in words[2:])}
+    return float(words[1]), pairs(words[2:])
 
 
-def run_once(impl, row, setup):
+# ---- a network of its own --------------------------------------------------------------------------------------------
+
+
+class Unshaped(Exception):
+    """Why there is no shaped network here."""
+
+
+class Shaped:
+    """Two network namespaces joined by a veth pair, what leaves either limited by tc-tbf(8): as root, or as root of a user
+    namespace. They live as long as the two programs that wait in them, and so are gone with us, however we end."""
+
+    HOSTS = ("10.77.0.1", "10.77.0.2")  # of the sender, of the receivers
+
+    def __init__(self, shape):
+        self.waiting = []
+        try:
+            why = None
+            for self.own_user, way in ((False, ["-n"]), (True, ["-Urn"])):
+                why = self.hold(["unshare", *way])
+                if why is None:
+                    break
+            if why is None:
+                why = self.hold([*self.enter(0), "unshare", "-n"])
+            if why is not None:
+                raise Unshaped(why)
+            for command in ("ip link add v0 type veth peer name v1", "ip link set v1 netns %d" % self.waiting[1].pid):
+                self.run(0, command)
+            for i, device in enumerate(("v0", "v1")):
+                for command in ("ip link set lo up", "ip addr add %s/24 dev %s" % (self.HOSTS[i], device),
+                                "ip link set %s up" % device, "tc qdisc add dev %s root tbf %s" % (device, shape)):
+                    self.run(i, command)
+        except Unshaped:
+            self.close()
+            raise
+
+    def hold(self, argv):
+        """Start a program that waits where argv leads; why that failed, or None."""
+        try:
+            process = subprocess.Popen([*argv, "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        except OSError as e:
+            return "%s: %s" % (argv[0], e.strerror)
+        try:
+            process.stdin.write(b"there\n")
+            process.stdin.flush()
+            if process.stdout.readline() == b"there\n":
+                self.waiting.append(process)
+                return None
+        except BrokenPipeError:
+            pass
+        return "%s: %s" % (" ".join(argv), process.communicate()[1].decode(errors="replace").strip() or process.returncode)
+
+    def enter(self, i):
+        """What to put before a command that is to run in one of the two."""
+        user = ["-U", "--preserve-credentials"] if self.own_user else []
+        return ["nsenter", "-t", str(self.waiting[i].pid), *user, "-n"]
+
+    def run(self, i, command):
+        try:
+            p = subprocess.run([*self.enter(i), *command.split()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, timeout=TIMEOUT_S, check=False)
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise Unshaped(str(e)) from e
+        if p.returncode != 0:
+            raise Unshaped("%s: %s" % (command, p.stdout.decode(errors="replace").strip() or p.returncode))
+
+    def close(self):
+        for process in reversed(self.waiting):
+            process.stdin.close()
+            process.wait()
+            process.stdout.close()
+            process.stderr.close()
+
+
+def run_once(impl, row, setup, network):
     """Value and details of one run."""
     *ports, own = free_ports(row.receivers + 1)
     options = {"warm_ms": setup.warm_ms, "window_ms": setup.window_ms, **row.options}
+    if network:
+        options.update(own_host=network.HOSTS[0], host=network.HOSTS[1])
     words = ["%s=%s" % pair for pair in options.items()]
     command = os.path.join(setup.bin, "bench-" + impl)
     deadline = time.monotonic() + TIMEOUT_S
     receivers, started = [], []
 
     def start(role, listed, cpu):
-        program = Program([command, role, "cpu=%d" % cpu, "ports=" + ",".join(map(str, listed)), "own=%d" % own, *words])
+        where = network.enter(role == row.role[0]) if network else []
+        program = Program([*where, command, role, "cpu=%d" % cpu, "ports=" + ",".join(map(str, listed)), "own=%d" % own, *words])
         started.append(program)
         return program
 
@@ -147,12 +249,18 @@ def run_once(impl, row, setup):
             if program.line(deadline) != "ready":
                 program.fail("is not ready")
         sender = start(row.role[1], ports, setup.cpus[0])
-        measuring = [sender] if row.kind == "latency" else receivers
+        measuring = [sender] if row.kind in ("latency", "calls") else receivers
         results = [parse_result(p.line(deadline), p) for p in measuring]
         # Those that did not measure go first: one that did takes no notice of a connection that ends.
         for program in [p for p in started if p not in measuring] + measuring:
             program.end()
-        return sum(value for value, _ in results), results[0][1]
+        details = dict(results[0][1])
+        for program in started:
+            details.update(program.also)
+        for key, most in row.limits.items():
+            if details.get(key, 0) > most:
+                raise Failure("%s is %g, more than %g" % (key, details[key], most))
+        return sum(value for value, _ in results), details
     finally:
         for program in started:
             program.abandon()
@@ -171,16 +279,21 @@ def busy_s():
 
 
 def ratio(row, ours, theirs):
-    return (ours / theirs if theirs else None) if row.kind == "rate" else (theirs / ours if ours else None)
+    return (ours / theirs if theirs else None) if row.kind in ("rate", "calls") else (theirs / ours if ours else None)
 
 
 def median(values):
     return statistics.median(values) if values else None
 
 
-def run_row(row, setup, failures):
+def medians(dictionaries):
+    """Of dictionaries with the same keys."""
+    return {key: median([d[key] for d in dictionaries if key in d]) for key in dict.fromkeys(k for d in dictionaries for k in d)}
+
+
+def run_row(row, setup, failures, network):
     rounds = []  # per round: impl -> value
-    p99 = {impl: [] for impl in row.impls}
+    details = {impl: [] for impl in row.impls}
     broken = set()
     busy, ours = busy_s()
     start = time.monotonic()
@@ -189,8 +302,8 @@ def run_row(row, setup, failures):
         for i in range(len(row.impls)):
             impl = row.impls[(i + n) % len(row.impls)]
             try:
-                values[impl], details = run_once(impl, row, setup)
-                p99[impl] += [details["p99"]] if "p99" in details else []
+                values[impl], detail = run_once(impl, row, setup, network)
+                details[impl].append(detail)
             except Failure as failure:
                 failures.append("%s, %s: %s" % (row.name, impl, failure))
                 print("\nFAILED " + failures[-1], file=sys.stderr, flush=True)
@@ -205,10 +318,13 @@ def run_row(row, setup, failures):
     out["ratio"] = {}
     for peer in PEERS:
         usable = not {"cohort", peer} & broken
-        pairs = [ratio(row, v["cohort"], v[peer]) for v in rounds if usable and "cohort" in v and peer in v]
-        out["ratio"][peer] = median([r for r in pairs if r is not None])
-    if any(p99.values()):
-        out["p99"] = {impl: median(values) for impl, values in p99.items()}
+        both = [ratio(row, v["cohort"], v[peer]) for v in rounds if usable and "cohort" in v and peer in v]
+        out["ratio"][peer] = median([r for r in both if r is not None])
+    out["details"] = {impl: medians(details[impl]) for impl in row.impls if impl not in broken}
+    if any("p99" in d for d in out["details"].values()):
+        out["p99"] = {impl: d.pop("p99") for impl, d in out["details"].items()}
+    if row.also:
+        out["also"] = row.also
     out["spread"] = {impl: spread([v[impl] for v in rounds if impl in v]) for impl in row.impls}
     out["others_busy_cpus"] = round(max(0.0, (busy_after - busy) - (ours_after - ours)) / elapsed, 3)
     return out
@@ -225,19 +341,22 @@ def spread(values):
 def shown(value, unit):
     if value is None:
         return "-"
-    if unit == "msg/s":
+    if unit in ("msg/s", "req/s"):
         return "%.3g M" % (value / 1e6) if value >= 1e6 else "%.3g k" % (value / 1e3) if value >= 1e4 else "%.4g" % value
     return "%.0f" % value if value >= 1000 else "%.3g" % value
 
 
 def cells(row):
-    return ([row["row"], row["unit"]] + [shown(row.get(impl), row["unit"]) for impl in IMPLS]
-            + ["-" if row["ratio"].get(peer) is None else "%.2f" % row["ratio"][peer] for peer in PEERS])
+    """The lines of a row: its figures, and those details that are to be shown."""
+    return [[row["row"], row["unit"]] + [shown(row.get(impl), row["unit"]) for impl in IMPLS]
+            + ["-" if row["ratio"].get(peer) is None else "%.2f" % row["ratio"][peer] for peer in PEERS]] + [
+                ["- " + key, unit] + [shown(row["details"].get(impl, {}).get(key), unit) for impl in IMPLS] + [""] * len(PEERS)
+                for key, unit in row.get("also", {}).items()]
 
 
 def table(rows):
     head = ["row", "unit", *IMPLS, *("to " + peer for peer in PEERS)]
-    lines = [head] + [cells(row) for row in rows]
+    lines = [head] + [line for row in rows for line in cells(row)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     def text(line):
         return "| " + " | ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))) + " |"
@@ -320,11 +439,21 @@ def main():
     failures = []
     results = {"machine": machine(setup), "commit": commit(), "quick": setup.quick,
                "time": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-               "window_ms": setup.window_ms, "warm_ms": setup.warm_ms, "rows": []}
+               "window_ms": setup.window_ms, "warm_ms": setup.warm_ms, "rows": [], "left_out": {}}
     start = time.monotonic()
     for row in rows:
-        print("bench: %-30s" % row.name, end="", flush=True)
-        out = run_row(row, setup, failures)
+        print("bench: %-34s" % row.name, end="", flush=True)
+        try:
+            network = Shaped(row.network) if row.network else None
+        except Unshaped as why:
+            results["left_out"][row.name] = "needs network namespaces (root, or unshare -Urn) and tc: %s" % why
+            print(" left out: " + results["left_out"][row.name], flush=True)
+            continue
+        try:
+            out = run_row(row, setup, failures, network)
+        finally:
+            if network:
+                network.close()
         results["rows"].append(out)
         print(" %s %s; others kept %.2f CPUs busy" % (shown(out["cohort"], row.unit), row.unit, out["others_busy_cpus"]), flush=True)
     results["failures"] = failures
@@ -332,6 +461,8 @@ def main():
     path = write_results(results)
     print("\n%s\n\n%.0f s; a ratio above 1 is cohort ahead; written to %s" % (table(results["rows"]), results["seconds"],
                                                                          os.path.relpath(path)))
+    for name, why in results["left_out"].items():
+        print("left out: %s: %s" % (name, why), file=sys.stderr)
     if failures:
         print("%d runs FAILED, see above" % len(failures), file=sys.stderr)
     return 1 if failures else 0
