@@ -331,15 +331,20 @@ typedef struct cohort_queue cohort_queue;
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
  * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
- * gets no more credit until handlers have returned.
+ * gets no more credit until handlers have returned. A legacy peer knows no credit: what it sends beyond that is dropped
+ * (messages_dropped).
  *
- *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors).
+ *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.
  */
 COHORT_API COHORT_NODISCARD int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out);
 /**
- * Free a queue; what waits in it is dropped, requests in it answered with ENOREPLY. cohort_node_close() frees what is left of them.
+ * Free a queue whose handlers were taken back. What still waits for them is dropped, as cohort_queue_dispatch() would: counted in
+ * messages_unhandled, requests answered with ENOREPLY. cohort_node_close() frees the queues that are left: the threads of a queue handle
+ * what waits while its timeout_ms lasts; the rest, and what waits for the application's cohort_queue_dispatch(), is dropped, and the log
+ * says how many.
  *
  *   COHORT_ESTATE     handlers are registered for it, or their release is still to come. COHORT_ECALLBACK  in one of its handlers.
+ *   COHORT_ECLOSED    the node is being closed, and frees it.
  */
 COHORT_API COHORT_NODISCARD int cohort_queue_close(cohort_queue *queue);
 /** A descriptor that is readable (level-triggered) while something waits; -1 for a queue with threads. Poll it; do nothing else with it. */
@@ -347,7 +352,12 @@ COHORT_API int cohort_queue_fd(const cohort_queue *queue);
 /** Run up to `max` handlers of what waits, here and now; returns how many. 0 for a queue with threads. One thread at a time keeps order. */
 COHORT_API size_t cohort_queue_dispatch(cohort_queue *queue, size_t max);
 
-/** cohort_handle(), with the handler run in a queue: fn may block. The message is a copy. At most 16 such handlers of one subject are run. */
+/**
+ * cohort_handle(), with the handler run in a queue: fn may block. The message is a copy. At most 16 such handlers of one subject are run.
+ * A request is replied to by the first of them; all other handlers of its subject, queued or not, see it with `call` NULL.
+ *
+ *   COHORT_EINVAL  as cohort_handle(), or a queue of another node. COHORT_ELIMIT, COHORT_ENOMEM.
+ */
 COHORT_API COHORT_NODISCARD int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn,
                                                  void *arg, cohort_release_fn release, cohort_handle_id *out);
 
@@ -651,9 +661,9 @@ typedef struct cohort_node_stats {
     uint64_t handshakes_pending; /* now */
     uint64_t links_accepted, links_dialled, links_opened, links_closed;
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
-    uint64_t messages_unhandled;   /* no handler took them */
+    uint64_t messages_unhandled;   /* no handler took them, or it was taken back before their turn in its queue */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
-    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full */
+    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full; of legacy peers when a queue is */
     uint64_t replies_late;         /* came when nobody waited for them any more */
     uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */

@@ -180,6 +180,7 @@ static void run_attach(struct mail *mail)
         } else {
             cohorti_link_open(&conn->link, &conn->peer->inbound);
             cohorti_conn_pump(conn);
+            cohorti_session_acknowledge(conn); /* RESUME may have come already: with it goes what queues gave back meanwhile */
             cohorti_conn_flush(conn);
         }
     }
@@ -356,8 +357,19 @@ void cohorti_conn_end(struct conn *conn, int code)
     if (ends_session) {
         (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }
+    if (conn->pumping) {
+        conn->tells_end = true;
+    } else {
+        cohorti_conn_tell_end(conn);
+    }
+}
+
+/* Not while its events are handled: the link that follows would take over what they are handled with. */
+void cohorti_conn_tell_end(struct conn *conn)
+{
+    conn->tells_end = false;
     cohorti_conn_ref(conn);
-    cohorti_worker_post(&node->control, &conn->ended_mail);
+    cohorti_worker_post(&conn->owner->control, &conn->ended_mail);
 }
 
 static void run_ended(struct mail *mail)

@@ -21,40 +21,55 @@
 
 #define QUEUED_MAX 16 /* handlers of one message that have queues */
 
-/* Copies for the queues are made first: without memory for one, none has seen the message, and it comes again. */
-static int call_handlers(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *message,
+/* In queues, for another message of a legacy peer. */
+static bool has_room(const struct conn *conn, size_t bytes)
+{
+    uint64_t waiting = atomic_load(&conn->peer->waiting_bytes);
+    return waiting == 0 || waiting + bytes <= conn->owner->limits.window_bytes;
+}
+
+/* Copies for the queues are made first: without memory for one, none has seen the message, and it comes again. The call of a request is
+ * the first queue's then: all others see the message without it, since nobody could say when the last of them has returned. */
+static int call_handlers(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *given,
                          const struct cohorti_delivery *taken, bool *consumed)
 {
+    cohort_message message = *given;
     struct queued *queued[QUEUED_MAX];
     size_t count = 0;
-    struct cohorti_origin origin = {.conn = conn};
+    struct cohorti_origin origin = {.conn = conn, .frame_bytes = COHORT_FRAME_HEADER_BYTES + message.data_len};
     if (taken != NULL) {
         origin = (struct cohorti_origin){
-            .conn = conn, .half = conn->peer->inbound.peer_half, .lane = taken->lane, .frame_bytes = taken->frame_bytes};
+            .conn = conn, .epoch = conn->peer->inbound_epoch, .lane = taken->lane, .frame_bytes = taken->frame_bytes};
     }
+    bool room = taken != NULL || has_room(conn, origin.frame_bytes), dropped = false;
     for (size_t i = 0; i < handlers->count && count < QUEUED_MAX; i++) {
         struct cohorti_handler *h = handlers->at[i];
         if (h->queue == NULL || atomic_load(&h->removed)) {
             continue;
         }
-        queued[count] = cohorti_queue_make(h, message, &origin);
+        if (!room) {
+            dropped = true;
+            break;
+        }
+        queued[count] = cohorti_queue_make(h, &message, &origin);
         if (queued[count] == NULL) {
             while (count > 0) {
                 cohorti_queue_forget(queued[--count]);
             }
             return COHORT_ENOMEM;
         }
-        origin.frame_bytes = 0; /* the first gives the credit back */
+        message.call = NULL;
         count++;
     }
-    *consumed = count == 0;
-    for (size_t i = 0; i < count; i++) {
-        cohorti_queue_put(queued[i]);
+    if (cohorti_queue_put(queued, count) != COHORT_OK) {
+        return COHORT_ENOMEM;
     }
+    *consumed = count == 0;
+    atomic_fetch_add(&conn->owner->counters.messages_dropped, dropped);
     for (size_t i = 0; i < handlers->count; i++) {
         struct cohorti_handler *h = handlers->at[i];
         if (h->queue == NULL && !atomic_load(&h->removed)) {
-            h->fn.message(conn->owner, message, h->arg);
+            h->fn.message(conn->owner, &message, h->arg);
         }
     }
     return COHORT_OK;
@@ -262,6 +277,9 @@ void cohorti_conn_pump(struct conn *conn)
     publish_counters(conn);
     if (conn->phase == CONN_ENDED && conn->ends_session) {
         cohorti_session_settle(conn);
+    }
+    if (conn->tells_end) {
+        cohorti_conn_tell_end(conn);
     }
 }
 

@@ -33,7 +33,8 @@ static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t
         cohorti_waiter_init(&waiting.waiter);
         cohorti_list_init(&waiting.node);
         cohorti_mutex_lock(&peer->lock);
-        status = cohorti_send_locked(peer, m); /* it may have got room since */
+        bool closing = atomic_load(&node->phase) == NODE_CLOSING;
+        status = closing ? COHORT_ECLOSED : cohorti_send_locked(peer, m); /* it may have got room since */
         if (status == COHORT_EAGAIN) {
             cohorti_list_append(&peer->waiting, &waiting.node);
         }
@@ -47,6 +48,20 @@ static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t
         cohorti_waiter_deinit(&waiting.waiter);
     }
     return status;
+}
+
+void cohorti_full_close(struct cohort_node *node)
+{
+    cohorti_mutex_lock(&node->peers_lock);
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            struct peer *peer = (struct peer *)it;
+            cohorti_mutex_lock(&peer->lock);
+            cohorti_full_wake(peer);
+            cohorti_mutex_unlock(&peer->lock);
+        }
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
 }
 
 static int part(struct peer *peer)

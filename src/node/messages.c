@@ -32,7 +32,7 @@ int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject
     const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
     char raw[16];
     uint32_t type = 0;
-    if (fn == NULL) {
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node))) {
         return COHORT_EINVAL;
     }
     if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {

@@ -450,18 +450,25 @@ static void drive_until(struct cohort_node *node, struct cohorti_waiter *closed)
     }
 }
 
+void cohorti_node_await(struct cohort_node *node, struct cohorti_waiter *waiter)
+{
+    if (node->loops->threads) {
+        (void)node->io->ops->wait(node->io, waiter, UINT64_MAX);
+    } else {
+        drive_until(node, waiter);
+    }
+}
+
 static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
 {
     struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
     atomic_store(&node->phase, NODE_CLOSING);
+    cohorti_full_close(node);
     cohorti_waiter_init(&args.closed);
     (void)cohorti_node_call(node, begin_close, &args);
-    if (node->loops->threads) {
-        (void)node->io->ops->wait(node->io, &args.closed, UINT64_MAX); /* the deadline's timer ends every link */
-    } else {
-        drive_until(node, &args.closed);
-    }
+    cohorti_node_await(node, &args.closed); /* the deadline's timer ends every link */
     cohorti_waiter_deinit(&args.closed);
+    cohorti_queues_finish(node, args.deadline_ns);
     return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }
 
@@ -513,7 +520,7 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
     if (node == NULL) {
         return COHORT_OK;
     }
-    if (cohorti_node_in_callback(node)) {
+    if (cohorti_node_in_callback(node) || cohorti_queue_in_handler(node)) {
         return COHORT_ECALLBACK;
     }
     struct cohort_loops *loops = node->loops;

@@ -136,8 +136,10 @@ struct peer {
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
     uint64_t inbound_half;                 /* that inbound counts for; under lock */
+    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
+    _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
     struct cohorti_calls calls;       /* ours, that wait; under lock */
     struct mail calls_mail;           /* to control: set calls_timer */
     bool calls_posted;                /* it is under way; under lock */
@@ -200,6 +202,7 @@ struct conn {
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
     bool ends_session;      /* once its events are handled */
+    bool tells_end;         /* the same of the news for control */
     bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
     uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
     bool drains_on_control; /* counted in owner->draining_count */
@@ -245,8 +248,9 @@ void cohorti_conn_abandon(struct conn *conn);
 void cohorti_conn_close(struct conn *conn, int code, bool leave);
 /** End it because of `code`, by mail to its loop. Any thread, with the peer's lock held. */
 void cohorti_conn_post_close(struct conn *conn, int code);
-/** Its loop's thread: it is over. */
+/** Its loop's thread: it is over. Control hears of it at once, or when its events are handled. */
 void cohorti_conn_end(struct conn *conn, int code);
+void cohorti_conn_tell_end(struct conn *conn);
 /** Its loop's thread: write what is queued, wait for the peer to close, then end. */
 void cohorti_conn_drain(struct conn *conn, int code);
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns);
@@ -295,7 +299,7 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
@@ -322,6 +326,8 @@ struct outgoing {
 COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
+/** The node closes: nobody waits for room any more. */
+void cohorti_full_close(struct cohort_node *node);
 /** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
 COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
 /** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */
@@ -338,6 +344,8 @@ COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct co
  * returned, answer for it if it gave no reply. */
 cohort_call *cohorti_call_queue(cohort_call *call, bool *taken);
 void cohorti_call_unqueue(cohort_call *call);
+/** It was never put into a queue: the request comes again, and nobody answers for it now. */
+void cohorti_call_forget(cohort_call *call);
 /** A reply, or an error in its place, came. Its loop's thread. */
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken);
 /** Time for some of them is over; control loop. */
@@ -447,6 +455,8 @@ void cohorti_follow_end(struct cohort_node *node);
 /** Run fn on the control loop and wait for it; at once when we are on it or no loop runs. */
 int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
 bool cohorti_node_in_callback(const struct cohort_node *node);
+/** Wait for somebody else while the node's loops go on, whoever runs them. */
+void cohorti_node_await(struct cohort_node *node, struct cohorti_waiter *waiter);
 
 /** A node over another machine than the real one; `io` is borrowed. */
 COHORT_NODISCARD int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, cohort_node **out, cohort_error *error);

@@ -4,8 +4,8 @@
  *
  * A queue has shards. Without threads it has one, which the application empties; with threads each has its own, and a member and
  * subject together always fall into the same, which keeps their order. An entry holds a copy of the message, its handler, and its peer.
- * The message is acknowledged when it is put here; the credit for it is given back when it was handled, so what waits is bounded by
- * limits.window_bytes for each lane of each member.
+ * The message is acknowledged when it is put here; the credit for it is given back when the last of its copies was handled, so what waits
+ * is bounded by limits.window_bytes for each lane of each member. A legacy peer has no credit: what it sends beyond that is dropped.
  */
 #include "node/queue.h"
 
@@ -18,14 +18,23 @@
 #define SPARES_MAX 1024
 #define BATCH_MAX 64 /* taken out at once */
 
+/* Handlers this thread is inside of: they may neither close their queue nor its node. */
+struct handling {
+    const struct cohort_queue *queue;
+    const struct handling *outer;
+};
+static _Thread_local const struct handling *handling;
+
 struct shard {
     struct cohort_queue *queue;
     struct cohorti_mutex lock;
     struct cohorti_list waiting; /* under lock, as the rest */
     struct cohorti_list spare;
     uint32_t spare_count;
-    struct cohorti_event *event; /* readable while something waits; NULL with a thread */
-    struct cohorti_loop *loop;   /* the thread; NULL without */
+    struct cohorti_event *event;  /* readable while something waits; NULL with a thread */
+    struct cohorti_loop *loop;    /* the thread; NULL without */
+    _Atomic uint64_t deadline_ns; /* of a node that closes: what is not handled by then is dropped; 0: it does not */
+    struct cohorti_waiter *empty; /* who closes it waits for that; under lock */
 };
 
 struct cohort_queue {
@@ -36,6 +45,11 @@ struct cohort_queue {
     struct shard shards[];
 };
 
+/* What several copies of one message have in common. */
+struct share {
+    _Atomic size_t copies;
+};
+
 struct queued {
     struct cohorti_list node;
     struct shard *shard;
@@ -43,7 +57,8 @@ struct queued {
     struct peer *peer;
     cohort_message message; /* pointers into what follows */
     bool call_taken;        /* its handler has kept message.call: not ours to look at any more */
-    uint64_t half;
+    struct share *share;    /* NULL: the only copy */
+    uint64_t epoch;
     unsigned lane;
     size_t frame_bytes;
     size_t cap; /* of bytes */
@@ -102,7 +117,8 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     entry->shard = shard;
     entry->handler = handler;
     entry->peer = peer;
-    entry->half = origin->half;
+    entry->share = NULL;
+    entry->epoch = origin->epoch;
     entry->lane = origin->lane;
     entry->frame_bytes = origin->frame_bytes;
     entry->message = *message;
@@ -148,13 +164,13 @@ static void let_go(struct queued *entry)
 
 void cohorti_queue_forget(struct queued *entry)
 {
-    if (entry->message.call != NULL && !entry->call_taken) {
-        cohorti_call_unqueue(entry->message.call);
+    if (entry->message.call != NULL) {
+        cohorti_call_forget(entry->message.call);
     }
     let_go(entry);
 }
 
-void cohorti_queue_put(struct queued *entry)
+static void put(struct queued *entry)
 {
     struct shard *shard = entry->shard;
     struct cohorti_io *io = shard->queue->node->io;
@@ -168,6 +184,29 @@ void cohorti_queue_put(struct queued *entry)
     if (first && shard->loop != NULL) {
         io->ops->loop_wake(shard->loop);
     }
+}
+
+int cohorti_queue_put(struct queued **copies, size_t count)
+{
+    struct share *share = NULL;
+    if (count > 1) {
+        share = cohorti_alloc(&copies[0]->shard->queue->node->alloc, sizeof *share);
+        if (share == NULL) {
+            for (size_t i = 0; i < count; i++) {
+                cohorti_queue_forget(copies[i]);
+            }
+            return COHORT_ENOMEM;
+        }
+        atomic_init(&share->copies, count);
+    }
+    if (count > 0 && copies[0]->epoch == 0) {
+        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->frame_bytes);
+    }
+    for (size_t i = 0; i < count; i++) {
+        copies[i]->share = share;
+        put(copies[i]);
+    }
+    return COHORT_OK;
 }
 
 /* ---- emptying: the application's thread, or the shard's -------------------------------------------------------------- */
@@ -186,19 +225,83 @@ static size_t take_out(struct shard *shard, struct queued **out, size_t max)
     return count;
 }
 
-static void handle(struct queued *entry)
+static bool is_last_copy(struct queued *entry)
 {
-    struct cohorti_handler *h = entry->handler;
-    if (!atomic_load(&h->removed)) {
-        h->fn.message(entry->shard->queue->node, &entry->message, h->arg);
+    if (entry->share == NULL) {
+        return true;
     }
+    bool last = atomic_fetch_sub(&entry->share->copies, 1) == 1;
+    if (last) {
+        cohorti_release(&entry->shard->queue->node->alloc, entry->share);
+    }
+    return last;
+}
+
+/* Nobody will look at it any more. */
+static void finish(struct queued *entry)
+{
     if (entry->message.call != NULL && !entry->call_taken) {
         cohorti_call_unqueue(entry->message.call);
     }
-    if (entry->frame_bytes > 0) {
-        cohorti_session_consumed(entry->peer, entry->half, entry->lane, entry->frame_bytes);
+    if (is_last_copy(entry)) {
+        if (entry->epoch == 0) {
+            atomic_fetch_sub(&entry->peer->waiting_bytes, entry->frame_bytes);
+        } else {
+            cohorti_session_consumed(entry->peer, entry->epoch, entry->lane, entry->frame_bytes);
+        }
     }
     let_go(entry);
+}
+
+/* It was acknowledged, and no handler will see it. */
+static void drop(struct queued *entry)
+{
+    if (entry->share == NULL) {
+        atomic_fetch_add(&entry->shard->queue->node->counters.messages_unhandled, 1);
+    }
+    finish(entry);
+}
+
+static void handle(struct queued *entry)
+{
+    struct cohorti_handler *h = entry->handler;
+    struct cohort_queue *q = entry->shard->queue;
+    if (atomic_load(&h->removed)) {
+        drop(entry);
+        return;
+    }
+    struct handling here = {.queue = q, .outer = handling};
+    handling = &here;
+    h->fn.message(q->node, &entry->message, h->arg);
+    handling = here.outer;
+    finish(entry);
+}
+
+/* What waits for handlers that were taken back, and so keeps their release, and the queue, from ending. */
+static void drop_removed(struct shard *shard)
+{
+    struct cohorti_list dropped, *it;
+    cohorti_list_init(&dropped);
+    cohorti_mutex_lock(&shard->lock);
+    COHORTI_LIST_FOREACH_SAFE (waiting, &shard->waiting) {
+        if (atomic_load(&COHORTI_CONTAINER(waiting, struct queued, node)->handler->removed)) {
+            cohorti_list_remove(waiting);
+            cohorti_list_append(&dropped, waiting);
+        }
+    }
+    if (shard->event != NULL && !cohorti_list_empty(&dropped) && cohorti_list_empty(&shard->waiting)) {
+        shard->queue->node->io->ops->event_set(shard->event, false);
+    }
+    cohorti_mutex_unlock(&shard->lock);
+    while ((it = cohorti_list_pop(&dropped)) != NULL) {
+        drop(COHORTI_CONTAINER(it, struct queued, node));
+    }
+}
+
+static bool is_over(struct shard *shard)
+{
+    uint64_t deadline_ns = atomic_load_explicit(&shard->deadline_ns, memory_order_relaxed);
+    return deadline_ns != 0 && cohorti_now(shard->queue->node) >= deadline_ns;
 }
 
 static size_t dispatch(struct shard *shard, size_t max)
@@ -208,7 +311,11 @@ static size_t dispatch(struct shard *shard, size_t max)
     while (done < max) {
         size_t count = take_out(shard, batch, max - done < BATCH_MAX ? max - done : BATCH_MAX);
         for (size_t i = 0; i < count; i++) {
-            handle(batch[i]);
+            if (is_over(shard)) {
+                drop(batch[i]);
+            } else {
+                handle(batch[i]);
+            }
         }
         done += count;
         if (count == 0) {
@@ -221,8 +328,18 @@ static size_t dispatch(struct shard *shard, size_t max)
 static void on_wake(void *ctx)
 {
     struct shard *shard = ctx;
+    struct cohort_node *node = shard->queue->node;
     while (dispatch(shard, SIZE_MAX) > 0) {
     }
+    cohorti_mutex_lock(&shard->lock);
+    if (shard->empty != NULL && cohorti_list_empty(&shard->waiting)) {
+        cohorti_waiter_signal(shard->empty);
+        shard->empty = NULL;
+        if (!node->loops->threads) { /* the thread that waits turns the node's loop meanwhile */
+            node->io->ops->loop_wake(node->control.loop);
+        }
+    }
+    cohorti_mutex_unlock(&shard->lock);
 }
 
 static void on_timer(void *ctx)
@@ -269,7 +386,8 @@ static void free_list(struct cohort_node *node, struct cohorti_list *list)
     }
 }
 
-static void deinit_shard(struct shard *shard)
+/* Returns how many messages nobody will handle. */
+static size_t deinit_shard(struct shard *shard)
 {
     struct cohorti_io *io = shard->queue->node->io;
     if (shard->loop != NULL) {
@@ -277,21 +395,24 @@ static void deinit_shard(struct shard *shard)
         io->ops->loop_free(shard->loop);
     }
     struct queued *entry;
+    size_t dropped = 0;
     while (take_out(shard, &entry, 1) == 1) {
-        cohorti_queue_forget(entry);
+        drop(entry);
+        dropped++;
     }
     if (shard->event != NULL) {
         io->ops->event_free(shard->event);
     }
     free_list(shard->queue->node, &shard->spare);
     cohorti_mutex_deinit(&shard->lock);
+    return dropped;
 }
 
 static void queue_free(struct cohort_queue *q, uint32_t shards)
 {
     struct cohort_node *node = q->node;
     for (uint32_t i = 0; i < shards; i++) {
-        deinit_shard(&q->shards[i]);
+        (void)deinit_shard(&q->shards[i]);
     }
     cohorti_release(&node->alloc, q);
 }
@@ -300,6 +421,9 @@ int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out)
 {
     if (threads > COHORT_QUEUE_THREADS_MAX) {
         return COHORT_EINVAL;
+    }
+    if (atomic_load(&node->phase) == NODE_CLOSING) {
+        return COHORT_ECLOSED;
     }
     uint32_t count = threads == 0 ? 1 : threads;
     struct cohort_queue *q = cohorti_alloc_zero(&node->alloc, sizeof *q + count * sizeof q->shards[0]);
@@ -328,11 +452,16 @@ int cohort_queue_close(cohort_queue *queue)
     if (queue == NULL) {
         return COHORT_OK;
     }
-    for (uint32_t i = 0; i < queue->shard_count; i++) {
-        const struct shard *shard = &queue->shards[i];
-        if (shard->loop != NULL && queue->node->io->ops->loop_is_current(shard->loop)) {
+    for (const struct handling *h = handling; h != NULL; h = h->outer) {
+        if (h->queue == queue) {
             return COHORT_ECALLBACK;
         }
+    }
+    if (atomic_load(&queue->node->phase) == NODE_CLOSING) {
+        return COHORT_ECLOSED;
+    }
+    for (uint32_t i = 0; i < queue->shard_count; i++) {
+        drop_removed(&queue->shards[i]);
     }
     if (atomic_load(&queue->handlers) > 0) {
         return COHORT_ESTATE;
@@ -344,14 +473,66 @@ int cohort_queue_close(cohort_queue *queue)
     return COHORT_OK;
 }
 
-void cohorti_queues_end(struct cohort_node *node)
+bool cohorti_queue_in_handler(const struct cohort_node *node)
+{
+    const struct handling *h = handling;
+    while (h != NULL && h->queue->node != node) {
+        h = h->outer;
+    }
+    return h != NULL;
+}
+
+bool cohorti_queue_is_of(const struct cohort_queue *queue, const struct cohort_node *node)
+{
+    return queue->node == node;
+}
+
+static void finish_shard(struct shard *shard)
+{
+    struct cohort_node *node = shard->queue->node;
+    struct cohorti_waiter empty;
+    if (shard->loop == NULL) {
+        return;
+    }
+    cohorti_waiter_init(&empty);
+    cohorti_mutex_lock(&shard->lock);
+    shard->empty = &empty;
+    cohorti_mutex_unlock(&shard->lock);
+    node->io->ops->loop_wake(shard->loop);
+    cohorti_node_await(node, &empty);
+    cohorti_waiter_deinit(&empty);
+    node->io->ops->loop_stop(shard->loop);
+}
+
+void cohorti_queues_finish(struct cohort_node *node, uint64_t deadline_ns)
 {
     COHORTI_LIST_FOREACH (it, &node->queues) {
         struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
         for (uint32_t i = 0; i < q->shard_count; i++) {
-            deinit_shard(&q->shards[i]);
+            atomic_store(&q->shards[i].deadline_ns, deadline_ns);
+        }
+    }
+    COHORTI_LIST_FOREACH (it, &node->queues) {
+        struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
+        for (uint32_t i = 0; i < q->shard_count; i++) {
+            finish_shard(&q->shards[i]);
+        }
+    }
+}
+
+void cohorti_queues_end(struct cohort_node *node)
+{
+    size_t dropped = 0;
+    COHORTI_LIST_FOREACH (it, &node->queues) {
+        struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
+        for (uint32_t i = 0; i < q->shard_count; i++) {
+            dropped += deinit_shard(&q->shards[i]);
         }
         q->shard_count = 0;
+    }
+    if (dropped > 0 && atomic_load(&node->phase) == NODE_CLOSING) {
+        cohorti_log(node, COHORT_LOG_WARN, "queue", NULL, COHORT_ECLOSED, "%zu messages waited in queues and were not handled",
+                    dropped);
     }
 }
 

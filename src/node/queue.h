@@ -16,20 +16,26 @@ struct queued;
 /* Where the message came from, for what follows when it was handled. */
 struct cohorti_origin {
     struct conn *conn;
-    uint64_t half; /* of the peer's process that sent it */
+    uint64_t epoch; /* in which the peer's half is counted; 0: a legacy peer, which has no credit */
     unsigned lane;
-    size_t frame_bytes; /* credit to give back; 0 when another queue does */
+    size_t frame_bytes; /* credit to give back */
 };
 
-/** A copy of the message, to be put() or forgotten. NULL without memory. */
+/** A copy of the message, and of its call, to be put() or forgotten. NULL without memory. */
 struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message,
                                   const struct cohorti_origin *origin);
 void cohorti_queue_forget(struct queued *entry);
-void cohorti_queue_put(struct queued *entry);
+/** Put the copies of one message into their queues; the last to be handled gives the credit back. COHORT_ENOMEM: all were forgotten. */
+COHORT_NODISCARD int cohorti_queue_put(struct queued **copies, size_t count);
 
 /** A handler was registered for it (1), or is gone (-1). `queue` may be NULL. */
 void cohorti_queue_count(struct cohort_queue *queue, int change);
-/** The node ends: threads stop, what waits is dropped. The queues are there until no handler names them any more. */
+/** This thread is inside a handler in a queue of the node. */
+bool cohorti_queue_in_handler(const struct cohort_node *node);
+bool cohorti_queue_is_of(const struct cohort_queue *queue, const struct cohort_node *node);
+/** No link is left: the threads handle what waits, until deadline_ns, and stop. The loops still run, for what handlers call. */
+void cohorti_queues_finish(struct cohort_node *node, uint64_t deadline_ns);
+/** The node ends: what still waits is dropped. The queues are there until no handler names them any more. */
 void cohorti_queues_end(struct cohort_node *node);
 void cohorti_queues_free(struct cohort_node *node);
 

@@ -352,6 +352,13 @@ cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
     return copy;
 }
 
+void cohorti_call_forget(cohort_call *call)
+{
+    struct cohort_node *node = call->node;
+    cohorti_peer_unref(call->peer);
+    cohorti_release(&node->alloc, call);
+}
+
 uint32_t cohort_call_time_left_ms(const cohort_call *call)
 {
     if (call->deadline_ns == COHORTI_NEVER) {
@@ -374,9 +381,7 @@ void cohorti_call_unqueue(cohort_call *call)
 {
     call->taken = NULL;
     if (call->replied) {
-        struct cohort_node *node = call->node;
-        cohorti_peer_unref(call->peer);
-        cohorti_release(&node->alloc, call);
+        cohorti_call_forget(call);
     } else {
         answer_for(call, COHORT_ENOREPLY);
     }

@@ -122,11 +122,13 @@ int cohorti_session_begin(struct conn *conn)
     return cohorti_sender_resume(&conn->sender, &resume);
 }
 
-/* With the lock held. What was handled of another process gives no credit to this one. */
+/* With the lock held. What was handled of another session gives no credit to this one. The peer's half does not tell them apart: when we
+ * end a session, it goes on at the other end, and is counted anew here. */
 static void set_inbound_half(struct peer *peer, uint64_t half)
 {
     if (peer->inbound_half != half) {
         peer->inbound_half = half;
+        peer->inbound_epoch++;
         memset(peer->consumed, 0, sizeof peer->consumed);
     }
 }
@@ -225,12 +227,12 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
-void cohorti_session_consumed(struct peer *peer, uint64_t half, unsigned lane, size_t bytes)
+void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes)
 {
     size_t enough = peer->owner->limits.window_bytes / 4;
     enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
     cohorti_mutex_lock(&peer->lock);
-    if (peer->inbound_half == half) {
+    if (peer->inbound_epoch == epoch) {
         uint64_t before = peer->consumed[lane];
         peer->consumed[lane] += bytes;
         atomic_store(&peer->has_consumed, true);

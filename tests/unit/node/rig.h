@@ -55,12 +55,14 @@ struct counting {
     cohort_allocator alloc;
     _Atomic int64_t blocks;
     _Atomic uint64_t calls;
-    uint64_t fail_at; /* set before the node is opened */
+    uint64_t fail_at;           /* set before the node is opened */
+    _Atomic uint64_t fail_next; /* the same while it runs: of `calls`; 0 none */
 };
 
 static inline bool counting_allows(struct counting *c)
 {
-    return atomic_fetch_add(&c->calls, 1) + 1 != c->fail_at;
+    uint64_t call = atomic_fetch_add(&c->calls, 1) + 1;
+    return call != c->fail_at && call != atomic_load(&c->fail_next);
 }
 
 static inline void *counting_allocate(void *ctx, size_t size)
