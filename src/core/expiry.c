@@ -3,8 +3,8 @@
  * Time to live: messages that were not begun by their deadline are withdrawn.
  *
  * Their frames stay where they are, since offsets are counted, and are sent as void; but while no link writes, which is when most
- * messages expire, they are taken out and what is behind moves up. Each lane remembers which of its unwritten messages have a
- * deadline, in the order of the log.
+ * messages expire, they are taken out and what is behind moves up. Each lane remembers which of its messages have a deadline, in the order
+ * of the log, until they are acknowledged: what was written to a reader that left without having taken it was not begun after all.
  */
 #include "core/outbound.h"
 
@@ -18,15 +18,30 @@
 #define RETRY_NS \
     (UINT64_C(100) * 1000000) /* when it is being written, or there was no memory for the report, without which nothing is withdrawn */
 
+/* So what is remembered is about what the log holds, not about all that was sent since the earliest deadline. */
+static void forget_acknowledged(struct cohorti_outbound_lane *lane)
+{
+    uint32_t gone = 0;
+    while (gone < lane->expiry_count && lane->expiries[gone].offset < lane->log.acked) {
+        gone++;
+    }
+    lane->expiry_count -= gone;
+    memmove(lane->expiries, lane->expiries + gone, lane->expiry_count * sizeof *lane->expiries);
+}
+
 int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
 {
     if (lane->expiry_count < lane->expiry_cap) {
         return COHORT_OK;
     }
+    forget_acknowledged(lane);
+    if (lane->expiry_count < lane->expiry_cap / 2) { /* else it would soon be full again, and this takes time */
+        return COHORT_OK;
+    }
     uint32_t cap = lane->expiry_cap == 0 ? 8 : lane->expiry_cap * 2;
     struct cohorti_expiry *grown = cohorti_realloc(ob->alloc, lane->expiries, cap * sizeof *grown);
     if (grown == NULL) {
-        return COHORT_ENOMEM;
+        return lane->expiry_count < lane->expiry_cap ? COHORT_OK : COHORT_ENOMEM;
     }
     lane->expiries = grown;
     lane->expiry_cap = cap;
@@ -38,6 +53,15 @@ void cohorti_expiry_add(struct cohorti_outbound_lane *lane, uint64_t offset, uin
     assert(lane->expiry_count < lane->expiry_cap);
     lane->expires_ns = lane->expiry_count == 0 || deadline_ns < lane->expires_ns ? deadline_ns : lane->expires_ns;
     lane->expiries[lane->expiry_count++] = (struct cohorti_expiry){.offset = offset, .end = end, .deadline_ns = deadline_ns};
+}
+
+void cohorti_expiry_look_again(struct cohorti_outbound_lane *lane)
+{
+    lane->expires_ns = NEVER;
+    for (uint32_t i = 0; i < lane->expiry_count; i++) {
+        uint64_t deadline_ns = lane->expiries[i].deadline_ns;
+        lane->expires_ns = deadline_ns < lane->expires_ns ? deadline_ns : lane->expires_ns;
+    }
 }
 
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
@@ -138,14 +162,17 @@ static size_t keep_live(void *ctx, uint8_t *bytes, size_t len)
 
 static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint64_t now_ns, struct cohorti_log *copies)
 {
-    uint32_t kept = 0;
+    uint32_t kept = 0, kept_begun = 0;
     uint64_t earliest = NEVER;
     uint64_t begun = lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
     bool any = false;
+    forget_acknowledged(lane);
     for (uint32_t i = 0; i < lane->expiry_count; i++) {
         struct cohorti_expiry e = lane->expiries[i];
-        if (e.offset < begun) {
-            continue; /* it will be finished */
+        if (e.offset < begun) { /* it will be finished, unless the reader leaves */
+            lane->expiries[kept++] = e;
+            kept_begun++;
+            continue;
         }
         bool held = e.offset < lane->held_until;
         if (e.deadline_ns <= now_ns && !held && copy_frames(lane, &e, copies)) {
@@ -160,7 +187,7 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     lane->expiry_count = kept;
     lane->expires_ns = earliest;
     if (any && !ob->resumed && is_frame_boundary(lane, begun)) { /* nobody writes: then nothing need stay as void */
-        struct compaction c = {.next = lane->expiries, .end = lane->expiries + kept, .at = begun};
+        struct compaction c = {.next = lane->expiries + kept_begun, .end = lane->expiries + kept, .at = begun};
         cohorti_log_compact(&lane->log, begun, keep_live, &c);
     }
 }

@@ -124,15 +124,17 @@ void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep
 {
     assert(offset >= log->sent && offset <= log->appended);
     uint64_t next = 0;
+    bool moving = false; /* from the block that holds `offset` on */
     for (struct cohorti_block *block = log->first; block != NULL; block = block->next) {
-        if (end_of(block) > offset || next != 0) {
-            size_t begin = next == 0 && offset > block->offset ? (size_t)(offset - block->offset) : 0;
-            block->offset = next == 0 ? block->offset : next;
+        if (end_of(block) > offset || moving) {
+            size_t begin = !moving && offset > block->offset ? (size_t)(offset - block->offset) : 0;
+            block->offset = moving ? next : block->offset;
+            moving = true;
             block->len = begin + keep(ctx, block->bytes + begin, block->len - begin);
             next = end_of(block);
         }
     }
-    log->appended = next == 0 ? log->appended : next;
+    log->appended = moving ? next : log->appended;
     cohorti_log_rewind(log, log->sent);
 }
 

@@ -604,6 +604,7 @@ static void start_over(struct cohorti_outbound *ob, const struct cohorti_resume 
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_rewind(&ob->lanes[i].log, 0);
         ob->lanes[i].written_max = 0;
+        cohorti_expiry_look_again(&ob->lanes[i]);
         ob->lanes[i].limit = resume->lanes[i].limit - resume->lanes[i].received; /* its marks are about another log */
     }
     ob->reader = resume->half;
@@ -674,6 +675,7 @@ void cohorti_outbound_left(struct cohorti_outbound *ob)
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
         cohorti_log_rewind(&lane->log, lane->log.acked);
         lane->written_max = lane->log.acked;
+        cohorti_expiry_look_again(lane);
     }
     ob->cut = -1;
     ob->resumed = false;

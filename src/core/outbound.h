@@ -26,7 +26,7 @@ struct cohorti_outbound_limits {
 
 struct cohorti_outbound_subject;
 
-/* A message with a time to live that was not begun when last looked at. */
+/* A message with a time to live that is not acknowledged. */
 struct cohorti_expiry {
     uint64_t offset, end;
     uint64_t deadline_ns;
@@ -165,8 +165,10 @@ void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct coh
 void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost);
 /** When to call that; UINT64_MAX: never. */
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob);
-/* For outbound.c: room for one more, so that adding cannot fail; and adding. */
+/* For outbound.c: room for one more, so that adding cannot fail; adding; and when everything is to be looked at again. */
 COHORT_NODISCARD int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane);
+/* What was written is to be written anew. */
+void cohorti_expiry_look_again(struct cohorti_outbound_lane *lane);
 void cohorti_expiry_add(struct cohorti_outbound_lane *lane, uint64_t offset, uint64_t end, uint64_t deadline_ns);
 
 /* ---- undelivered --------------------------------------------------------------------------------------------------- */

@@ -145,6 +145,7 @@ int cohorti_session_on_resume(struct conn *conn)
     set_inbound_half(peer, conn->link.resume.half);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
+    cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
     cohorti_mutex_unlock(&peer->lock);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);

@@ -216,6 +216,33 @@ static size_t drop_even(void *ctx, uint8_t *bytes, size_t len)
     return kept;
 }
 
+/* From the beginning, the first block to nothing: what is behind begins where it began. */
+static void compacting_may_empty_the_first_block(void **state)
+{
+    struct rig r;
+    uint8_t *at = NULL;
+    rig_open(&r, 1);
+    for (unsigned i = 0; i < 3000; i++) {
+        assert_int_equal(cohorti_log_reserve(&r.log, 100, &at), COHORT_OK);
+        memset(at, r.log.first == NULL || r.log.first == r.log.last ? 2 : 3, 100);
+        cohorti_log_commit(&r.log, 100);
+    }
+    uint64_t first = r.log.first->len;
+    assert_true(r.log.first != r.log.last);
+    cohorti_log_compact(&r.log, 0, drop_even, NULL);
+    assert_true(r.log.appended < 300000 && r.log.appended >= 300000 - first);
+    assert_int_equal(cohorti_log_unsent(&r.log), r.log.appended);
+    uint64_t seen = 0;
+    const uint8_t *run = NULL;
+    for (size_t len; (len = cohorti_log_peek(&r.log, 0, &run)) > 0; seen += len) {
+        assert_int_equal(run[0], 3);
+        assert_int_equal(run[len - 1], 3);
+        cohorti_log_advance(&r.log, len);
+    }
+    assert_int_equal(seen, r.log.appended);
+    rig_close(&r);
+}
+
 static void compacting_moves_what_is_behind(void **state)
 {
     struct rig r;
@@ -253,7 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(against_a_plain_array),           cmocka_unit_test(with_memory_that_fails),
         cmocka_unit_test(a_reservation_is_never_split),    cmocka_unit_test(a_steady_state_allocates_nothing),
-        cmocka_unit_test(compacting_moves_what_is_behind),
+        cmocka_unit_test(compacting_moves_what_is_behind), cmocka_unit_test(compacting_may_empty_the_first_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

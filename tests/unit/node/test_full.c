@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * node/full: what each policy does when a lane is full, and that the lane works again afterwards.
+ */
+#include "sink.h"
+
+#define MESSAGE_BYTES 1000
+
+/* 1 does not empty its queue, so the lane from 0 to it fills. */
+struct stuck {
+    struct rig_node n[2];
+    cohort_queue *queue;
+    struct sink sink;
+    _Atomic unsigned writable;
+    uint32_t next;
+};
+
+static void on_writable(cohort_node *node, const char *id, cohort_lane lane, void *arg)
+{
+    bool expected = lane == COHORT_LANE_NORMAL && strcmp(id, address(1)) == 0;
+    atomic_fetch_add((_Atomic unsigned *)arg, expected ? 1 : 1000);
+}
+
+static void stick(struct stuck *s, cohort_when_full when_full, uint32_t block_ms)
+{
+    cohort_handle_id ignored;
+    cohort_limits limits = small_limits();
+    memset(s, 0, sizeof *s);
+    run_limited(s->n, &limits);
+    s->queue = new_queue(&s->n[1], 0);
+    handle_in(&s->n[1], s->queue, NULL, take_in_order, &s->sink, NULL);
+    assert_int_equal(cohort_on_writable(s->n[0].node, on_writable, &s->writable, NULL, &ignored), COHORT_OK);
+    set_options(&s->n[0], "full", COHORT_LANE_NORMAL, when_full, block_ms);
+    s->next = fill_up(&s->n[0], 1, "plain", 0, MESSAGE_BYTES);
+}
+
+static bool is_drained(struct stuck *s)
+{
+    (void)cohort_queue_dispatch(s->queue, SIZE_MAX);
+    return atomic_load(&s->sink.next) == s->next && unacknowledged(&s->n[0], 1) == 0;
+}
+
+static void unstick(struct stuck *s)
+{
+    WAIT_FOR(is_drained(s));
+    for (unsigned i = 0; i < 200; i++) {
+        WAIT_FOR((cohort_queue_dispatch(s->queue, SIZE_MAX), send_number(&s->n[0], 1, "plain", s->next, MESSAGE_BYTES) == COHORT_OK));
+        s->next++;
+    }
+    WAIT_FOR(is_drained(s));
+    assert_int_equal(atomic_load(&s->sink.wrong), 0);
+    rig_close_pair(s->n);
+}
+
+/* ---- fail ----------------------------------------------------------------------------------------------------------- */
+
+static void fail_tells_writable_once(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_FAIL, 0);
+    unsigned before = atomic_load(&s.writable);
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next, MESSAGE_BYTES), COHORT_EAGAIN);
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next, MESSAGE_BYTES), COHORT_EAGAIN);
+    WAIT_FOR(is_drained(&s));
+    WAIT_FOR(atomic_load(&s.writable) == before + 1);
+    round_trip(&s.n[0], 1);
+    assert_int_equal(atomic_load(&s.writable), before + 1);
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next++, MESSAGE_BYTES), COHORT_OK);
+    unstick(&s);
+}
+
+/* ---- block ---------------------------------------------------------------------------------------------------------- */
+
+struct sender {
+    struct rig_node *n;
+    uint32_t number;
+    int status;
+    uint64_t took_ms;
+    _Atomic bool begun, done;
+};
+
+static void *send_blocking(void *arg)
+{
+    struct sender *sender = arg;
+    uint64_t begin = clock_ms();
+    atomic_store(&sender->begun, true);
+    sender->status = send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
+    sender->took_ms = clock_ms() - begin;
+    atomic_store(&sender->done, true);
+    return NULL;
+}
+
+static pthread_t begin_sending(struct stuck *s, struct sender *sender)
+{
+    pthread_t thread;
+    *sender = (struct sender){.n = &s->n[0], .number = s->next};
+    assert_int_equal(pthread_create(&thread, NULL, send_blocking, sender), 0);
+    WAIT_FOR(atomic_load(&sender->begun));
+    uint64_t begin = clock_ms();
+    WAIT_FOR(clock_ms() - begin > 20); /* inside the wait by now, most likely */
+    assert_false(atomic_load(&sender->done));
+    return thread;
+}
+
+static void block_waits_for_room(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    pthread_t thread = begin_sending(&s, &sender);
+    s.next++;
+    WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    unstick(&s);
+}
+
+/* They all wait at once, longer than there is room for: each of them gets in, by and by. */
+static void block_wakes_everybody(void **state)
+{
+    static struct stuck s;
+    static struct sender senders[8];
+    pthread_t threads[UNIT_COUNT(senders)];
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    set_options(&s.n[0], "full", COHORT_LANE_NORMAL, COHORT_FULL_BLOCK, 60000);
+    unsigned handled = atomic_load(&s.sink.handled), done = 0;
+    for (unsigned i = 0; i < UNIT_COUNT(senders); i++) {
+        threads[i] = begin_sending(&s, &senders[i]);
+    }
+    while (done < UNIT_COUNT(senders)) {
+        (void)cohort_queue_dispatch(s.queue, 1);
+        done = 0;
+        for (unsigned i = 0; i < UNIT_COUNT(senders); i++) {
+            done += atomic_load(&senders[i].done);
+        }
+    }
+    for (unsigned i = 0; i < UNIT_COUNT(senders); i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(senders[i].status, COHORT_OK);
+    }
+    WAIT_FOR((cohort_queue_dispatch(s.queue, SIZE_MAX), unacknowledged(&s.n[0], 1) == 0));
+    WAIT_FOR((cohort_queue_dispatch(s.queue, SIZE_MAX), atomic_load(&s.sink.handled) - handled == s.next + UNIT_COUNT(senders)));
+    assert_int_equal(atomic_load(&s.sink.wrong), UNIT_COUNT(senders) - 1); /* they all had one number */
+    rig_close_pair(s.n);
+}
+
+static void block_ends_at_its_deadline(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_BLOCK, 50);
+    uint64_t begin = clock_ms();
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next, MESSAGE_BYTES), COHORT_ETIMEDOUT);
+    uint64_t took = clock_ms() - begin;
+    assert_true(took >= 50 && took < BOUND_MS);
+    unstick(&s);
+}
+
+static void block_ends_when_the_member_is_removed(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    pthread_t thread = begin_sending(&s, &sender);
+    assert_int_equal(cohort_node_remove(s.n[0].node, address(1)), COHORT_OK);
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_ENOPEER);
+    assert_true(sender.took_ms < 30000);
+    close_whatever(s.n);
+}
+
+static void send_from_a_handler(cohort_node *node, const cohort_message *message, void *arg)
+{
+    _Atomic int *status = arg;
+    uint8_t body[MESSAGE_BYTES] = {0};
+    atomic_store(status, cohort_send(node, message->from, "full", body, sizeof body));
+}
+
+static void block_is_an_error_in_a_handler(void **state)
+{
+    static struct stuck s;
+    _Atomic int status = 1;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    handle_in(&s.n[0], NULL, "go", send_from_a_handler, &status, NULL);
+    assert_int_equal(cohort_send(s.n[1].node, address(0), "go", "x", 1), COHORT_OK);
+    WAIT_FOR(atomic_load(&status) != 1);
+    assert_int_equal(atomic_load(&status), COHORT_ECALLBACK);
+    unstick(&s);
+}
+
+/* In a queue's thread a handler may wait; a node that closes does not wait for it. */
+static void block_in_a_queue_ends_when_the_node_closes(void **state)
+{
+    static struct stuck s;
+    _Atomic int status = 1;
+    stick(&s, COHORT_FULL_BLOCK, 600000);
+    cohort_queue *threads = new_queue(&s.n[0], 1);
+    handle_in(&s.n[0], threads, "go", send_from_a_handler, &status, NULL);
+    assert_int_equal(cohort_send(s.n[1].node, address(0), "go", "x", 1), COHORT_OK);
+    uint64_t begin = clock_ms();
+    WAIT_FOR(unacknowledged(&s.n[1], 0) == 0 && clock_ms() - begin > 20);
+    assert_int_equal(cohort_node_close(s.n[0].node, 100), COHORT_ETIMEDOUT);
+    assert_int_equal(atomic_load(&s.n[0].memory.blocks), 0);
+    assert_true(clock_ms() - begin < 30000);
+    assert_int_equal(atomic_load(&status), COHORT_ECLOSED);
+    assert_int_equal(rig_close(&s.n[1]), COHORT_OK);
+}
+
+/* ---- drop ----------------------------------------------------------------------------------------------------------- */
+
+static void drop_counts_what_is_gone(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_DROP, 0);
+    for (unsigned i = 0; i < 7; i++) {
+        assert_int_equal(send_number(&s.n[0], 1, "full", 1000000, MESSAGE_BYTES), COHORT_OK);
+    }
+    assert_int_equal(totals(&s.n[0]).messages_dropped, 7);
+    assert_int_equal(totals(&s.n[0]).messages_undelivered, 0);
+    WAIT_FOR(is_drained(&s)); /* none of them arrives */
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next++, MESSAGE_BYTES), COHORT_OK);
+    unstick(&s);
+}
+
+/* ---- disconnect ------------------------------------------------------------------------------------------------------ */
+
+struct slow_losses {
+    _Atomic unsigned count, maybe, wrong;
+};
+
+static void on_slow_loss(cohort_node *node, const cohort_undelivered *lost, void *arg)
+{
+    struct slow_losses *l = arg;
+    atomic_fetch_add(&l->wrong, lost->reason != COHORT_ESLOW || lost->data_len != MESSAGE_BYTES);
+    atomic_fetch_add(&l->maybe, lost->maybe_handled);
+    atomic_fetch_add(&l->count, 1);
+}
+
+static void disconnect_tells_all_and_works_again(void **state)
+{
+    static struct stuck s;
+    struct slow_losses lost = {0};
+    cohort_handle_id ignored;
+    stick(&s, COHORT_FULL_DISCONNECT, 0);
+    assert_int_equal(cohort_on_undelivered(s.n[0].node, on_slow_loss, &lost, NULL, &ignored), COHORT_OK);
+    uint64_t queued = unacknowledged(&s.n[0], 1);
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next, MESSAGE_BYTES), COHORT_EAGAIN);
+    WAIT_FOR(totals(&s.n[0]).errors[-COHORT_ESLOW] == 1);
+    WAIT_FOR(atomic_load(&s.n[0].activated) == 2 && atomic_load(&s.n[1].activated) == 2 && both_are_active(s.n));
+    WAIT_FOR(atomic_load(&lost.count) == queued / FRAME(MESSAGE_BYTES));
+    assert_int_equal(atomic_load(&lost.wrong), 0);
+    unsigned told = atomic_load(&lost.count);
+    assert_int_equal(cohort_queue_dispatch(s.queue, SIZE_MAX), s.next - told); /* what it has taken, it has */
+    atomic_store(&s.sink.next, s.next);
+    round_trip(&s.n[0], 1);
+    assert_int_equal(send_number(&s.n[0], 1, "full", s.next++, MESSAGE_BYTES), COHORT_OK);
+    unstick(&s);
+    assert_int_equal(atomic_load(&lost.count), told);
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        node_test(fail_tells_writable_once),
+        node_test(block_waits_for_room),
+        node_test(block_wakes_everybody),
+        node_test(block_ends_at_its_deadline),
+        node_test(block_ends_when_the_member_is_removed),
+        node_test(block_is_an_error_in_a_handler),
+        node_test(block_in_a_queue_ends_when_the_node_closes),
+        node_test(drop_counts_what_is_gone),
+        node_test(disconnect_tells_all_and_works_again),
+    };
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
+    return cmocka_run_group_tests(tests, warm_up, NULL);
+}
