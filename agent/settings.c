@@ -87,6 +87,8 @@ const struct setting settings_table[SETTING_COUNT] = {
                                         "requests to one peer that wait for a reply, and of one peer for ours")},
     [SET_LIMITS_LEGACY_IDLE_MS] = {NUMBER("limits.legacy_idle_ms", NULL, 0, UINT32_MAX,
                                           "silence that ends the link of an unlisted peer of the 2014 system; 0: never")},
+    [SET_LIMITS_HANDLER_MS] = {NUMBER("limits.handler_ms", NULL, 0, HOUR_MS,
+                                      "handlers that hold up their loop for so long are named in the log; 0: none are")},
 };
 
 const char *setting_origin_name(enum setting_origin origin)
@@ -153,6 +155,7 @@ void settings_init(struct settings *s)
         {SET_LIMITS_WINDOW_BYTES, c.limits.window_bytes},
         {SET_LIMITS_REQUESTS_MAX, c.limits.requests_max},
         {SET_LIMITS_LEGACY_IDLE_MS, c.limits.legacy_idle_ms},
+        {SET_LIMITS_HANDLER_MS, c.limits.handler_ms},
     };
     for (size_t i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++) {
         settings_set_number(s, defaults[i].id, ORIGIN_DEFAULT, defaults[i].number);
@@ -299,4 +302,5 @@ void settings_to_config(const struct settings *s, const cohort_definition *defin
     config->limits.window_bytes = (uint32_t)settings_number(s, SET_LIMITS_WINDOW_BYTES);
     config->limits.requests_max = (uint32_t)settings_number(s, SET_LIMITS_REQUESTS_MAX);
     config->limits.legacy_idle_ms = (uint32_t)settings_number(s, SET_LIMITS_LEGACY_IDLE_MS);
+    config->limits.handler_ms = (uint32_t)settings_number(s, SET_LIMITS_HANDLER_MS);
 }

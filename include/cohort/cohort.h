@@ -62,6 +62,7 @@ typedef struct cohort_limits {
     uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
     uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
     uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
+    uint32_t handler_ms; /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
 } cohort_limits;
 
 /** Whose threads run a node. */
@@ -667,6 +668,7 @@ typedef struct cohort_node_stats {
     uint64_t replies_late;         /* came when nobody waited for them any more */
     uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
+    uint64_t handlers_slow;        /* times that handlers held up their loop for limits.handler_ms or longer */
     uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[64];           /* links ended, by reason: errors[-code] */
     cohort_rates rates;

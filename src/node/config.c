@@ -32,7 +32,8 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .handlers_max = 4096,
                    .window_bytes = 4 * 1024 * 1024,
                    .requests_max = 65536,
-                   .legacy_idle_ms = 0},
+                   .legacy_idle_ms = 0,
+                   .handler_ms = 200},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
@@ -80,6 +81,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.requests_max", l->requests_max, 1, 1000000},
         {"limits.window_bytes", l->window_bytes, 64UL * 1024, 1024UL * 1024 * 1024},
         {"limits.legacy_idle_ms", l->legacy_idle_ms, 0, UINT32_MAX},
+        {"limits.handler_ms", l->handler_ms, 0, 3600000},
         {"loop_count", config->loop_count, 0, 256},
         {"dial.mode", config->dial.mode, COHORT_DIAL_BACKOFF, COHORT_DIAL_SEED},
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},

@@ -19,130 +19,13 @@
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
-#define QUEUED_MAX 16 /* handlers of one message that have queues */
-
-/* In queues, for another message of a legacy peer. */
-static bool has_room(const struct conn *conn, size_t bytes)
-{
-    uint64_t waiting = atomic_load(&conn->peer->waiting_bytes);
-    return waiting == 0 || waiting + bytes <= conn->owner->limits.window_bytes;
-}
-
-/* Copies for the queues are made first: without memory for one, none has seen the message, and it comes again. The call of a request is
- * the first queue's then: all others see the message without it, since nobody could say when the last of them has returned. */
-static int call_handlers(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *given,
-                         const struct cohorti_delivery *taken, bool *consumed)
-{
-    cohort_message message = *given;
-    struct queued *queued[QUEUED_MAX];
-    size_t count = 0;
-    struct cohorti_origin origin = {.conn = conn, .frame_bytes = COHORT_FRAME_HEADER_BYTES + message.data_len};
-    if (taken != NULL) {
-        origin = (struct cohorti_origin){
-            .conn = conn, .epoch = conn->peer->inbound_epoch, .lane = taken->lane, .frame_bytes = taken->frame_bytes};
-    }
-    bool room = taken != NULL || has_room(conn, origin.frame_bytes), dropped = false;
-    for (size_t i = 0; i < handlers->count && count < QUEUED_MAX; i++) {
-        struct cohorti_handler *h = handlers->at[i];
-        if (h->queue == NULL || atomic_load(&h->removed)) {
-            continue;
-        }
-        if (!room) {
-            dropped = true;
-            break;
-        }
-        queued[count] = cohorti_queue_make(h, &message, &origin);
-        if (queued[count] == NULL) {
-            while (count > 0) {
-                cohorti_queue_forget(queued[--count]);
-            }
-            return COHORT_ENOMEM;
-        }
-        message.call = NULL;
-        count++;
-    }
-    if (cohorti_queue_put(queued, count) != COHORT_OK) {
-        return COHORT_ENOMEM;
-    }
-    *consumed = count == 0;
-    atomic_fetch_add(&conn->owner->counters.messages_dropped, dropped);
-    for (size_t i = 0; i < handlers->count; i++) {
-        struct cohorti_handler *h = handlers->at[i];
-        if (h->queue == NULL && !atomic_load(&h->removed)) {
-            h->fn.message(conn->owner, &message, h->arg);
-        }
-    }
-    return COHORT_OK;
-}
-
-static struct cohorti_handlers *find_handlers(struct cohort_node *node, const char *subject)
-{
-    struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, subject);
-    return handlers != NULL ? handlers : cohorti_registry_get(&node->registry, COHORTI_KEY_DEFAULT);
-}
-
-void cohorti_conn_unpin(struct conn *conn)
-{
-    for (uint32_t i = 0; i < conn->pinned_count; i++) {
-        cohorti_registry_put(&conn->owner->registry, conn->pinned[i]->cache);
-        conn->pinned[i]->cache = NULL;
-    }
-    conn->pinned_count = 0;
-}
-
-/* Messages come in bursts about few subjects, and a look-up costs more than all else a message needs. So what was found is kept until
- * the batch ends, or some handler is registered or taken back; not longer, since it would put off the release of a handler. */
-static struct cohorti_handlers *pin_handlers(struct conn *conn, struct cohorti_inbound_subject *subject)
-{
-    struct cohort_node *node = conn->owner;
-    uint32_t generation = atomic_load(&node->registry.generation);
-    if (generation != conn->pinned_generation || (subject->cache == NULL && conn->pinned_count == COHORTI_PINS_MAX)) {
-        cohorti_conn_unpin(conn);
-        conn->pinned_generation = generation;
-    }
-    if (subject->cache == NULL) {
-        subject->cache = find_handlers(node, subject->name);
-        if (subject->cache != NULL) {
-            conn->pinned[conn->pinned_count++] = subject;
-        }
-    }
-    return subject->cache;
-}
-
-int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken, bool *consumed)
-{
-    struct cohort_node *node = conn->owner;
-    struct cohorti_inbound_subject *subject = taken == NULL ? NULL : taken->subject;
-    char raw[16];
-    message->from = conn->peer->id;
-    message->legacy = !conn->link.peer.extended;
-    *consumed = true;
-    if (message->raw) {
-        snprintf(raw, sizeof raw, "#%d", (int)message->type);
-        message->subject = raw;
-    }
-    struct cohorti_handlers *handlers = subject != NULL ? pin_handlers(conn, subject) : find_handlers(node, message->subject);
-    int status = COHORT_ENOHANDLER;
-    if (handlers == NULL) {
-        atomic_fetch_add(&node->counters.messages_unhandled, 1);
-    } else {
-        status = call_handlers(conn, handlers, message, taken, consumed);
-        if (subject == NULL) {
-            cohorti_registry_put(&node->registry, handlers);
-        }
-    }
-    if (message->raw) {
-        message->subject = NULL; /* it was ours */
-    }
-    return status;
-}
-
 /* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
     const struct cohorti_delivery *taken = &conn->link.delivery;
     bool consumed = true;
     int status = COHORT_OK;
+    uint64_t begun_ns = cohorti_watch_message(conn, taken->subject, taken->raw_type, taken->raw);
     if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
                                   .type = taken->raw_type,
@@ -155,6 +38,9 @@ static void on_taken(struct conn *conn)
     } else {
         cohorti_requests_complete(conn, taken);
     }
+    if (begun_ns != 0) {
+        cohorti_watch_measure(conn, begun_ns);
+    }
     if (status == COHORT_ENOMEM) {
         cohorti_conn_fail(conn, status, "no memory to queue a message");
         return;
@@ -166,7 +52,11 @@ static void on_legacy_message(struct conn *conn, const struct cohorti_link_event
 {
     bool consumed = true;
     cohort_message message = {.type = event->raw_type, .raw = true, .data = event->data, .data_len = event->data_len};
+    uint64_t begun_ns = cohorti_watch_message(conn, NULL, event->raw_type, true);
     int status = cohorti_conn_deliver(conn, &message, NULL, &consumed);
+    if (begun_ns != 0) {
+        cohorti_watch_measure(conn, begun_ns);
+    }
     (void)status; /* at most once: what cannot be queued is lost, as what nobody handles is */
 }
 
@@ -273,6 +163,7 @@ void cohorti_conn_pump(struct conn *conn)
         }
     }
     conn->pumping = false;
+    cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);
     if (conn->phase == CONN_ENDED && conn->ends_session) {
@@ -298,7 +189,9 @@ static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
     if (conn->phase == CONN_DRAINING) {
         return;
     }
-    atomic_store(&conn->last_in_ns, cohorti_now(conn->owner));
+    uint64_t now_ns = cohorti_now(conn->owner);
+    atomic_store(&conn->last_in_ns, now_ns);
+    cohorti_watch_begin(conn, now_ns);
     if (!conn->got_bytes) {
         conn->got_bytes = true;
         cohorti_cluster_received(&conn->owner->cluster, conn->number); /* in the handshake: we are on control */
@@ -398,6 +291,13 @@ static int send_batch(struct conn *conn, const struct batch *batch, size_t *n)
     return status;
 }
 
+static void count_frames(struct conn *conn)
+{
+    uint64_t frames = cohorti_conn_frames_out(conn);
+    atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
+    conn->frames_counted = frames;
+}
+
 /* The lock is not held during the call to the system, in which others may queue: a lane's bytes stay where they are until they are
  * acknowledged. The link's own frames may move when one is added, so with one of them in the batch it is kept. */
 static int write_batch(struct conn *conn, const struct batch *batch)
@@ -415,6 +315,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
         conn->writing = false;
         cohorti_outbound_advance(&conn->peer->outbound, NULL, 0, 0);
     }
+    count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
     return status;
 }
@@ -423,9 +324,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
 static int write_out(struct conn *conn)
 {
     struct batch batch;
-    uint64_t frames = cohorti_conn_frames_out(conn);
-    atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
-    conn->frames_counted = frames;
+    count_frames(conn);
     for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
         int status = write_batch(conn, &batch);
         conn->socket_full = status == COHORT_EAGAIN;

@@ -182,6 +182,20 @@ struct rate_window {
     } base, mark;
 };
 
+/* watchdog.c: what the loop is at for this connection; loop thread. */
+struct watched {
+    const struct cohorti_inbound_subject *subject; /* NULL: a raw frame, or a reply */
+    uint32_t raw_type;
+    bool raw;
+};
+struct watch {
+    uint64_t begun_ns; /* the batch; 0: none is handled */
+    uint64_t worst_ns;
+    uint32_t messages;
+    bool measures; /* each message: the batch before took too long */
+    struct watched last, worst;
+};
+
 struct conn {
     struct cohorti_map_node node; /* in owner->conns, by number; control */
     struct cohorti_list of_node;  /* in owner->conn_list; control */
@@ -195,9 +209,10 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    uint64_t idle_ns;                                         /* silence of the peer that ends it when open; 0: none does */
-    int end_code;                                             /* why it ends */
-    bool pumping;                                             /* its events are being handled */
+    uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
+    int end_code;     /* why it ends */
+    bool pumping;     /* its events are being handled */
+    struct watch watch;
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -262,9 +277,18 @@ void cohorti_conn_complete_echo(struct conn *conn, struct cohorti_echo *echo, in
 /** An open link, its loop's thread: it can go on no longer because of `code`; says so in the log. */
 void cohorti_conn_fail(struct conn *conn, int code, const char *detail);
 
+/* watchdog.c: a batch of events is handled; its loop's thread. What is told of lives until the batch ends. */
+void cohorti_watch_begin(struct conn *conn, uint64_t now_ns);
+/** A message begins; gives what measure() wants when its handlers have returned, or 0: no need. */
+uint64_t cohorti_watch_message(struct conn *conn, const struct cohorti_inbound_subject *subject, uint32_t raw_type, bool raw);
+void cohorti_watch_measure(struct conn *conn, uint64_t begun_ns);
+void cohorti_watch_end(struct conn *conn);
+
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
+
+/* deliver.c: messages to their handlers. Its loop's thread. */
 /**
  * Call the handlers of a message, or queue it for them. `taken` is NULL from a legacy peer, which gets no credit. *consumed: nothing of it
  * waits in a queue. COHORT_ENOHANDLER; COHORT_ENOMEM: no handler has seen it.
@@ -273,6 +297,8 @@ COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *mes
                                           bool *consumed);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
+
+/* conn_io.c: writing. */
 void cohorti_conn_flush(struct conn *conn);
 /** Until no thread is inside a write. With the lock held, which is let go meanwhile. */
 void cohorti_conn_wait_for_writer(struct conn *conn);
@@ -364,6 +390,7 @@ struct node_counters {
     _Atomic uint64_t links_accepted, links_dialled, links_opened, links_closed, links_open, handshakes;
     _Atomic uint64_t bytes_in, bytes_out, frames_in, frames_out;
     _Atomic uint64_t messages_unhandled, messages_undelivered, messages_dropped, replies_late, bytes_dropped, echoes_dropped;
+    _Atomic uint64_t handlers_slow;
     _Atomic uint64_t errors[64];
 };
 
