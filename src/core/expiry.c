@@ -25,8 +25,10 @@ static void forget_acknowledged(struct cohorti_outbound_lane *lane)
     while (gone < lane->expiry_count && lane->expiries[gone].offset < lane->log.acked) {
         gone++;
     }
-    lane->expiry_count -= gone;
-    memmove(lane->expiries, lane->expiries + gone, lane->expiry_count * sizeof *lane->expiries);
+    if (gone > 0) {
+        lane->expiry_count -= gone;
+        memmove(lane->expiries, lane->expiries + gone, lane->expiry_count * sizeof *lane->expiries);
+    }
 }
 
 int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane)
