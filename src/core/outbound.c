@@ -523,8 +523,8 @@ static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohor
                 lane->expiry_count = 0;
                 return;
             }
-            const struct cohorti_expiry *e = &lost->lanes[index].expiries[expiry];
-            if (expiry < lost->lanes[index].expiry_count && e->offset == at && cohorti_expiry_reserve(ob, lane) == COHORT_OK) {
+            const struct cohorti_expiry *e = expiry < lost->lanes[index].expiry_count ? &lost->lanes[index].expiries[expiry] : NULL;
+            if (e != NULL && e->offset == at && cohorti_expiry_reserve(ob, lane) == COHORT_OK) {
                 cohorti_expiry_add(lane, new_at, new_at + (e->end - e->offset), e->deadline_ns);
             }
         }

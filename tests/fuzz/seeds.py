@@ -78,6 +78,27 @@ def seeds():
         yield "decode", one
     for legacy in (0, 1):
         yield "sender", bytes([60 + legacy, 0, 2, 8, 1, 5, 65, 8, 1, 251, 66, 6, 9, 67, 9, 40, 0, 1, 9, 9, 4, 255, 8, 20, 3, 3, 1])
+    up, ack, again, replaced, ended = bytes([10]), bytes([9]), bytes([8, 0, 9, 9, 9]), bytes([11]), bytes([13, 0])
+    put = lambda how, size: bytes([0, how, size])
+    write = bytes([5, 3, 255, 255, 0])
+    some = put(0, 9) + put(1, 5) + put(2, 30) + bytes([3, 0, 8]) + bytes([4, 1, 7, 0]) + put(201, 4)
+    large = put(0, 245) + put(1, 241) + put(1, 244)
+    yield "outbound", bytes(1) + up + some + write * 3 + ack + some + bytes([8, 0, 3, 9, 9]) + up + write * 4 + ack
+    yield "outbound", bytes(1) + some + up + write + replaced + up + write * 3 + ack + large + again + replaced + up + write * 6 + ack * 2
+    yield "outbound", bytes(1) + large + up + write + ack + write + again + up + write + ended + some + up + write * 2 + bytes([13, 1]) + up + write
+    yield "outbound", bytes(1) + (put(0, 5) + put(5, 6) + put(10, 7)) * 4 + bytes([12, 7]) + up + write + bytes([12, 7]) + write
+    yield "outbound", bytes(1) + up + large + write * 2 + bytes([14, 1, 7, 0, 99, 9, 0, 50, 9, 1, 1, 9]) + ended
+    yield "outbound", bytes(1) + up + some + write + bytes([14, 0, 0, 1, 0, 40, 9, 0, 50, 9, 1, 1, 9]) + replaced + up + bytes([15]) + (put(0, 247) * 12) + bytes([15])
+    yield "outbound", bytes([9]) + up + some + write + ack + large + write * 2 + replaced + up + write
+    name = lambda lane, number: bytes([0, lane * 2, number, 3, 0, 0, 0, 0])
+    message = lambda kind, lane, number, size, how=0: bytes([2, kind + lane * 8 + number * 32, size, 7, how])
+    piece = lambda lane, twist, size, how=0: bytes([4, lane, twist, size, how])
+    first = lambda lane, total, size, how=0: bytes([4, lane, 0, total, size, how])
+    yield "inbound", bytes(1) + name(0, 0) + name(0, 1) + name(1, 0) + message(0, 0, 1, 20) + message(1, 1, 0, 40, 2) + message(7, 2, 0, 3) + bytes([6, 255, 1, 9, 6])
+    yield "inbound", bytes(1) + name(0, 0) + first(0, 250, 200, 3) + piece(0, 0, 100) + piece(0, 0, 240) + bytes([7, 1]) + piece(0, 0, 255) * 4 + message(0, 0, 0, 1) + bytes([7, 0])
+    yield "inbound", bytes(1) + name(0, 0) + b"".join(first(0, 200, 90) + piece(0, 201 + n, 50)[:3] + bytes([9, 40, 0]) for n in range(5))
+    yield "inbound", bytes([4]) + name(0, 0) * 2 + name(1, 0) + first(1, 255, 90) + (message(0, 0, 0, 255, 2) * 9) + bytes([6])
+    yield "inbound", bytes(1) + bytes([5, 0, 0, 0, 7, 4, 1, 2, 3, 4, 0, 5, 0xC0, 0, 0, 4, 6, 0, 0, 0, 0, 97, 98, 0, 5, 0x80, 0, 0, 0, 1, 1, 0])
     start = bytes([13, 255])
     config = bytes([0, 0xFF, 10, 20, 30, 1, 0, 0])
     add = bytes([11, 0, 0])  # "a"
