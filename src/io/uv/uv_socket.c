@@ -5,6 +5,9 @@
  *
  * A link that carries members is never closed for idleness; a dead path shows through keep-alive, and through
  * TCP_USER_TIMEOUT where data is under way.
+ *
+ * The system takes no more than UNSENT_BYTES ahead of what it has sent: what waits in its buffer, up to 4 MiB otherwise, can no longer be
+ * overtaken by a more urgent lane. What is under way is not limited by this, so a long path is still filled.
  */
 #include "io/uv/uv_io.h"
 
@@ -21,6 +24,7 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES 4
 #define USER_TIMEOUT_MS 30000
+#define UNSENT_BYTES (128 * 1024)
 
 static int socket_new(struct uv_io *io, int fd, struct cohorti_socket **out)
 {
@@ -49,6 +53,7 @@ static void set_link_options(int fd)
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
 }
 
 /* ---- listen, accept, connect --------------------------------------------------------------------------------------- */
