@@ -10,6 +10,13 @@
 
 #define TIMEOUT_MS 10000
 
+static void check_bytes(const struct bench_options *o)
+{
+    if (o->bytes > BENCH_REQUEST_BYTES_MAX) {
+        bench_fail("more than %d bytes", BENCH_REQUEST_BYTES_MAX);
+    }
+}
+
 /* ---- requests ------------------------------------------------------------------------------------------------------ */
 
 struct calling {
@@ -23,7 +30,7 @@ static void on_result(cohort_node *node, const cohort_result *result, void *arg)
 
 static void call_one(struct calling *c, uint32_t slot)
 {
-    uint8_t message[BENCH_REQUEST_BYTES_MAX] = {0};
+    uint8_t message[BENCH_REQUEST_BYTES_MAX] = {0}; /* on the stack: the first are sent by another thread than the others */
     bench_stamp_write(message, c->bytes, bench_caller_next(&c->caller, slot));
     bench_check(cohort_request(c->node, c->id, SUBJECT, message, c->bytes, TIMEOUT_MS, on_result, c, NULL), "cohort_request");
 }
@@ -49,6 +56,7 @@ static void on_result(cohort_node *node, const cohort_result *result, void *arg)
 void bench_request_pipelined(const struct bench_options *o)
 {
     static struct calling calling;
+    check_bytes(o);
     calling.bytes = o->bytes;
     bench_caller_init(&calling.caller, o);
     bench_receiver_id(o, 0, calling.id);
@@ -64,6 +72,7 @@ void bench_request_wait(const struct bench_options *o)
     uint8_t message[BENCH_REQUEST_BYTES_MAX] = {0};
     char id[32];
     bool ended = false;
+    check_bytes(o);
     bench_receiver_id(o, 0, id);
     cohort_node *node = bench_sender_open(o, NULL, NULL);
     bench_pinger_init(&pinger, o);
@@ -153,6 +162,7 @@ static void on_pong(cohort_node *node, const cohort_message *message, void *arg)
 void bench_ping_beside(const struct bench_options *o)
 {
     static struct beside b;
+    check_bytes(o);
     b.bytes = o->bytes;
     b.bulk = bench_alloc(BENCH_BULK_BYTES);
     bench_beside_init(&b.beside, o, send_bulk, &b);
@@ -181,6 +191,7 @@ static void on_ping(cohort_node *node, const cohort_message *message, void *arg)
 
 void bench_pong_beside(const struct bench_options *o)
 {
+    check_bytes(o);
     bench_sink_init(&sink, o);
     bench_may_end(); /* the end that pings knows when */
     cohort_node *node = bench_receiver_start(o, NULL, NULL);
