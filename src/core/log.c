@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Blocks in a list, oldest first. A block grows with what is outstanding: an idle lane holds none or a small one, a busy one blocks
- * of BLOCK_BYTES_MAX, of which a few are kept for reuse until everything is acknowledged. It knows nothing of frames but that a
- * reservation is never split.
+ * of BLOCK_BYTES_MAX. Blocks that were acknowledged serve again, as many as are outstanding and a few more, until everything is
+ * acknowledged: a lane that fills, waits until half is gone and fills again allocates nothing. It knows nothing of frames but that
+ * a reservation is never split.
  */
 #include "core/log.h"
 
@@ -13,7 +14,7 @@
 
 #define BLOCK_BYTES_MAX ((size_t)64 * 1024 - 64) /* with its head and malloc's, just within 64 KiB */
 #define BLOCK_BYTES_MIN ((size_t)2 * 1024 - 64)
-#define SPARES_MAX 8
+#define SPARES 8 /* besides as many as are outstanding */
 
 void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc)
 {
@@ -46,14 +47,25 @@ static size_t block_size(const struct cohorti_log *log, size_t need)
     return cap < need ? need : cap;
 }
 
-static struct cohorti_block *new_block(struct cohorti_log *log, size_t need)
+static struct cohorti_block *take_spare(struct cohorti_log *log)
 {
     struct cohorti_block *block = log->spare;
-    if (block != NULL && block->cap >= need) {
+    if (block != NULL) {
         log->spare = block->next;
         log->spare_count--;
-    } else {
-        size_t cap = block_size(log, need);
+    }
+    return block;
+}
+
+static struct cohorti_block *new_block(struct cohorti_log *log, size_t need)
+{
+    size_t cap = block_size(log, need);
+    struct cohorti_block *block = take_spare(log);
+    if (block != NULL && (block->cap < need || block->cap < cap / 2)) { /* else they would stay small: each is a run to write */
+        cohorti_release(log->alloc, block);
+        block = NULL;
+    }
+    if (block == NULL) {
         block = cohorti_alloc(log->alloc, sizeof *block + cap);
         if (block == NULL) {
             return NULL;
@@ -180,12 +192,15 @@ void cohorti_log_rewind(struct cohorti_log *log, uint64_t offset)
 
 static void retire(struct cohorti_log *log, struct cohorti_block *block)
 {
-    if (block->cap == BLOCK_BYTES_MAX && log->spare_count < SPARES_MAX) {
-        block->next = log->spare;
-        log->spare = block;
-        log->spare_count++;
-    } else {
-        cohorti_release(log->alloc, block);
+    block->next = log->spare;
+    log->spare = block;
+    log->spare_count++;
+}
+
+static void trim_spares(struct cohorti_log *log)
+{
+    while (log->spare_count > SPARES + cohorti_log_len(log) / BLOCK_BYTES_MAX) {
+        cohorti_release(log->alloc, take_spare(log));
     }
 }
 
@@ -214,6 +229,7 @@ void cohorti_log_ack(struct cohorti_log *log, uint64_t offset)
         log->first = block->next;
         retire(log, block);
     }
+    trim_spares(log);
     if (log->acked == log->appended) {
         settle(log);
     }

@@ -26,7 +26,7 @@ struct cohorti_log {
     const cohort_allocator *alloc;
     struct cohorti_block *first, *last; /* those of [acked .. appended) */
     struct cohorti_block *sending;      /* holds `sent`; NULL when nothing is left to send */
-    struct cohorti_block *spare;        /* empty ones kept for reuse while the lane is busy */
+    struct cohorti_block *spare;        /* empty ones, to serve again while the lane is busy */
     uint32_t spare_count;
     uint64_t acked, sent, appended;
 };

@@ -203,6 +203,52 @@ static void a_steady_state_allocates_nothing(void **state)
     rig_close(&r);
 }
 
+/* A lane that fills to its limit, waits until half is gone and fills again, or has a few small frames outstanding at any time. */
+static void blocks_serve_again(void **state)
+{
+    static const struct {
+        size_t frame, high, low;
+    } cases[] = {{80, 2 * 1024 * 1024, 1024 * 1024}, {65000, 2 * 1024 * 1024, 1024 * 1024}, {100, 6400, 3200}, {100, 3000, 200}};
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        struct rig r;
+        rig_open(&r, i);
+        for (uint64_t warm = 4 * 1024 * 1024; r.appended < MODEL_BYTES - 65000;) {
+            assert_true(append(&r, cases[i].frame));
+            cohorti_log_advance(&r.log, cases[i].frame);
+            r.sent = r.appended;
+            if (r.sent - r.acked > cases[i].high) {
+                r.acked = r.sent - cases[i].low;
+                cohorti_log_ack(&r.log, r.acked);
+            }
+            if (r.appended < warm) {
+                r.memory.calls = 0;
+            }
+        }
+        assert_int_equal(r.memory.calls, 0);
+        rig_close(&r);
+    }
+}
+
+/* What was needed at the fullest is not kept for the little that is outstanding now. */
+static void spares_go_with_what_is_outstanding(void **state)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    while (r.appended < 4 * 1024 * 1024) {
+        assert_true(append(&r, 1000));
+    }
+    cohorti_log_advance(&r.log, (size_t)r.appended);
+    r.sent = r.appended;
+    size_t at_most = r.memory.blocks;
+    while (r.sent - r.acked > 200000) {
+        r.acked += 100000;
+        cohorti_log_ack(&r.log, r.acked);
+        assert_true(r.memory.blocks <= at_most);
+    }
+    assert_true(r.memory.blocks <= 20);
+    rig_close(&r);
+}
+
 static size_t drop_even(void *ctx, uint8_t *bytes, size_t len)
 {
     size_t kept = 0;
@@ -278,9 +324,14 @@ static void compacting_moves_what_is_behind(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(against_a_plain_array),           cmocka_unit_test(with_memory_that_fails),
-        cmocka_unit_test(a_reservation_is_never_split),    cmocka_unit_test(a_steady_state_allocates_nothing),
-        cmocka_unit_test(compacting_moves_what_is_behind), cmocka_unit_test(compacting_may_empty_the_first_block),
+        cmocka_unit_test(against_a_plain_array),
+        cmocka_unit_test(with_memory_that_fails),
+        cmocka_unit_test(a_reservation_is_never_split),
+        cmocka_unit_test(a_steady_state_allocates_nothing),
+        cmocka_unit_test(blocks_serve_again),
+        cmocka_unit_test(spares_go_with_what_is_outstanding),
+        cmocka_unit_test(compacting_moves_what_is_behind),
+        cmocka_unit_test(compacting_may_empty_the_first_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
