@@ -242,7 +242,9 @@ static size_t transfer(struct pair *p, bool from_a, size_t len, bool arrives)
             if (status != COHORT_OK) {
                 fail_msg("%s: %s", cohort_error_name(status), why);
             }
-            if (!d.nothing) {
+            if (d.chunk.first && d.kind == COHORTI_KIND_MESSAGE) {
+                assert_int_equal(cohorti_inbound_collect(&to->in, &d), COHORT_OK);
+            } else if (!d.nothing) {
                 deliver(from, to, &d);
             }
             cohorti_inbound_commit(&to->in, &d, true);
