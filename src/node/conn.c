@@ -9,6 +9,7 @@
  * refers to it.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <string.h>
 
@@ -332,6 +333,7 @@ void cohorti_conn_end(struct conn *conn, int code)
         cohorti_outbound_link_ended(&conn->peer->outbound);
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
+            (void)cohorti_streams_take_over(conn->peer, code);
             cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
@@ -355,6 +357,9 @@ void cohorti_conn_end(struct conn *conn, int code)
         atomic_fetch_sub(&conn->worker->runner->load, 1);
     }
     complete_echoes(conn, conn->end_code);
+    if (code == COHORT_ELEFT && conn->peer != NULL) {
+        cohorti_streams_tell(conn->peer);
+    }
     if (ends_session) {
         (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }

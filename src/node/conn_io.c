@@ -9,6 +9,7 @@
  * connection is not attached yet and its attaching will flush.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,34 +20,16 @@
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
-/* The first chunk of a message. */
-static int begin_large(struct conn *conn, struct cohorti_delivery *taken)
-{
-    int status = cohorti_inbound_collect(&conn->peer->inbound, taken);
-    if (status == COHORT_ESIZE && taken->chunk.stream != 0) {
-        return COHORT_OK; /* it is skipped */
-    }
-    if (status != COHORT_OK) {
-        cohorti_conn_fail(conn, status, status == COHORT_ESIZE ? "large message over the limit" : "no memory for a large message");
-    }
-    return status;
-}
-
 /* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
     struct cohorti_delivery *taken = &conn->link.delivery;
     bool consumed = true;
     int status = COHORT_OK;
-    if (taken->partial != NULL && taken->chunk.first && taken->kind == COHORTI_KIND_MESSAGE && begin_large(conn, taken) != COHORT_OK) {
-        return;
-    }
-    if (taken->partial != NULL && !taken->whole) {
-        cohorti_inbound_commit(&conn->peer->inbound, taken, true);
-        return;
-    }
     uint64_t begun_ns = cohorti_watch_message(conn, taken->subject, taken->raw_type, taken->raw);
-    if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
+    if (taken->partial != NULL && taken->kind == COHORTI_KIND_MESSAGE) {
+        status = cohorti_incoming_take(conn, taken, &consumed);
+    } else if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
                                   .type = taken->raw_type,
                                   .raw = taken->raw,
@@ -61,8 +44,8 @@ static void on_taken(struct conn *conn)
     if (begun_ns != 0) {
         cohorti_watch_measure(conn, begun_ns);
     }
-    if (status == COHORT_ENOMEM) {
-        cohorti_conn_fail(conn, status, "no memory to queue a message");
+    if (status == COHORT_ENOMEM || status == COHORT_ESIZE) {
+        cohorti_conn_fail(conn, status, status == COHORT_ENOMEM ? "no memory to queue a message" : "large message over the limit");
         return;
     }
     cohorti_inbound_commit(&conn->peer->inbound, taken, consumed);

@@ -20,7 +20,7 @@ void cohorti_full_wake(struct peer *peer)
     }
 }
 
-static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t deadline_ns)
+int cohorti_full_wait(struct peer *peer, int (*attempt)(struct peer *peer, void *arg), void *arg, uint64_t deadline_ns)
 {
     struct cohort_node *node = peer->owner;
     int status = COHORT_EAGAIN;
@@ -34,7 +34,7 @@ static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t
         cohorti_list_init(&waiting.node);
         cohorti_mutex_lock(&peer->lock);
         bool closing = atomic_load(&node->phase) == NODE_CLOSING;
-        status = closing ? COHORT_ECLOSED : cohorti_send_locked(peer, m); /* it may have got room since */
+        status = closing ? COHORT_ECLOSED : attempt(peer, arg); /* there may be room since */
         if (status == COHORT_EAGAIN) {
             cohorti_list_append(&peer->waiting, &waiting.node);
         }
@@ -48,6 +48,11 @@ static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t
         cohorti_waiter_deinit(&waiting.waiter);
     }
     return status;
+}
+
+static int send_again(struct peer *peer, void *arg)
+{
+    return cohorti_send_locked(peer, arg);
 }
 
 void cohorti_full_close(struct cohort_node *node)
@@ -78,12 +83,13 @@ static int part(struct peer *peer)
 int cohorti_full(struct peer *peer, const struct outgoing *m)
 {
     struct cohort_node *node = peer->owner;
+    struct outgoing again = *m;
     switch (m->options.when_full) {
     case COHORT_FULL_BLOCK:
         if (cohorti_node_in_callback(node) || !node->loops->threads) {
             return COHORT_ECALLBACK;
         }
-        return send_when_woken(peer, m, cohorti_now(node) + m->options.block_ms * COHORTI_NS_PER_MS);
+        return cohorti_full_wait(peer, send_again, &again, cohorti_now(node) + m->options.block_ms * COHORTI_NS_PER_MS);
     case COHORT_FULL_DROP:
         atomic_fetch_add(&node->counters.messages_dropped, 1);
         return COHORT_OK;

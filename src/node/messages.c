@@ -26,26 +26,42 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
     return cohort_handle_in(node, NULL, subject, fn, arg, release, out);
 }
 
+/* The key of a subject; `raw` has room for one of a raw type, in its one spelling: "#4294967295" is "#-1". */
+static int key_of(const char *subject, char raw[16], const char **key)
+{
+    uint32_t type = 0;
+    *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
+        snprintf(raw, 16, "#%d", (int)type);
+        *key = raw;
+        return type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO ? COHORT_EINVAL : COHORT_OK;
+    }
+    return subject != NULL && !cohorti_subject_valid(subject, strlen(subject)) ? COHORT_EINVAL : COHORT_OK;
+}
+
 int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn, void *arg,
                      cohort_release_fn release, cohort_handle_id *out)
 {
-    const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    const char *key = NULL;
     char raw[16];
-    uint32_t type = 0;
-    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node))) {
-        return COHORT_EINVAL;
-    }
-    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
-        if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
-            return COHORT_EINVAL;
-        }
-        snprintf(raw, sizeof raw, "#%d", (int)type); /* one spelling: "#4294967295" is "#-1" */
-        key = raw;
-    } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK) {
         return COHORT_EINVAL;
     }
     return cohorti_registry_add(&node->registry, key,
                                 &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release, .queue = queue}, out);
+}
+
+int cohort_handle_stream(cohort_node *node, cohort_queue *queue, const char *subject, cohort_piece_fn fn, void *arg,
+                         cohort_release_fn release, cohort_handle_id *out)
+{
+    const char *key = NULL;
+    char raw[16];
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK || key == raw) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(
+        &node->registry, key,
+        &(struct cohorti_handler){.fn.piece = fn, .stream = true, .arg = arg, .release = release, .queue = queue}, out);
 }
 
 int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)

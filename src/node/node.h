@@ -32,7 +32,10 @@
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
+
+struct incoming; /* stream.h */
 
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
@@ -134,6 +137,8 @@ struct peer {
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
+    struct cohorti_list streams;           /* of ours, each with a reference: stream.c; under lock */
+    struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
     uint64_t inbound_half;                 /* that inbound counts for; under lock */
     uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
@@ -295,6 +300,11 @@ void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
  */
 COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
                                           bool *consumed);
+/** The same of a piece of a stream that comes, and, when its last completes it for others, of the message; else `message` is NULL. */
+COHORT_NODISCARD int cohorti_conn_deliver_piece(struct conn *conn, struct incoming *stream, const cohort_piece *piece,
+                                                cohort_message *message, const struct cohorti_delivery *taken, bool *consumed);
+/** Those of a name, or the default ones; NULL: none. Good for this batch, and until some handler changes. */
+struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti_inbound_subject *subject);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 
@@ -350,6 +360,10 @@ struct outgoing {
 };
 /** The lane is full: do as the options say (full.c). No lock held. */
 COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+/** Try until `attempt`, which is called with the lock held, says something other than EAGAIN, whenever there may be room. COHORT_ETIMEDOUT. No
+ * lock held. */
+COHORT_NODISCARD int cohorti_full_wait(struct peer *peer, int (*attempt)(struct peer *peer, void *arg), void *arg,
+                                       uint64_t deadline_ns);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */

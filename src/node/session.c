@@ -7,6 +7,7 @@
  * control may look at it in between.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -139,6 +140,9 @@ int cohorti_session_on_resume(struct conn *conn)
     struct cohorti_undelivered lost;
     cohorti_undelivered_init(&lost);
     cohorti_conn_unpin(conn);
+    if (conn->link.resume.half != peer->inbound.peer_half) {
+        cohorti_incoming_end_all(peer, COHORT_ERESTARTED);
+    }
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
@@ -146,11 +150,13 @@ int cohorti_session_on_resume(struct conn *conn)
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
+    (void)cohorti_streams_take_over(peer, COHORT_ERESTARTED);
     cohorti_mutex_unlock(&peer->lock);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     if (status == COHORT_OK) {
         cohorti_conn_flush(conn);
@@ -168,7 +174,11 @@ int cohorti_session_on_ack(struct conn *conn)
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    bool over = cohorti_streams_take_over(peer, COHORT_OK);
     cohorti_mutex_unlock(&peer->lock);
+    if (over) {
+        cohorti_streams_tell(peer);
+    }
     tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
@@ -280,13 +290,16 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
         half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
     }
+    cohorti_incoming_end_all(peer, reason);
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
     set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
+    (void)cohorti_streams_take_over(peer, reason);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);
