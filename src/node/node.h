@@ -37,7 +37,7 @@
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
 #define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
