@@ -440,8 +440,29 @@ bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
 
 /* ---- what the peer says -------------------------------------------------------------------------------------------- */
 
+bool cohorti_outbound_rest(struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = cohorti_log_rest(&ob->lanes[i].log) || keeps;
+    }
+    return keeps;
+}
+
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = keeps || cohorti_log_keeps(&ob->lanes[i].log);
+    }
+    return keeps;
+}
+
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob)
 {
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_drop_spares(&ob->lanes[i].log);
+    }
     ob->resumed = false;
 }
 
