@@ -457,8 +457,29 @@ void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns)
 
 /* ---- what the peer says -------------------------------------------------------------------------------------------- */
 
+bool cohorti_outbound_rest(struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = cohorti_log_rest(&ob->lanes[i].log) || keeps;
+    }
+    return keeps;
+}
+
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = keeps || cohorti_log_keeps(&ob->lanes[i].log);
+    }
+    return keeps;
+}
+
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob)
 {
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_drop_spares(&ob->lanes[i].log);
+    }
     ob->resumed = false;
 }
 

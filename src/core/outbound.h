@@ -158,7 +158,11 @@ COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const str
 void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns);
 /** A bit for each lane that refused something and has room again; each is told once. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
-/** The link ended: nothing is written until the next RESUME. */
+/** Called now and then while blocks are kept: of those that were not needed since the last call half go, all if the lane was
+ * not in use. Whether any is kept. */
+bool cohorti_outbound_rest(struct cohorti_outbound *ob);
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob);
+/** The link ended: nothing is written until the next RESUME, and no block is kept. */
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
 /** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
 void cohorti_outbound_left(struct cohorti_outbound *ob);
