@@ -352,8 +352,16 @@ struct outgoing {
     struct cohorti_put put;
     cohort_subject_options options; /* of a named subject */
 };
+/* What met a full lane and may be tried again. */
+struct attempt {
+    int (*make)(struct peer *peer, void *ctx); /* with the lock held */
+    void *ctx;
+    bool keeps_lock; /* once it has succeeded the lock stays held */
+    bool can_drop;   /* there is something to drop: for nobody waits, and nothing is to be filled in */
+};
 /** The lane is full: do as the options say (full.c). No lock held. */
-COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
+COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
