@@ -103,6 +103,9 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
 {
     cohort_node *node = p->node;
     check_incarnation(p);
+    if (node != NULL) {
+        check_protocol(p);
+    }
     asker_before_end(p);
     uint64_t begin_ns = cohort_sim_now_ns(run->sim);
     p->node = NULL;

@@ -80,6 +80,7 @@ void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, 
 bool check_converged(void *arg);          /* every pair ACTIVE at both ends */
 bool check_faults_seen(void *arg);        /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
 void check_incarnation(struct player *p); /* it may have raised its own: to be called before anything is judged by it */
+void check_protocol(struct player *p);    /* before its process ends */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);
 void check_allocator(struct player *p); /* fill in the counting allocator */
