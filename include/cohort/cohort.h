@@ -331,8 +331,8 @@ typedef struct cohort_queue cohort_queue;
  * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
- * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
- * gets no more credit until handlers have returned. A legacy peer knows no credit: what it sends beyond that is dropped
+ * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes and one message for each lane of each
+ * member, which then gets no more credit until handlers have returned, whatever its links and processes. A legacy peer knows no credit: what it sends beyond that is dropped
  * (messages_dropped).
  *
  *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.

@@ -136,8 +136,6 @@ struct peer {
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t inbound_half;                 /* that inbound counts for; under lock */
-    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
     _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
@@ -327,7 +325,7 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
