@@ -42,7 +42,7 @@ typedef enum cohort_dial_mode {
 /** How members are dialled. */
 typedef struct cohort_dial_policy {
     cohort_dial_mode mode;
-    uint32_t delay_min_ms;       /* default 100 */
+    uint32_t delay_min_ms;       /* default 100; where nobody listens the first pause is eight times that */
     uint32_t delay_max_ms;       /* default 10 000 */
     uint32_t connect_timeout_ms; /* default 3 000: a connect unanswered for so long has failed */
 } cohort_dial_policy;
