@@ -214,6 +214,10 @@ struct conn {
     int end_code;     /* why it ends */
     bool pumping;     /* its events are being handled */
     struct watch watch;
+    struct {
+        uint32_t messages, enough; /* since the last write; and how many are enough for another */
+        uint64_t since_ns;
+    } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -229,8 +233,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;     /* the worker watches it */
-    bool flush_posted; /* flush_mail is under way */
+    bool attached;             /* the worker watches it */
+    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -366,8 +370,18 @@ void cohorti_kick(struct peer *peer);
 COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len,
                                            struct outgoing *out);
 
+/** What is to become of a reply. */
+struct asking {
+    uint32_t timeout_ms; /* 0: no deadline */
+    cohort_result_fn fn;
+    void *arg;
+};
+
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
+/** Queue a request with the subject, lane and body of `message`, and see that it is written; as cohort_request(). With the lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, const struct cohorti_put *message, const struct asking *asking,
+                                          cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
 /** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has

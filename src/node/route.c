@@ -78,6 +78,25 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
     return status == COHORT_EAGAIN ? cohorti_full(peer, &message) : status;
 }
 
+int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms, cohort_result_fn fn,
+                         void *arg, cohort_request_id *out)
+{
+    struct peer *peer = route->peer;
+    if (fn == NULL || route->message.raw || (data == NULL && data_len > 0)) {
+        return COHORT_EINVAL;
+    }
+    int status = check(route);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    cohorti_mutex_lock(&peer->lock);
+    route->message.put.body = data;
+    route->message.put.body_len = data_len;
+    status = cohorti_requests_ask(peer, &route->message.put, &(struct asking){.timeout_ms = timeout_ms, .fn = fn, .arg = arg}, out);
+    cohorti_mutex_unlock(&peer->lock);
+    return status;
+}
+
 int cohort_route_claim(cohort_route *route, size_t data_len, void **data)
 {
     struct peer *peer = route->peer;
