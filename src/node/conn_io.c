@@ -349,6 +349,9 @@ static int write_batch(struct conn *conn, const struct batch *batch)
     }
     count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
+    if (batch->slice_count > 0) {
+        cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
+    }
     return status;
 }
 

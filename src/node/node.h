@@ -37,7 +37,7 @@
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
 #define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
 #define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
@@ -356,8 +356,16 @@ struct outgoing {
     struct cohorti_put put;
     cohort_subject_options options; /* of a named subject */
 };
+/* What met a full lane and may be tried again. */
+struct attempt {
+    int (*make)(struct peer *peer, void *ctx); /* with the lock held */
+    void *ctx;
+    bool keeps_lock; /* once it has succeeded the lock stays held */
+    bool can_drop;   /* there is something to drop: for nobody waits, and nothing is to be filled in */
+};
 /** The lane is full: do as the options say (full.c). No lock held. */
-COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
+COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
@@ -370,17 +378,18 @@ void cohorti_kick(struct peer *peer);
 COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len,
                                            struct outgoing *out);
 
-/** What is to become of a reply. */
+void cohorti_requests_init(struct peer *peer);
+void cohorti_requests_deinit(struct peer *peer);
+/** A request to be made: subject, lane and body in `put`. */
 struct asking {
+    struct cohorti_put put;
     uint32_t timeout_ms; /* 0: no deadline */
     cohort_result_fn fn;
     void *arg;
+    uint64_t id; /* given to it when it was queued */
 };
-
-void cohorti_requests_init(struct peer *peer);
-void cohorti_requests_deinit(struct peer *peer);
-/** Queue a request with the subject, lane and body of `message`, and see that it is written; as cohort_request(). With the lock held. */
-COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, const struct cohorti_put *message, const struct asking *asking,
+/** As cohort_request(). No lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
                                           cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);

@@ -160,39 +160,49 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-int cohorti_requests_ask(struct peer *peer, const struct cohorti_put *message, const struct asking *asking, cohort_request_id *out)
+static int ask_locked(struct peer *peer, void *ctx)
 {
+    struct asking *asking = ctx;
     uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
-    uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner);
-    uint64_t id = 0, deadline_ns = COHORTI_NEVER;
+    uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner), deadline_ns = COHORTI_NEVER;
     struct cohorti_caller caller = {.arg = asking->arg};
     memcpy(&caller.fn, &asking->fn, sizeof asking->fn);
     if (peer->removed || peer->legacy) {
         return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
     }
-    int status = cohorti_calls_add(&peer->calls, &caller, now_ns, asking->timeout_ms, &id, &deadline_ns);
+    int status = cohorti_calls_add(&peer->calls, &caller, now_ns, asking->timeout_ms, &asking->id, &deadline_ns);
     if (status != COHORT_OK) {
         return status;
     }
     struct cohorti_writer w;
     cohorti_writer_init(&w, prefix, sizeof prefix);
-    cohorti_write_u64(&w, id);
+    cohorti_write_u64(&w, asking->id);
     cohorti_write_u32(&w, asking->timeout_ms);
-    struct cohorti_put put = *message;
-    put.kind = COHORTI_KIND_REQUEST;
-    put.prefix = prefix;
-    put.prefix_len = sizeof prefix;
-    status = cohorti_outbound_put(&peer->outbound, &put);
+    asking->put.kind = COHORTI_KIND_REQUEST;
+    asking->put.prefix = prefix;
+    asking->put.prefix_len = sizeof prefix;
+    status = cohorti_outbound_put(&peer->outbound, &asking->put);
     if (status != COHORT_OK) {
-        (void)cohorti_calls_take(&peer->calls, id, &caller);
+        (void)cohorti_calls_take(&peer->calls, asking->id, &caller);
         return status;
-    }
-    if (out != NULL) {
-        *out = id;
     }
     cohorti_requests_want_timer(peer, deadline_ns);
     cohorti_kick(peer);
     return COHORT_OK;
+}
+
+int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options, cohort_request_id *out)
+{
+    cohorti_mutex_lock(&peer->lock);
+    int status = ask_locked(peer, asking);
+    cohorti_mutex_unlock(&peer->lock);
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full(peer, options, &(struct attempt){.make = ask_locked, .ctx = asking});
+    }
+    if (status == COHORT_OK && out != NULL) {
+        *out = asking->id;
+    }
+    return status;
 }
 
 int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
@@ -210,9 +220,8 @@ int cohort_request(cohort_node *node, const char *id, const char *subject, const
     if (peer == NULL) {
         return COHORT_ENOPEER;
     }
-    cohorti_mutex_lock(&peer->lock);
-    status = cohorti_requests_ask(peer, &message.put, &(struct asking){.timeout_ms = timeout_ms, .fn = fn, .arg = arg}, out);
-    cohorti_mutex_unlock(&peer->lock);
+    struct asking asking = {.put = message.put, .timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    status = cohorti_requests_ask(peer, &asking, &message.options, out);
     cohorti_peer_unref(peer);
     return status;
 }
