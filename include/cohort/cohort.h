@@ -560,6 +560,16 @@ COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id
                                                size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
                                                cohort_request_id *out);
 
+/**
+ * cohort_request() over a route: as it is in everything, but that nothing is looked up. cohort_cancel() wants the id of the member.
+ *
+ *   As cohort_request(); COHORT_ENOPEER for good once the member was removed.
+ *
+ * Thread: any, several at once; not between a claim and its commit.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
+                                                     cohort_result_fn fn, void *arg, cohort_request_id *out);
+
 /** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);
 
