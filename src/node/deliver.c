@@ -94,13 +94,13 @@ static void call_here(struct conn *conn, const struct given *given, struct cohor
 static int call_handlers(struct conn *conn, struct given *given, const struct cohorti_delivery *taken, bool *consumed)
 {
     size_t in_queues = 0, here = 0;
-    size_t frame_bytes = taken != NULL ? taken->frame_bytes : COHORT_FRAME_HEADER_BYTES + given->message.data_len;
-    given->origin = (struct cohorti_origin){.conn = conn, .frame_bytes = frame_bytes};
+    given->origin =
+        (struct cohorti_origin){.conn = conn, .legacy = taken == NULL, .bytes = COHORT_FRAME_HEADER_BYTES + given->message.data_len};
     if (taken != NULL) {
-        given->origin.epoch = conn->peer->inbound_epoch;
         given->origin.lane = taken->lane;
+        given->origin.bytes = taken->credit_bytes;
     }
-    given->room = taken != NULL || has_room(conn, frame_bytes);
+    given->room = taken != NULL || has_room(conn, given->origin.bytes);
     if (fill_queues(conn, given, &in_queues) != COHORT_OK) {
         return COHORT_ENOMEM;
     }

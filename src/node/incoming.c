@@ -72,7 +72,7 @@ static struct incoming *incoming_new(struct conn *conn, struct cohorti_handlers 
     if (in == NULL) {
         return NULL;
     }
-    const struct cohorti_origin origin = {.conn = conn, .epoch = conn->peer->inbound_epoch};
+    const struct cohorti_origin origin = {.conn = conn};
     const cohort_piece end = {.from = conn->peer->id, .subject = subject, .end = true};
     atomic_init(&in->refs, 1);
     in->owner = node;

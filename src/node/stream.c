@@ -228,7 +228,7 @@ int cohorti_stream_write_waiting(cohort_stream *stream, const void *data, size_t
     do {
         uint64_t now_ns = cohorti_now(node), acked = cohorti_stream_acked(stream);
         uint64_t until_ns = wait_ns > COHORTI_NEVER - now_ns ? COHORTI_NEVER : now_ns + wait_ns;
-        status = cohorti_full_wait(stream->peer, write_any, &w, until_ns);
+        status = cohorti_full_wait(stream->peer, &(struct attempt){.make = write_any, .ctx = &w}, until_ns);
         status = status == COHORT_ETIMEDOUT && cohorti_stream_acked(stream) != acked ? COHORT_OK : status;
     } while (status == COHORT_OK && w.taken < len);
     *taken = w.taken;
