@@ -100,6 +100,8 @@ typedef struct cohort_config {
                          its bind, else the ip; for a host name all addresses */
     const char *definition_path; /* NULL: none. Followed while the node runs, see cohort_node_apply_definition(). Also read when the
                                     node is opened, unless `definition` gives what it held. Relative to the working directory */
+    bool deliver_local; /* default false: sending to our own id is COHORT_EINVAL. true: it reaches our own handlers, from a loop of the
+                           node, never inside the call; else as to any other member */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -391,7 +393,7 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  *   COHORT_ELEGACY    a named subject to a legacy peer: it knows raw types only.
  *   COHORT_ETYPE      the raw type belongs to the protocol (1, 2; 0x80000000 and above to a peer that is not legacy).
  *   COHORT_ELIMIT     limits.subjects_max names are in use with this peer.
- *   COHORT_EINVAL     not a subject name, or the local node's id.
+ *   COHORT_EINVAL     not a subject name, or the local node's id without config.deliver_local.
  *   COHORT_ENOMEM, COHORT_ECLOSED.
  *
  * Thread: any. Does not block and runs no callback.
@@ -445,6 +447,10 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
  */
 COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                  size_t *sent);
+
+/** The same, and to the local node, which needs no member to be there. COHORT_EINVAL without config.deliver_local. */
+COHORT_API COHORT_NODISCARD int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                     size_t *sent);
 
 /** What was accepted and is not known to have been handled. Borrowed for the call. */
 typedef struct cohort_undelivered {

@@ -75,6 +75,21 @@ struct peer *cohorti_peer_find(struct cohort_node *node, const char *id)
     return peer;
 }
 
+int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out)
+{
+    *out = NULL;
+    if (id == NULL) {
+        return COHORT_EINVAL;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer != NULL && peer->self && !node->deliver_local) {
+        cohorti_peer_unref(peer);
+        return COHORT_EINVAL;
+    }
+    *out = peer;
+    return peer == NULL ? COHORT_ENOPEER : COHORT_OK;
+}
+
 static int compare_peers(const void *a, const void *b)
 {
     const struct peer *const *left = a;

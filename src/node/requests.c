@@ -233,12 +233,10 @@ int cohort_request(cohort_node *node, const char *id, const char *subject, const
 {
     struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
     int status = check_asking(node, subject, data, data_len, &asking);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     status = ask(peer, &asking, out);
     cohorti_peer_unref(peer);

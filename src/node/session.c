@@ -280,6 +280,9 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
         half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
     }
+    if (peer->self) {
+        cohorti_local_settle(peer);
+    }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
     set_inbound_half(peer, 0);
