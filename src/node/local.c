@@ -56,6 +56,7 @@ static size_t take_written(struct conn *conn, uint8_t *out, size_t room)
     conn->bytes_out += n;
     atomic_fetch_add(&conn->owner->counters.bytes_out, n);
     cohorti_conn_count_frames(conn);
+    cohorti_outbound_written(ob, cohorti_now(conn->owner));
     return n;
 }
 

@@ -78,6 +78,8 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     snprintf(node->bind, sizeof node->bind, "%s", config->bind);
     node->limits = config->limits;
     node->deliver_local = config->deliver_local;
+    node->quota.max = config->limits.node_queue_bytes_max;
+    node->room_mail.run = cohorti_session_room;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_mutex_init(&node->queues_lock);

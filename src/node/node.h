@@ -133,7 +133,9 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns;             /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list conns;    /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list has_room; /* while writable events are collected: session.c */
+    unsigned room_lanes;
     bool self;                             /* the local node; does not change */
     bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
@@ -356,6 +358,8 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** The quota has room: tell all lanes that it refused. Control. */
+void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
@@ -443,6 +447,9 @@ struct cohort_node {
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
     bool deliver_local;
+    struct cohorti_quota quota; /* of all peers */
+    struct mail room_mail;      /* to control: whoever the quota refused is told */
+    _Atomic bool room_posted;
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
 

@@ -23,7 +23,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_outbound_init(&peer->outbound, &node->alloc,
                               &(struct cohorti_outbound_limits){.lane_bytes_max = limits->peer_queue_bytes_max,
                                                                 .message_bytes_max = limits->message_bytes_max,
-                                                                .subjects_max = limits->subjects_max},
+                                                                .subjects_max = limits->subjects_max,
+                                                                .quota = &node->quota},
                               half);
         cohorti_inbound_init(&peer->inbound, &node->alloc,
                              &(struct cohorti_inbound_limits){.message_bytes_max = limits->message_bytes_max,
@@ -35,6 +36,7 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_mutex_init(&peer->lock);
         cohorti_list_init(&peer->conns);
         cohorti_list_init(&peer->spare);
+        cohorti_list_init(&peer->has_room);
         cohorti_list_init(&peer->waiting);
     }
     return peer;
