@@ -138,15 +138,16 @@ int cohort_stream_open(cohort_node *node, const char *id, const char *subject, u
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, NULL, 0, &message);
-    if (status != COHORT_OK || message.raw || id == NULL || strcmp(id, node->id) == 0) {
+    if (status != COHORT_OK || message.raw) {
         return status != COHORT_OK ? status : COHORT_EINVAL;
     }
     if (total != COHORT_TOTAL_UNKNOWN && total > COHORTI_OFFSET_MAX) {
         return COHORT_ESIZE;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     size_t size = strlen(subject) + 1;
     cohort_stream *s = cohorti_alloc_zero(&node->alloc, sizeof *s + size);
