@@ -686,13 +686,14 @@ typedef struct cohort_node_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t messages_unhandled;   /* no handler took them, or it was taken back before their turn in its queue */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
-    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full; of legacy peers when a queue is */
-    uint64_t replies_late;         /* came when nobody waited for them any more */
-    uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
-    uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
-    uint64_t handlers_slow;        /* times that handlers held up their loop for limits.handler_ms or longer */
-    uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
-    uint64_t errors[64];           /* links ended, by reason: errors[-code] */
+    uint64_t messages_dropped; /* of subjects that are dropped when a lane is full; of legacy peers when a queue is; streams over
+                                      limits.message_bytes_max for handlers of messages */
+    uint64_t replies_late;     /* came when nobody waited for them any more */
+    uint64_t bytes_dropped;    /* queued for legacy peers, never written: their link ended */
+    uint64_t echoes_dropped;   /* not answered: the queue to the peer was full */
+    uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer */
+    uint64_t decode_failures;  /* messages a codec could not make an object of (cohort/codec.h) */
+    uint64_t errors[64];       /* links ended, by reason: errors[-code] */
     cohort_rates rates;
     uint64_t queued_bytes; /* accepted for members and not acknowledged, to within 16 KiB for each */
 } cohort_node_stats;
