@@ -7,9 +7,11 @@
 #define COHORT_AGENT_HTTP_H
 
 #include "ask.h"
+#include "download.h"
 #include "echo.h"
 #include "effective.h"
 #include "hub.h"
+#include "upload.h"
 
 #include <cohort/cohort.h>
 
@@ -21,6 +23,8 @@ struct agent_service {
     struct hub *hub;
     struct desk *echoes;
     struct desk *asks;           /* requests to members */
+    struct desk *uploads;        /* streams to members */
+    struct downloads *downloads; /* and from them */
     struct effective *effective; /* the configuration */
     size_t body_bytes_max;
 };
