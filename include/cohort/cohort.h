@@ -331,8 +331,8 @@ typedef struct cohort_queue cohort_queue;
  * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
- * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
- * gets no more credit until handlers have returned. A legacy peer knows no credit: what it sends beyond that is dropped
+ * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes and one message for each lane of each
+ * member, which then gets no more credit until handlers have returned, whatever its links and processes. A legacy peer knows no credit: what it sends beyond that is dropped
  * (messages_dropped).
  *
  *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.
@@ -422,7 +422,9 @@ COHORT_API COHORT_NODISCARD int cohort_route_send(cohort_route *route, const voi
  *
  * data_len   at most 65 280 bytes, and limits.message_bytes_max.
  *
- *   As cohort_send() for a named subject. Unless COHORT_OK is returned, there is nothing to commit or abort.
+ *   As cohort_send() for a named subject, also when the lane is full: COHORT_FULL_BLOCK waits, COHORT_FULL_DISCONNECT parts with the
+ *   member. Only COHORT_FULL_DROP means COHORT_EAGAIN here, uncounted: there is nothing yet to drop.
+ *   Unless COHORT_OK is returned, there is nothing to commit or abort.
  */
 COHORT_API COHORT_NODISCARD int cohort_route_claim(cohort_route *route, size_t data_len, void **data);
 /** Send what was claimed, of which data_len bytes are used: no more than were claimed. Same thread. */
@@ -484,7 +486,8 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
                                                    cohort_handle_id *out);
 
-/** What a send does when the lane to a member is full. */
+/** What a send does when the lane to a member is full. A request does the same, but for DROP: somebody waits for its end, so it is
+ * COHORT_EAGAIN. */
 typedef enum cohort_when_full {
     COHORT_FULL_FAIL = 0,       /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
     COHORT_FULL_BLOCK = 1,      /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback of the node */
@@ -498,7 +501,7 @@ typedef struct cohort_subject_options {
     size_t size; /* sizeof: set by cohort_subject_options_init() */
     cohort_lane lane;
     cohort_when_full when_full;
-    uint32_t block_ms; /* default 1000 */
+    uint32_t block_ms; /* default 1000; of a request besides its own time, which begins when it is queued */
     /* Default 0: none. A message of which nothing was written after so long is withdrawn, and told as undelivered (ETIMEDOUT). Requests
      * have their own time; claims have none. */
     uint32_t ttl_ms;
@@ -556,6 +559,16 @@ typedef uint64_t cohort_request_id;
 COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data,
                                                size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
                                                cohort_request_id *out);
+
+/**
+ * cohort_request() over a route: as it is in everything, but that nothing is looked up. cohort_cancel() wants the id of the member.
+ *
+ *   As cohort_request(); COHORT_ENOPEER for good once the member was removed.
+ *
+ * Thread: any, several at once; not between a claim and its commit.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
+                                                     cohort_result_fn fn, void *arg, cohort_request_id *out);
 
 /** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);

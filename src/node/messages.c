@@ -145,12 +145,12 @@ void cohorti_kick(struct peer *peer)
     }
 }
 
-static int send_to(struct peer *peer, const struct outgoing *m)
+static int send_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
 int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
@@ -209,7 +209,7 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
 
 /* To members with a link only: a broadcast is for who is there. The loops write: one call here for each member would take longer than
  * all else, and more may follow. */
-static int broadcast_to(struct peer *peer, const struct outgoing *m)
+static int broadcast_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
@@ -218,7 +218,7 @@ static int broadcast_to(struct peer *peer, const struct outgoing *m)
         cohorti_conn_kick_later(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)

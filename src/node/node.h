@@ -37,7 +37,8 @@
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
 #define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
@@ -135,8 +136,6 @@ struct peer {
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t inbound_half;                 /* that inbound counts for; under lock */
-    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
     _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
@@ -213,6 +212,10 @@ struct conn {
     int end_code;     /* why it ends */
     bool pumping;     /* its events are being handled */
     struct watch watch;
+    struct {
+        uint32_t messages, enough; /* since the last write; and how many are enough for another */
+        uint64_t since_ns;
+    } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -220,6 +223,7 @@ struct conn {
     bool tells_end;         /* the same of the news for control */
     bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
     uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
+    uint64_t rest_due_ns;   /* when memory of the lanes that was not needed goes; COHORTI_NEVER: none is kept */
     bool drains_on_control; /* counted in owner->draining_count */
 
     struct peer *peer; /* from OPEN on; with a reference. Its lock guards the rest once set */
@@ -227,8 +231,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;     /* the worker watches it */
-    bool flush_posted; /* flush_mail is under way */
+    bool attached;             /* the worker watches it */
+    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -325,9 +329,11 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
@@ -348,8 +354,16 @@ struct outgoing {
     struct cohorti_put put;
     cohort_subject_options options; /* of a named subject */
 };
+/* What met a full lane and may be tried again. */
+struct attempt {
+    int (*make)(struct peer *peer, void *ctx); /* with the lock held */
+    void *ctx;
+    bool keeps_lock; /* once it has succeeded the lock stays held */
+    bool can_drop;   /* there is something to drop: for nobody waits, and nothing is to be filled in */
+};
 /** The lane is full: do as the options say (full.c). No lock held. */
-COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
+COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
@@ -364,6 +378,17 @@ COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char 
 
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
+/** A request to be made: subject, lane and body in `put`. */
+struct asking {
+    struct cohorti_put put;
+    uint32_t timeout_ms; /* 0: no deadline */
+    cohort_result_fn fn;
+    void *arg;
+    uint64_t id; /* given to it when it was queued */
+};
+/** As cohort_request(). No lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
+                                          cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
 /** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has

@@ -122,17 +122,6 @@ int cohorti_session_begin(struct conn *conn)
     return cohorti_sender_resume(&conn->sender, &resume);
 }
 
-/* With the lock held. What was handled of another session gives no credit to this one. The peer's half does not tell them apart: when we
- * end a session, it goes on at the other end, and is counted anew here. */
-static void set_inbound_half(struct peer *peer, uint64_t half)
-{
-    if (peer->inbound_half != half) {
-        peer->inbound_half = half;
-        peer->inbound_epoch++;
-        memset(peer->consumed, 0, sizeof peer->consumed);
-    }
-}
-
 int cohorti_session_on_resume(struct conn *conn)
 {
     struct peer *peer = conn->peer;
@@ -142,7 +131,6 @@ int cohorti_session_on_resume(struct conn *conn)
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
-    set_inbound_half(peer, conn->link.resume.half);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
@@ -158,6 +146,14 @@ int cohorti_session_on_resume(struct conn *conn)
     return status;
 }
 
+/* The timer is set anew when it fires, and at each flush. */
+static void bring_timer_forward(struct conn *conn, uint64_t deadline_ns)
+{
+    if (conn->timer.deadline_ns > deadline_ns) {
+        cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline_ns);
+    }
+}
+
 int cohorti_session_on_ack(struct conn *conn)
 {
     struct peer *peer = conn->peer;
@@ -166,9 +162,15 @@ int cohorti_session_on_ack(struct conn *conn)
         cohorti_conn_wait_for_writer(conn);
     }
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
+    cohorti_outbound_acked(&peer->outbound, cohorti_now(peer->owner));
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    bool keeps = cohorti_outbound_keeps(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    if (keeps && conn->rest_due_ns == COHORTI_NEVER) {
+        conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
+        bring_timer_forward(conn, conn->rest_due_ns);
+    }
     tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
@@ -210,9 +212,17 @@ void cohorti_session_acknowledge(struct conn *conn)
         cohorti_conn_flush(conn);
     } else if (conn->ack_due_ns == COHORTI_NEVER) {
         conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
-        if (conn->timer.deadline_ns > conn->ack_due_ns) {
-            cohorti_timer_set(&conn->worker->timers, &conn->timer, conn->ack_due_ns);
-        }
+        bring_timer_forward(conn, conn->ack_due_ns);
+    }
+}
+
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
+{
+    if (now_ns >= conn->rest_due_ns) {
+        cohorti_conn_lock(conn);
+        bool keeps = cohorti_outbound_rest(&conn->peer->outbound);
+        cohorti_conn_unlock(conn);
+        conn->rest_due_ns = keeps ? now_ns + COHORTI_REST_NS : COHORTI_NEVER;
     }
 }
 
@@ -228,19 +238,17 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes)
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes)
 {
     size_t enough = peer->owner->limits.window_bytes / 4;
     enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
     cohorti_mutex_lock(&peer->lock);
-    if (peer->inbound_epoch == epoch) {
-        uint64_t before = peer->consumed[lane];
-        peer->consumed[lane] += bytes;
-        atomic_store(&peer->has_consumed, true);
-        struct conn *conn = cohorti_current_conn(peer);
-        if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
-            cohorti_conn_post_flush(conn);
-        }
+    uint64_t before = peer->consumed[lane];
+    peer->consumed[lane] += bytes;
+    atomic_store(&peer->has_consumed, true);
+    struct conn *conn = cohorti_current_conn(peer);
+    if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
+        cohorti_conn_post_flush(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
 }
@@ -282,7 +290,6 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
-    set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
