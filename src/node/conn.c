@@ -425,7 +425,8 @@ static void expire_echoes(struct conn *conn, uint64_t now_ns)
 
 uint64_t cohorti_conn_idle_deadline(const struct conn *conn)
 {
-    return conn->phase == CONN_OPEN && conn->idle_ns > 0 ? atomic_load(&conn->last_in_ns) + conn->idle_ns : COHORTI_NEVER;
+    uint64_t idle_ns = conn->phase == CONN_OPEN ? atomic_load(&conn->idle_ns) : 0;
+    return idle_ns > 0 ? atomic_load(&conn->last_in_ns) + idle_ns : COHORTI_NEVER;
 }
 
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)

@@ -289,6 +289,9 @@ static void do_link_effect(struct cohort_node *node, struct conn *conn, const st
     case COHORTI_EFFECT_RECEIVE:
         cohorti_conn_hand_over(conn);
         break;
+    case COHORTI_EFFECT_KEEP:
+        atomic_store(&conn->idle_ns, 0); /* its timer fires once more, and finds nothing */
+        break;
     case COHORTI_EFFECT_REFUSE:
         do_refuse(node, conn, fx);
         break;
