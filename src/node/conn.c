@@ -104,7 +104,9 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 {
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
     conn->phase = connecting ? CONN_CONNECTING : CONN_HANDSHAKE;
-    ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    if (!connecting) { /* else the system does not know yet, and we do */
+        ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    }
     int status = ops->attach(conn->socket, conn->worker->loop, cohorti_conn_on_event, conn);
     if (status != COHORT_OK) {
         cohorti_conn_end(conn, status);
