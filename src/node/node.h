@@ -216,9 +216,9 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
-    int end_code;     /* why it ends */
-    bool pumping;     /* its events are being handled */
+    _Atomic uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
+    int end_code;             /* why it ends */
+    bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
         uint32_t messages, enough; /* since the last write; and how many are enough for another */
