@@ -215,8 +215,9 @@ struct conn {
     bool pumping;     /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages, enough; /* since the last write; and how many are enough for another */
-        uint64_t since_ns;
+        uint32_t messages;                                    /* handled while something waited to be written */
+        size_t half;                                          /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                                    /* the last write, or the begin */
     } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
