@@ -19,6 +19,7 @@
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
 #define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
 #define EARLY_NS 50000    /* or so long since */
+#define LOOK_MESSAGES 4   /* the clock is looked at after so many */
 #define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
 
 static int write_out(struct conn *conn);
@@ -183,8 +184,9 @@ static void write_early(struct conn *conn)
     }
     conn->early.messages++;
     bool half = conn->early.half > 0 && conn->link.reader.piece_len <= conn->early.half;
+    bool looks = conn->early.messages % LOOK_MESSAGES == 0;
     conn->early.half = half ? 0 : conn->early.half;
-    if ((half && conn->early.messages >= EARLY_MESSAGES) || cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS) {
+    if ((half && conn->early.messages >= EARLY_MESSAGES) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
         write_now(conn);
     }
 }

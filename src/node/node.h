@@ -146,7 +146,7 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
+    _Atomic uint32_t calls_kept;      /* its requests that wait for our reply, beyond the return of their handlers */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
