@@ -148,7 +148,7 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
     if (q->deed != DEED_NOT_HANDLED) {
         run_fail(run, "%s handles request %" PRIu64 " of %s#%u twice", p->id, q->number, from->id, q->process);
     }
-    if (!p->views[from->index].active && !p->views[from->index].may_finish) {
+    if (!p->views[from->index].active && !p->views[from->index].may_finish && p->queue == NULL) {
         run_fail(run, "%s: a request of %s, which is INACTIVE", p->id, from->id);
     }
     uint32_t left_ms = cohort_call_time_left_ms(message->call);
@@ -168,6 +168,7 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
     } else {
         hold(p, q, message->call);
     }
+    emptier_linger(p);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------------- */
@@ -366,7 +367,10 @@ int asker_prepare(struct player *p)
     for (unsigned lane = 0; lane < 3 && status == COHORT_OK; lane++) {
         options.lane = (cohort_lane)lane;
         status = lane == 0 ? COHORT_OK : cohort_subject_set(p->node, subjects[lane], &options);
-        status = status == COHORT_OK ? cohort_handle(p->node, subjects[lane], on_question, p, NULL, &ignored) : status;
+        if (status == COHORT_OK) {
+            status = p->queue == NULL ? cohort_handle(p->node, subjects[lane], on_question, p, NULL, &ignored)
+                                      : cohort_handle_in(p->node, p->queue, subjects[lane], on_question, p, NULL, &ignored);
+        }
     }
     return status;
 }

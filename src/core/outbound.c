@@ -35,6 +35,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     ob->limits = *limits;
     ob->half = half;
     ob->cut = -1;
+    ob->share.of = limits->quota;
     cohorti_pace_init(&ob->pace);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
@@ -63,6 +64,7 @@ void cohorti_outbound_deinit(struct cohorti_outbound *ob)
         cohorti_map_deinit(&lane->by_name);
         cohorti_log_deinit(&lane->log);
     }
+    cohorti_quota_count(&ob->share, 0);
 }
 
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob)
@@ -91,7 +93,21 @@ size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
     return len;
 }
 
+void cohorti_outbound_count(struct cohorti_outbound *ob)
+{
+    cohorti_quota_count(&ob->share, cohorti_outbound_len(ob));
+}
+
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
+
+static void count_appended(struct cohorti_outbound *ob, size_t len)
+{
+    ob->frames++;
+    ob->share.uncounted += len;
+    if (ob->share.uncounted >= COHORTI_QUOTA_STEP) {
+        cohorti_outbound_count(ob);
+    }
+}
 
 /* One frame of up to two pieces. */
 static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
@@ -112,7 +128,7 @@ static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lan
         memcpy(at + head_len, body, body_len);
     }
     cohorti_log_commit(&lane->log, len);
-    ob->frames++;
+    count_appended(ob, len);
     return COHORT_OK;
 }
 
@@ -217,10 +233,12 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
-    if (queued <= max && need <= max - queued) {
+    bool full = queued > max || need > max - queued;
+    if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
     lane->blocked = true;
+    lane->starved = !full;
     return true;
 }
 
@@ -342,7 +360,7 @@ void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_p
 {
     cohort_frame_encode_header(body - COHORT_FRAME_HEADER_BYTES, cohorti_type_subject(put->kind, put->lane, put->hint->number), len);
     cohorti_log_commit(&ob->lanes[put->lane].log, COHORT_FRAME_HEADER_BYTES + len);
-    ob->frames++;
+    count_appended(ob, COHORT_FRAME_HEADER_BYTES + len);
 }
 
 int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len)
@@ -668,10 +686,13 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
 {
     unsigned writable = 0;
+    cohorti_outbound_count(ob);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        if (lane->blocked && cohorti_log_len(&lane->log) <= ob->limits.lane_bytes_max / 2) {
-            lane->blocked = false;
+        size_t len = cohorti_log_len(&lane->log);
+        bool fed = !lane->starved || len <= COHORTI_QUOTA_RESERVE / 2 || cohorti_quota_has_room(&ob->share);
+        if (lane->blocked && len <= ob->limits.lane_bytes_max / 2 && fed) {
+            lane->blocked = lane->starved = false;
             writable |= 1U << i;
         }
     }

@@ -17,12 +17,14 @@
 #include "base/map.h"
 #include "core/log.h"
 #include "core/pace.h"
+#include "core/quota.h"
 #include "wire/control.h"
 
 struct cohorti_outbound_limits {
-    size_t lane_bytes_max;    /* high watermark of one lane: appended and not acknowledged */
-    size_t message_bytes_max; /* body of one message */
-    uint32_t subjects_max;    /* names in one lane */
+    size_t lane_bytes_max;       /* high watermark of one lane: appended and not acknowledged */
+    size_t message_bytes_max;    /* body of one message */
+    uint32_t subjects_max;       /* names in one lane */
+    struct cohorti_quota *quota; /* of all halves of the node; NULL: none */
 };
 
 struct cohorti_outbound_subject;
@@ -43,6 +45,7 @@ struct cohorti_outbound_lane {
     uint64_t written_max; /* highest `sent` ever with this reader */
     uint64_t held_until;  /* bytes before are being written just now, without the lock: they must not change. 0: none */
     bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
+    bool starved;         /* ... not for the lane but for the quota */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
     uint32_t subject_count, subject_cap;
@@ -58,6 +61,7 @@ struct cohorti_outbound {
     int cut;                  /* the lane whose block was written in part; -1: none */
     uint64_t frames;          /* appended */
     struct cohorti_pace pace; /* of the bulk lane */
+    struct cohorti_quota_share share;
     struct cohorti_outbound_lane lanes[COHORTI_LANE_COUNT];
 };
 
@@ -156,7 +160,9 @@ bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const stru
 COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** After ack(), with the time. */
 void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns);
-/** A bit for each lane that refused something and has room again; each is told once. */
+/** Tell the quota exactly what is held: in steps it is told anyway. */
+void cohorti_outbound_count(struct cohorti_outbound *ob);
+/** A bit for each lane that refused something and has room again; each is told once. Counts. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
 /** Called now and then while blocks are kept: of those that were not needed since the last call half go, all if the lane was
  * not in use. Whether any is kept. */

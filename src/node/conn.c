@@ -116,7 +116,7 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 
 /* ---- open: from control to a worker -------------------------------------------------------------------------------- */
 
-static struct worker *least_used(struct cohort_node *node)
+struct worker *cohorti_conn_least_used(struct cohort_node *node)
 {
     struct worker *best = node->worker_count == 0 ? &node->control : &node->workers[0];
     for (uint32_t i = 1; i < node->worker_count; i++) {
@@ -158,7 +158,7 @@ void cohorti_conn_hand_over(struct conn *conn)
     cohorti_mutex_lock(&conn->peer->lock);
     conn->owner->io->ops->detach(conn->socket);
     conn->attached = false;
-    conn->worker = least_used(conn->owner);
+    conn->worker = cohorti_conn_least_used(conn->owner);
     cohorti_mutex_unlock(&conn->peer->lock);
     cohorti_timer_cancel(&conn->owner->control.timers, &conn->timer);
     conn->phase = CONN_OPEN;
@@ -271,7 +271,11 @@ static void run_flush(struct mail *mail)
     cohorti_conn_unlock(conn);
     if (conn->phase != CONN_ENDED) {
         cohorti_session_acknowledge(conn);
-        cohorti_conn_flush(conn);
+        if (conn->local) {
+            cohorti_local_turn(conn);
+        } else {
+            cohorti_conn_flush(conn);
+        }
     }
     cohorti_conn_unref(conn);
 }
@@ -378,15 +382,19 @@ static void run_ended(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     struct cohort_node *node = conn->owner;
-    if (conn->peer != NULL) {
-        atomic_fetch_sub(&node->counters.links_open, 1);
-    } else {
+    if (conn->peer == NULL) {
         atomic_fetch_sub(&node->counters.handshakes, 1);
+    } else if (!conn->local) {
+        atomic_fetch_sub(&node->counters.links_open, 1);
     }
     node->draining_count -= conn->drains_on_control;
     cohorti_map_remove(&node->conns, &conn->node);
     cohorti_list_remove(&conn->of_node);
-    cohorti_control_conn_ended(conn);
+    if (conn->local) {
+        cohorti_local_ended(conn);
+    } else {
+        cohorti_control_conn_ended(conn);
+    }
     cohorti_conn_unref(conn); /* control's */
     cohorti_conn_unref(conn); /* the mail's */
 }

@@ -162,7 +162,7 @@ static void publish_counters(struct conn *conn)
 static void write_now(struct conn *conn)
 {
     cohorti_conn_lock(conn);
-    if (conn->attached && !conn->writing && !conn->watching_write) {
+    if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
         (void)write_out(conn);
     }
     cohorti_conn_unlock(conn);
@@ -226,7 +226,7 @@ static bool wants_read(const struct conn *conn)
     return conn->phase == CONN_DRAINING || (!waits && conn->phase != CONN_CONNECTING);
 }
 
-static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
+void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     const uint8_t *plain = NULL;
     size_t plain_len = 0;
@@ -276,7 +276,7 @@ static void read_some(struct conn *conn)
             cohorti_conn_end(conn, status);
             return;
         }
-        on_bytes(conn, w->receive, n);
+        cohorti_conn_on_bytes(conn, w->receive, n);
         cohorti_session_acknowledge(conn);
         soon = n < room;
         if (soon && !expects_more(conn)) {
@@ -349,7 +349,7 @@ static int send_batch(struct conn *conn, const struct batch *batch, size_t *n)
     return status;
 }
 
-static void count_frames(struct conn *conn)
+void cohorti_conn_count_frames(struct conn *conn)
 {
     uint64_t frames = cohorti_conn_frames_out(conn);
     atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
@@ -373,7 +373,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
         conn->writing = false;
         cohorti_outbound_advance(&conn->peer->outbound, NULL, 0, 0);
     }
-    count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
+    cohorti_conn_count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
     if (batch->slice_count > 0) {
         cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
@@ -385,7 +385,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
 static int write_out(struct conn *conn)
 {
     struct batch batch;
-    count_frames(conn);
+    cohorti_conn_count_frames(conn);
     for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
         int status = write_batch(conn, &batch);
         conn->socket_full = status == COHORT_EAGAIN;
@@ -414,7 +414,7 @@ void cohorti_conn_watch(struct conn *conn)
     conn->owner->io->ops->watch(conn->socket, events);
 }
 
-static void set_timer(struct conn *conn, uint64_t echo_deadline_ns)
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns)
 {
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
@@ -431,7 +431,10 @@ void cohorti_conn_flush(struct conn *conn)
         return;
     }
     cohorti_conn_lock(conn);
-    if (!conn->attached) {
+    if (!conn->attached || conn->local) {
+        if (conn->local) {
+            cohorti_conn_post_flush(conn);
+        }
         cohorti_conn_unlock(conn);
         return;
     }
@@ -461,7 +464,7 @@ void cohorti_conn_flush(struct conn *conn)
         cohorti_session_leave(conn);
         return;
     }
-    set_timer(conn, echo_deadline_ns);
+    cohorti_conn_set_timer(conn, echo_deadline_ns);
 }
 
 void cohorti_conn_post_flush(struct conn *conn)
@@ -469,7 +472,11 @@ void cohorti_conn_post_flush(struct conn *conn)
     if (!conn->flush_posted) {
         conn->flush_posted = true;
         cohorti_conn_ref(conn);
-        cohorti_worker_post(conn->worker, &conn->flush_mail);
+        if (conn->local) {
+            cohorti_worker_post_later(conn->worker, &conn->flush_mail);
+        } else {
+            cohorti_worker_post(conn->worker, &conn->flush_mail);
+        }
     }
 }
 
@@ -495,6 +502,10 @@ static bool write_here(struct conn *conn)
 
 void cohorti_conn_kick(struct conn *conn)
 {
+    if (conn->local) {
+        cohorti_conn_post_flush(conn);
+        return;
+    }
     bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
     if (!conn->attached || ((conn->watching_write || conn->writing) && !needs_loop)) {
         return; /* who attaches, the loop when the socket has room, or who is writing, will write */

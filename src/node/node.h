@@ -63,8 +63,9 @@ struct runner {
     uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
     struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
-    struct cohorti_list mail; /* under mail_lock */
-    _Atomic uint32_t load;    /* open connections here */
+    struct cohorti_list mail;  /* under mail_lock */
+    struct cohorti_list later; /* for the next time it wakes; the same */
+    _Atomic uint32_t load;     /* open connections here */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -110,6 +111,8 @@ void cohorti_worker_init(struct worker *w, struct cohort_node *owner, struct run
 void cohorti_worker_detach(struct worker *w);
 /** Run `mail` on the worker's loop, after what was posted before. Any thread. */
 void cohorti_worker_post(struct worker *w, struct mail *mail);
+/** The same, but the loop serves others first: who is on it and posts to itself again and again holds up nobody. */
+void cohorti_worker_post_later(struct worker *w, struct mail *mail);
 /** Forget the mail that waits: nobody will read it. No call may be under way. */
 void cohorti_worker_abandon(struct worker *w);
 /** Its timers, or its cluster, changed outside its own callbacks: look after it at the end of this one. Loop thread. */
@@ -130,14 +133,15 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns;             /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list conns;    /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list has_room; /* while writable events are collected: session.c */
+    unsigned room_lanes;
+    bool self;                             /* the local node; does not change */
     bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t inbound_half;                 /* that inbound counts for; under lock */
-    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
     _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
@@ -153,6 +157,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
+/** To send to, with a reference. COHORT_EINVAL: none, or ourselves when that is not to be; COHORT_ENOPEER. Any thread. */
+COHORT_NODISCARD int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out);
 /** All peers in order of id, with a reference each: as they were when asked. NULL without memory. Any thread. */
 struct peers {
     const cohort_allocator *alloc;
@@ -246,6 +252,7 @@ struct conn {
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
+    bool local; /* to ourselves: local.c; does not change once it is open */
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
@@ -264,6 +271,8 @@ void cohorti_conn_begin(struct conn *conn, bool connecting);
 /** OPEN: it is the peer's link from now on; the reference is taken also on failure, after which it is to end. RECEIVE: hand it over. */
 COHORT_NODISCARD int cohorti_conn_open(struct conn *conn, struct peer *peer);
 void cohorti_conn_hand_over(struct conn *conn);
+/** Whose loop carries the fewest links. */
+struct worker *cohorti_conn_least_used(struct cohort_node *node);
 /** Free it without a word to anybody: the process it lived in is dead. */
 void cohorti_conn_abandon(struct conn *conn);
 /** Close it wherever it is, now or by mail. leave: what is queued and LEAVE go out first. */
@@ -294,6 +303,9 @@ void cohorti_watch_end(struct conn *conn);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
+void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len);
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
+void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 
 /* deliver.c: messages to their handlers. Its loop's thread. */
 /**
@@ -319,6 +331,14 @@ void cohorti_conn_watch(struct conn *conn); /* with the lock held */
 void cohorti_conn_lock(struct conn *conn);
 void cohorti_conn_unlock(struct conn *conn);
 
+/* local.c: the link to ourselves. */
+void cohorti_local_turn(struct conn *conn);         /* its loop's thread: read what was written */
+void cohorti_local_begin(struct cohort_node *node); /* control, all three; if the configuration wants one and there is none */
+void cohorti_local_ended(struct conn *conn);
+void cohorti_local_close(struct cohort_node *node);
+/** Its session is to end: what was taken counts as acknowledged. No link stands. */
+void cohorti_local_settle(struct peer *self);
+
 /** Frames queued on this link, its own and its session's; with the lock held. */
 uint64_t cohorti_conn_frames_out(const struct conn *conn);
 
@@ -332,7 +352,7 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
@@ -341,6 +361,8 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** The quota has room: tell all lanes that it refused. Control. */
+void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
@@ -438,6 +460,10 @@ struct cohort_node {
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
+    bool deliver_local;
+    struct cohorti_quota quota; /* of all peers */
+    struct mail room_mail;      /* to control: whoever the quota refused is told */
+    _Atomic bool room_posted;
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
 
@@ -454,6 +480,8 @@ struct cohort_node {
     struct cohorti_file_watch *file_watch;
     struct cohorti_socket *listener;
     struct cohorti_timer accept_pause;
+    struct conn *local; /* to ourselves; NULL: none */
+    struct cohorti_timer local_pause;
     struct cohorti_timer close_deadline;
     bool settling;
     uint32_t draining_count;

@@ -209,16 +209,14 @@ int cohort_request(cohort_node *node, const char *id, const char *subject, const
                    cohort_result_fn fn, void *arg, cohort_request_id *out)
 {
     struct outgoing message;
+    struct peer *peer = NULL;
     int status = cohorti_check_message(node, subject, data, data_len, &message);
+    if (status == COHORT_OK && (message.raw || fn == NULL)) {
+        status = COHORT_EINVAL;
+    }
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
     if (status != COHORT_OK) {
         return status;
-    }
-    if (message.raw || fn == NULL || id == NULL || strcmp(id, node->id) == 0) {
-        return COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
     }
     struct asking asking = {.put = message.put, .timeout_ms = timeout_ms, .fn = fn, .arg = arg};
     status = cohorti_requests_ask(peer, &asking, &message.options, out);

@@ -21,12 +21,10 @@ int cohort_route_open(cohort_node *node, const char *id, const char *subject, co
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, NULL, 0, &message);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     size_t size = strlen(subject) + 1;
     cohort_route *route = cohorti_alloc(&node->alloc, sizeof *route + size);
