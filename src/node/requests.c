@@ -268,8 +268,11 @@ static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, 
 static void give_back(cohort_call *call)
 {
     call->replied = true;
-    atomic_fetch_sub(&call->peer->calls_in, 1);
-    if (call->kept && call->taken == NULL) {
+    if (!call->kept) {
+        return;
+    }
+    atomic_fetch_sub(&call->peer->calls_kept, 1);
+    if (call->taken == NULL) {
         struct cohort_node *node = call->node;
         cohorti_peer_unref(call->peer);
         cohorti_release(&node->alloc, call);
@@ -322,6 +325,7 @@ cohort_call *cohort_call_keep(cohort_call *call)
         *copy = *call;
         copy->kept = true;
         atomic_fetch_add(&copy->peer->refs, 1);
+        atomic_fetch_add(&copy->peer->calls_kept, 1);
         call->copy = copy;
     }
     return copy;
@@ -339,6 +343,9 @@ cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
 void cohorti_call_forget(cohort_call *call)
 {
     struct cohort_node *node = call->node;
+    if (!call->replied) {
+        atomic_fetch_sub(&call->peer->calls_kept, 1);
+    }
     cohorti_peer_unref(call->peer);
     cohorti_release(&node->alloc, call);
 }
@@ -382,12 +389,11 @@ int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *t
     call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : came_ns + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
     int status = COHORT_ELIMIT;
-    if (atomic_fetch_add(&conn->peer->calls_in, 1) < node->limits.requests_max) {
+    if (atomic_load(&conn->peer->calls_kept) < node->limits.requests_max) {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
         status = cohorti_conn_deliver(conn, &message, taken, consumed);
     }
     if (status == COHORT_ENOMEM) {
-        atomic_fetch_sub(&conn->peer->calls_in, 1);
         return status;
     }
     if (!call.replied && call.copy == NULL) {
