@@ -153,6 +153,9 @@ struct peer {
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
     _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
+    struct cohorti_list owed;         /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;             /* when it is tried again; under lock */
+    cohort_call *owed_room;           /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -417,6 +420,8 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
+/** There may be memory or room for answers that are owed. With the lock held. */
+void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 
