@@ -42,7 +42,7 @@ typedef enum cohort_dial_mode {
 /** How members are dialled. */
 typedef struct cohort_dial_policy {
     cohort_dial_mode mode;
-    uint32_t delay_min_ms;       /* default 100 */
+    uint32_t delay_min_ms;       /* default 100; where nobody listens the first pause is eight times that */
     uint32_t delay_max_ms;       /* default 10 000 */
     uint32_t connect_timeout_ms; /* default 3 000: a connect unanswered for so long has failed */
 } cohort_dial_policy;
@@ -335,8 +335,8 @@ typedef struct cohort_queue cohort_queue;
  * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
- * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
- * gets no more credit until handlers have returned. A legacy peer knows no credit: what it sends beyond that is dropped
+ * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes and one message for each lane of each
+ * member, which then gets no more credit until handlers have returned, whatever its links and processes. A legacy peer knows no credit: what it sends beyond that is dropped
  * (messages_dropped).
  *
  *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.
@@ -568,6 +568,16 @@ typedef uint64_t cohort_request_id;
 COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data,
                                                size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
                                                cohort_request_id *out);
+
+/**
+ * cohort_request() over a route: as it is in everything, but that nothing is looked up. cohort_cancel() wants the id of the member.
+ *
+ *   As cohort_request(); COHORT_ENOPEER for good once the member was removed.
+ *
+ * Thread: any, several at once; not between a claim and its commit.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
+                                                     cohort_result_fn fn, void *arg, cohort_request_id *out);
 
 /** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);

@@ -38,7 +38,7 @@ static void reset(struct cohorti_inbound *in)
         }
         cohorti_release(in->alloc, lane->subjects);
         drop_whole(in, lane);
-        memset(lane, 0, sizeof *lane);
+        *lane = (struct cohorti_inbound_lane){.waiting = lane->waiting};
     }
 }
 
@@ -50,15 +50,14 @@ void cohorti_inbound_deinit(struct cohorti_inbound *in)
 
 static struct cohorti_lane_mark mark_of(const struct cohorti_inbound *in, const struct cohorti_inbound_lane *lane)
 {
-    return (struct cohorti_lane_mark){.received = lane->received, .limit = lane->consumed + in->limits.window_bytes};
+    uint64_t credit = lane->waiting < in->limits.window_bytes ? in->limits.window_bytes - lane->waiting : 0;
+    uint64_t limit = lane->received + credit;
+    return (struct cohorti_lane_mark){.received = lane->received, .limit = limit > lane->told_limit ? limit : lane->told_limit};
 }
 
 static struct cohorti_lane_mark tell(const struct cohorti_inbound *in, struct cohorti_inbound_lane *lane)
 {
     struct cohorti_lane_mark mark = mark_of(in, lane);
-    if (mark.limit < mark.received) {
-        mark.limit = mark.received; /* the peer went beyond its credit by a run, as it may */
-    }
     lane->told_received = mark.received;
     lane->told_limit = mark.limit;
     return mark;
@@ -221,19 +220,20 @@ static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, str
         out->nothing = true;
         return COHORT_OK;
     }
+    out->credit_bytes = chunk.total;
     return open_data(in, number, lane->whole, chunk.total, out, why);
 }
 
-/* What it may write past the limit, it began before. */
+/* What it may write past the limit, it began before: nothing, where it never had any. */
 static bool has_credit(const struct cohorti_inbound_lane *lane)
 {
-    return lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
+    return lane->told_limit > 0 && lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
 }
 
 static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
 {
     memset(out, 0, sizeof *out);
-    out->frame_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
+    out->frame_bytes = out->credit_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
     enum cohorti_type_class class = cohorti_type_class(frame->type);
     if (class == COHORTI_TYPE_SUBJECT) {
         out->kind = (enum cohorti_kind)cohorti_type_kind(frame->type);
@@ -285,9 +285,7 @@ void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_del
 {
     struct cohorti_inbound_lane *lane = &in->lanes[d->lane];
     lane->received += d->frame_bytes;
-    if (consumed) {
-        lane->consumed += d->frame_bytes;
-    }
+    lane->waiting += consumed ? 0 : d->credit_bytes;
     if (d->whole && d->nothing) {
         lane->whole_len += d->body_len;
     } else if (d->whole) {
@@ -297,8 +295,8 @@ void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_del
 
 void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes)
 {
-    in->lanes[lane].consumed += bytes;
-    assert(in->lanes[lane].consumed <= in->lanes[lane].received);
+    assert(bytes <= in->lanes[lane].waiting);
+    in->lanes[lane].waiting -= bytes;
 }
 
 /* ---- telling the peer ---------------------------------------------------------------------------------------------- */
@@ -307,7 +305,7 @@ static size_t untold(const struct cohorti_inbound *in, const struct cohorti_inbo
 {
     struct cohorti_lane_mark mark = mark_of(in, lane);
     uint64_t received = mark.received - lane->told_received;
-    uint64_t credit = mark.limit > lane->told_limit ? mark.limit - lane->told_limit : 0;
+    uint64_t credit = mark.limit - lane->told_limit;
     return (size_t)(received > credit ? received : credit);
 }
 

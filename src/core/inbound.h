@@ -6,8 +6,9 @@
  * its message was delivered (or its piece put away, or its name learnt), and not before. Then the peer need not keep it.
  *
  *   received   bytes taken. A frame that could not be taken is not counted and comes again over the next link.
- *   consumed   bytes that handlers are done with; behind `received` while messages wait in a queue of the application.
- *   limit      consumed + window: up to where the peer may write.
+ *   waiting    bytes of messages taken that handlers are not done with, since they wait in a queue of the application; of a large one all
+ *              of it. Also of what an earlier half of the peer sent: a peer that comes again and again fills no more than its window.
+ *   limit      received + window - waiting: up to where the peer may write; what was told once stands.
  *
  * Owned by the loop of the link that stands; by the control loop while none does.
  */
@@ -33,7 +34,7 @@ struct cohorti_inbound_subject {
 };
 
 struct cohorti_inbound_lane {
-    uint64_t received, consumed;
+    uint64_t received, waiting;
     uint64_t told_received, told_limit; /* in the last RESUME or ACK */
     struct cohorti_inbound_subject **subjects;
     uint32_t subject_count, subject_cap;
@@ -69,8 +70,9 @@ struct cohorti_delivery {
     const uint8_t *prefix;
     const uint8_t *body;
     size_t body_len;
-    size_t frame_bytes; /* what commit() is to count */
-    bool whole;         /* body is the lane's `whole`, given up at commit */
+    size_t frame_bytes;  /* what commit() is to count */
+    size_t credit_bytes; /* what it holds of the peer's credit while it waits */
+    bool whole;          /* body is the lane's `whole`, given up at commit */
 };
 
 /**
@@ -83,7 +85,7 @@ struct cohorti_delivery {
  */
 COHORT_NODISCARD int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out,
                                           const char **why);
-/** It was delivered: count it. consumed: and its handlers are done with it. */
+/** It was delivered: count it. consumed: and its handlers are done with it; else consumed() gives its credit_bytes back. */
 void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_delivery *d, bool consumed);
 /** Handlers are done with `bytes` more of what was committed before. */
 void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes);

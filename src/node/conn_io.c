@@ -4,7 +4,8 @@
  *
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
  * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call; unless it has become so
- * much that the sender does it, which keeps both on one processor from taking turns for every few messages. Invariant, under the
+ * much that the sender does it, which keeps both on one processor from taking turns for every few messages. What handlers queue while a
+ * batch is read goes out at its end, and in the middle of a long one (write_early()). Invariant, under the
  * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or somebody is writing and will look again, or the
  * connection is not attached yet and its attaching will flush.
  */
@@ -16,6 +17,10 @@
 #define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
+#define EARLY_MESSAGES 16                    /* handled since the last write, at least, for one in the middle of a batch */
+#define EARLY_NS 50000                       /* or so long since */
+
+static int write_out(struct conn *conn);
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -151,18 +156,45 @@ static void publish_counters(struct conn *conn)
     atomic_store(&conn->frames_in, frames);
 }
 
+/* Handlers have queued something, and the batch goes on. What waits is written in the middle of it when there were as many messages as
+ * half of the batch before, or it took long: then the peer is at work on the one half while we are on the other, instead of each
+ * sleeping while the other works; and a slow handler does not hold up what was said before it. A few messages are not worth a call. */
+static void write_early(struct conn *conn)
+{
+    if (!atomic_load_explicit(&conn->flush_posted, memory_order_relaxed) || conn->phase != CONN_OPEN) {
+        return;
+    }
+    uint64_t now_ns = cohorti_now(conn->owner);
+    if (++conn->early.messages < conn->early.enough && now_ns - conn->early.since_ns < EARLY_NS) {
+        return;
+    }
+    cohorti_conn_lock(conn);
+    if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
+        (void)write_out(conn); /* the flush that follows meets a socket that failed as well */
+    }
+    cohorti_conn_unlock(conn);
+    conn->early.messages = 0;
+    conn->early.since_ns = cohorti_now(conn->owner);
+}
+
 void cohorti_conn_pump(struct conn *conn)
 {
     struct cohorti_link_event event;
+    uint64_t frames = conn->link.reader.frames;
     conn->pumping = true;
+    conn->early.messages = 0;
+    conn->early.since_ns = atomic_load(&conn->last_in_ns);
     while (conn->phase != CONN_ENDED && cohorti_link_poll(&conn->link, &event)) {
         if (conn->phase == CONN_OPEN) {
             on_event_open(conn, &event);
+            write_early(conn);
         } else {
             cohorti_control_conn_event(conn, &event);
         }
     }
     conn->pumping = false;
+    frames = conn->link.reader.frames - frames;
+    conn->early.enough = frames < 2 * (uint64_t)EARLY_MESSAGES ? EARLY_MESSAGES : (uint32_t)(frames / 2);
     cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);

@@ -25,12 +25,12 @@ static int call_handlers(struct conn *conn, const struct cohorti_handlers *handl
     cohort_message message = *given;
     struct queued *queued[QUEUED_MAX];
     size_t count = 0;
-    struct cohorti_origin origin = {.conn = conn, .frame_bytes = COHORT_FRAME_HEADER_BYTES + message.data_len};
+    struct cohorti_origin origin = {.conn = conn, .legacy = taken == NULL, .bytes = COHORT_FRAME_HEADER_BYTES + message.data_len};
     if (taken != NULL) {
-        origin = (struct cohorti_origin){
-            .conn = conn, .epoch = conn->peer->inbound_epoch, .lane = taken->lane, .frame_bytes = taken->frame_bytes};
+        origin.lane = taken->lane;
+        origin.bytes = taken->credit_bytes;
     }
-    bool room = taken != NULL || has_room(conn, origin.frame_bytes), dropped = false;
+    bool room = taken != NULL || has_room(conn, origin.bytes), dropped = false;
     for (size_t i = 0; i < handlers->count && count < QUEUED_MAX; i++) {
         struct cohorti_handler *h = handlers->at[i];
         if (h->queue == NULL || atomic_load(&h->removed)) {

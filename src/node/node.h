@@ -142,8 +142,6 @@ struct peer {
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t inbound_half;                 /* that inbound counts for; under lock */
-    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
     _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
@@ -225,6 +223,10 @@ struct conn {
     int end_code;     /* why it ends */
     bool pumping;     /* its events are being handled */
     struct watch watch;
+    struct {
+        uint32_t messages, enough; /* since the last write; and how many are enough for another */
+        uint64_t since_ns;
+    } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -240,8 +242,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;     /* the worker watches it */
-    bool flush_posted; /* flush_mail is under way */
+    bool attached;             /* the worker watches it */
+    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -352,7 +354,7 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
@@ -403,6 +405,17 @@ COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char 
 
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
+/** A request to be made: subject, lane and body in `put`. */
+struct asking {
+    struct cohorti_put put;
+    uint32_t timeout_ms; /* 0: no deadline */
+    cohort_result_fn fn;
+    void *arg;
+    uint64_t id; /* given to it when it was queued */
+};
+/** As cohort_request(). No lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
+                                          cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
 /** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has

@@ -58,9 +58,9 @@ struct queued {
     cohort_message message; /* pointers into what follows */
     bool call_taken;        /* its handler has kept message.call: not ours to look at any more */
     struct share *share;    /* NULL: the only copy */
-    uint64_t epoch;
+    bool legacy;
     unsigned lane;
-    size_t frame_bytes;
+    size_t credit_bytes;
     size_t cap; /* of bytes */
     uint8_t bytes[];
 };
@@ -118,9 +118,9 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     entry->handler = handler;
     entry->peer = peer;
     entry->share = NULL;
-    entry->epoch = origin->epoch;
+    entry->legacy = origin->legacy;
     entry->lane = origin->lane;
-    entry->frame_bytes = origin->frame_bytes;
+    entry->credit_bytes = origin->bytes;
     entry->message = *message;
     entry->message.call = call;
     memcpy(entry->bytes, message->subject, subject_size);
@@ -199,8 +199,8 @@ int cohorti_queue_put(struct queued **copies, size_t count)
         }
         atomic_init(&share->copies, count);
     }
-    if (count > 0 && copies[0]->epoch == 0) {
-        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->frame_bytes);
+    if (count > 0 && copies[0]->legacy) {
+        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->credit_bytes);
     }
     for (size_t i = 0; i < count; i++) {
         copies[i]->share = share;
@@ -244,10 +244,10 @@ static void finish(struct queued *entry)
         cohorti_call_unqueue(entry->message.call);
     }
     if (is_last_copy(entry)) {
-        if (entry->epoch == 0) {
-            atomic_fetch_sub(&entry->peer->waiting_bytes, entry->frame_bytes);
+        if (entry->legacy) {
+            atomic_fetch_sub(&entry->peer->waiting_bytes, entry->credit_bytes);
         } else {
-            cohorti_session_consumed(entry->peer, entry->epoch, entry->lane, entry->frame_bytes);
+            cohorti_session_consumed(entry->peer, entry->lane, entry->credit_bytes);
         }
     }
     let_go(entry);

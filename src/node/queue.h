@@ -16,9 +16,9 @@ struct queued;
 /* Where the message came from, for what follows when it was handled. */
 struct cohorti_origin {
     struct conn *conn;
-    uint64_t epoch; /* in which the peer's half is counted; 0: a legacy peer, which has no credit */
+    bool legacy; /* a peer without credit */
     unsigned lane;
-    size_t frame_bytes; /* credit to give back */
+    size_t bytes; /* credit to give back; of a legacy peer, what is counted for it */
 };
 
 /** A copy of the message, and of its call, to be put() or forgotten. NULL without memory. */

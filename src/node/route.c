@@ -76,6 +76,23 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, &message) : status;
 }
 
+int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms, cohort_result_fn fn,
+                         void *arg, cohort_request_id *out)
+{
+    struct peer *peer = route->peer;
+    if (fn == NULL || route->message.raw || (data == NULL && data_len > 0)) {
+        return COHORT_EINVAL;
+    }
+    int status = check(route);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    asking.put = (struct cohorti_put){
+        .lane = route->message.put.lane, .subject = route->subject, .body = data, .body_len = data_len, .hint = &route->hint};
+    return cohorti_requests_ask(peer, &asking, &route->message.options, out);
+}
+
 struct claiming {
     cohort_route *route;
     size_t data_len;

@@ -154,17 +154,6 @@ int cohorti_session_begin(struct conn *conn)
     return cohorti_sender_resume(&conn->sender, &resume);
 }
 
-/* With the lock held. What was handled of another session gives no credit to this one. The peer's half does not tell them apart: when we
- * end a session, it goes on at the other end, and is counted anew here. */
-static void set_inbound_half(struct peer *peer, uint64_t half)
-{
-    if (peer->inbound_half != half) {
-        peer->inbound_half = half;
-        peer->inbound_epoch++;
-        memset(peer->consumed, 0, sizeof peer->consumed);
-    }
-}
-
 int cohorti_session_on_resume(struct conn *conn)
 {
     struct peer *peer = conn->peer;
@@ -174,7 +163,6 @@ int cohorti_session_on_resume(struct conn *conn)
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
-    set_inbound_half(peer, conn->link.resume.half);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
@@ -285,19 +273,17 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes)
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes)
 {
     size_t enough = peer->owner->limits.window_bytes / 4;
     enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
     cohorti_mutex_lock(&peer->lock);
-    if (peer->inbound_epoch == epoch) {
-        uint64_t before = peer->consumed[lane];
-        peer->consumed[lane] += bytes;
-        atomic_store(&peer->has_consumed, true);
-        struct conn *conn = cohorti_current_conn(peer);
-        if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
-            cohorti_conn_post_flush(conn);
-        }
+    uint64_t before = peer->consumed[lane];
+    peer->consumed[lane] += bytes;
+    atomic_store(&peer->has_consumed, true);
+    struct conn *conn = cohorti_current_conn(peer);
+    if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
+        cohorti_conn_post_flush(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
 }
@@ -342,7 +328,6 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
-    set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
