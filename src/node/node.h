@@ -150,7 +150,10 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_kept;      /* its requests that wait for our reply, beyond the return of their handlers */
+    _Atomic uint32_t calls_kept;      /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
+    struct cohorti_list owed;         /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;             /* when it is tried again; under lock */
+    cohort_call *owed_room;           /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -431,6 +434,8 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
+/** There may be memory or room for answers that are owed. With the lock held. */
+void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 
