@@ -10,6 +10,14 @@
 
 #include <cohort/frame.h>
 
+/* Data of one frame of a subject: a body of 64 KiB and what its kind puts before it. What is larger is cut into chunks, between which a more
+ * urgent lane may go first. */
+#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 + 16)
+_Static_assert(COHORTI_PREFIX_BYTES_MAX == 16, "what a kind puts before a body");
+
+/* The largest frame of an open link, header included; with room for what chunks may say of themselves one day. */
+#define COHORTI_FRAME_BYTES_MAX ((size_t)65 * 1024)
+
 struct cohorti_chunk {
     enum cohorti_kind kind; /* of the whole */
     size_t total;           /* data of the whole */

@@ -17,8 +17,8 @@
 #include "core/chunk.h"
 #include "wire/control.h"
 
-#define COHORTI_RUN_BYTES_MAX \
-    UINT64_C(65536) /* how far a peer may write beyond a limit: what it began before it, docs/protocol.md */
+/* How far a peer may write beyond a limit: what it began before it, docs/protocol.md. A block of its log, or a frame. */
+#define COHORTI_RUN_BYTES_MAX COHORTI_FRAME_BYTES_MAX
 
 struct cohorti_inbound_limits {
     size_t message_bytes_max; /* body of one message, put together */

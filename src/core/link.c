@@ -14,13 +14,10 @@
 #include <assert.h>
 #include <string.h>
 
-#define FRAME_BYTES_MIN ((size_t)64 * 1024) /* chunks, and what a 2014 node may send, whatever the limit of messages is */
-
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max)
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc)
 {
     memset(link, 0, sizeof *link);
     link->alloc = alloc;
-    link->message_bytes_max = message_bytes_max;
     link->state = COHORTI_LINK_GREETING;
     cohorti_frame_reader_init(&link->reader, alloc, COHORT_FRAME_HEADER_BYTES + COHORTI_HELLO_BYTES_MAX);
 }
@@ -317,14 +314,13 @@ void cohorti_link_admit(struct cohorti_link *link)
     feed_held(link);
 }
 
-/* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: our own limit holds for both. */
+/* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: one limit holds for both. */
 void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inbound)
 {
     if (link->state != COHORTI_LINK_WELCOMED) {
         return;
     }
-    size_t limit = link->message_bytes_max + COHORT_FRAME_HEADER_BYTES + (link->peer.extended ? COHORTI_PREFIX_BYTES_MAX : 0);
-    link->reader.limit_bytes = limit < FRAME_BYTES_MIN ? FRAME_BYTES_MIN : limit;
+    link->reader.limit_bytes = COHORTI_FRAME_BYTES_MAX;
     link->inbound = link->peer.extended ? inbound : NULL;
     link->state = COHORTI_LINK_OPEN;
     feed_held(link);

@@ -55,7 +55,6 @@ struct cohorti_link_event {
 
 struct cohorti_link {
     const cohort_allocator *alloc;
-    size_t message_bytes_max;
     enum cohorti_link_state state;
     struct cohorti_frame_reader reader;
     struct cohorti_hello peer; /* from GREETED on */
@@ -75,7 +74,7 @@ struct cohorti_link {
     char detail[256]; /* of the failure; one line */
 };
 
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max);
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc);
 void cohorti_link_deinit(struct cohorti_link *link);
 
 /** Hand over bytes received; then poll() until it gives nothing, before the bytes go away. */

@@ -62,8 +62,8 @@ struct cohorti_outbound {
 /** Most urgent first. */
 extern const unsigned cohorti_lane_order[COHORTI_LANE_COUNT];
 
-/* A frame above is cut into chunks, between which a more urgent lane may go first. */
-#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 - 256)
+/* A message whose body lies elsewhere and is smaller is copied: a block of its own, and a run in each write, would cost more. */
+#define COHORTI_REFERENCE_BYTES_MIN ((size_t)4 * 1024)
 
 void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *alloc, const struct cohorti_outbound_limits *limits,
                            uint64_t half);
@@ -84,6 +84,7 @@ struct cohorti_put {
     size_t prefix_len;
     const void *body;
     size_t body_len;
+    struct cohorti_body *reference; /* what owns the body, which need not be copied then; NULL: it is borrowed */
     struct cohorti_name_hint *hint; /* may be NULL */
     uint64_t deadline_ns;           /* withdrawn when it was not begun by then; 0: never */
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
@@ -106,6 +107,10 @@ COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint3
 void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
                                    char *out);
 
+/** Bodies that are not referred to any more, for cohorti_bodies_release() where no lock is held. Ask after each call that may let go of
+ * something: resume(), ack(), end(), expire(). */
+struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound *ob);
+
 /** Bytes appended and not acknowledged, all lanes. */
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
 
@@ -118,6 +123,7 @@ struct cohorti_slice {
     const uint8_t *bytes;
     size_t len;
     unsigned lane;
+    bool more; /* the next slice is of the same block: nothing may come between */
 };
 
 /** What to write next, in order: at most `max` slices, no new one begun beyond bytes_max. 0 when there is nothing, no RESUME or no

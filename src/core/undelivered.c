@@ -9,20 +9,16 @@
 
 #include "base/alloc.h"
 #include "core/chunk.h"
+#include "core/log_frame.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
 #include <string.h>
 
-static void next_frame(struct cohorti_undelivered *u, unsigned lane, cohort_frame *frame)
+static void next_frame(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame)
 {
-    uint8_t *bytes = NULL;
-    size_t run = cohorti_log_at(&u->lanes[lane].log, u->lanes[lane].at, &bytes);
-    size_t len = 0, needed = 0;
-    int status = cohort_frame_decode(bytes, run, run, frame, &len, &needed);
-    assert(status == COHORT_OK && len > 0); /* the log holds whole frames, and we began with one */
-    (void)status;
-    u->lanes[lane].at += len;
+    cohorti_log_frame_at(&u->lanes[lane].log, u->lanes[lane].at, frame);
+    u->lanes[lane].at += frame->len;
 }
 
 /* Data of the frame as it was before it was cut up: prefix, then body. */
@@ -34,16 +30,31 @@ static void split(struct cohorti_lost *out, const uint8_t *data, size_t len)
     out->body_len = len - prefix_len;
 }
 
-/* The message whose chunk `frame` is, up to its last. Its body is put together when its first chunk is there. */
-static void take_chunks(struct cohorti_undelivered *u, unsigned lane, cohort_frame *frame, struct cohorti_lost *out)
+/* A body that was referred to is there as long as any part of it. */
+static void take_referenced(const uint8_t *prefix, const struct cohorti_log_frame *frame, struct cohorti_lost *out)
 {
-    struct cohorti_chunk chunk;
-    int status = cohorti_chunk_decode(frame, &chunk);
+    out->prefix = cohorti_kind_prefix_bytes(out->kind) == 0 ? NULL : prefix;
+    out->body = frame->body->data;
+    out->body_len = frame->body->len;
+}
+
+static void decode(const struct cohorti_log_frame *frame, struct cohorti_chunk *chunk)
+{
+    int status = cohorti_chunk_decode(&frame->frame, chunk);
     assert(status == COHORT_OK);
     (void)status;
+}
+
+/* The message whose chunk `frame` is, up to its last. Its body is put together when its first chunk is there. */
+static void take_chunks(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame, struct cohorti_lost *out)
+{
+    struct cohorti_chunk chunk;
+    decode(frame, &chunk);
     out->kind = chunk.kind;
     out->body_len = chunk.total - cohorti_kind_prefix_bytes(chunk.kind);
-    if (chunk.at == 0) {
+    if (frame->body != NULL) {
+        take_referenced(chunk.at == 0 ? chunk.data : NULL, frame, out);
+    } else if (chunk.at == 0) {
         u->whole = cohorti_alloc(u->alloc, chunk.total);
     }
     for (;;) {
@@ -54,8 +65,7 @@ static void take_chunks(struct cohorti_undelivered *u, unsigned lane, cohort_fra
             break;
         }
         next_frame(u, lane, frame);
-        status = cohorti_chunk_decode(frame, &chunk);
-        assert(status == COHORT_OK);
+        decode(frame, &chunk);
     }
     if (u->whole != NULL && chunk.at + chunk.data_len == chunk.total) {
         split(out, u->whole, chunk.total);
@@ -65,8 +75,9 @@ static void take_chunks(struct cohorti_undelivered *u, unsigned lane, cohort_fra
 static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const struct cohorti_outbound *ob, struct cohorti_lost *out)
 {
     while (u->lanes[lane].at < u->lanes[lane].end) {
-        cohort_frame frame;
-        next_frame(u, lane, &frame);
+        struct cohorti_log_frame f;
+        next_frame(u, lane, &f);
+        const cohort_frame frame = f.frame;
         memset(out, 0, sizeof *out);
         out->lane = lane;
         enum cohorti_type_class class = cohorti_type_class(frame.type);
@@ -79,7 +90,9 @@ static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const str
             out->kind = (enum cohorti_kind)cohorti_type_kind(frame.type);
             uint32_t number = cohorti_type_number(frame.type);
             if (cohorti_kind_is_chunk(out->kind)) {
-                take_chunks(u, lane, &frame, out);
+                take_chunks(u, lane, &f, out);
+            } else if (f.body != NULL) {
+                take_referenced(frame.data, &f, out);
             } else {
                 split(out, frame.data, frame.data_len);
             }

@@ -26,7 +26,7 @@ static void init_core(struct conn *conn)
 {
     struct cohort_node *node = conn->owner;
     const cohort_limits *limits = &node->limits;
-    cohorti_link_init(&conn->link, &node->alloc, limits->message_bytes_max);
+    cohorti_link_init(&conn->link, &node->alloc);
     cohorti_sender_init(&conn->sender, &node->alloc,
                         &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max});
     cohorti_echoes_init(&conn->echoes, &node->alloc, limits->echoes_max);

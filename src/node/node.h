@@ -354,6 +354,21 @@ COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
 void cohorti_full_close(struct cohort_node *node);
+/** cohort_send() and cohort_broadcast() of a message that was checked. */
+COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, const struct outgoing *m, size_t *sent);
+
+/* lend.c: who gets the bytes of a message back that were not copied, and how. */
+struct loan {
+    cohort_release_fn release; /* NULL: they outlive the node */
+    void *arg;
+    bool taken; /* arg is memory of the node's allocator, to be freed */
+};
+/** Have the message refer to its body, if that is worth it. COHORT_ENOMEM. To be ended when it was sent, or not. */
+COHORT_NODISCARD int cohorti_lend(struct cohort_node *node, struct outgoing *m, const struct loan *loan);
+/** accepted: give the bytes back once nobody needs them, which may be now; else they stay with the caller. No lock held. */
+void cohorti_lend_end(struct cohort_node *node, const struct outgoing *m, const struct loan *loan, bool accepted);
+
 /** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
 COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
 /** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */

@@ -146,7 +146,9 @@ int cohorti_session_on_resume(struct conn *conn)
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
@@ -168,7 +170,9 @@ int cohorti_session_on_ack(struct conn *conn)
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
@@ -254,8 +258,10 @@ void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
     cohorti_mutex_lock(&peer->lock);
     cohorti_outbound_expire(&peer->outbound, now_ns, &lost);
     unsigned writable = take_writable(peer);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     (void)cohorti_session_tell(peer, &lost, COHORT_ETIMEDOUT);
+    cohorti_bodies_release(unreferenced);
     tell_writable(peer, writable);
 }
 
@@ -286,7 +292,9 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);

@@ -188,7 +188,7 @@ static void whole(struct run *run, struct fuzz_input *in, uint8_t decisions, siz
     run->digest = UINT64_C(0xcbf29ce484222325);
     fuzz_memory_init(&run->memory);
     run->memory.fail_in = fail_in;
-    cohorti_link_init(&run->link, &run->memory.alloc, MESSAGE_BYTES_MAX);
+    cohorti_link_init(&run->link, &run->memory.alloc);
     cohorti_inbound_init(&run->inbound, &run->memory.alloc, &limits);
     bool alive = true;
     for (size_t at = 0; alive && at < in->stream_len;) {

@@ -86,10 +86,10 @@ struct rig {
     size_t text_len;
 };
 
-static void rig_open(struct rig *r, size_t message_bytes_max)
+static void rig_open(struct rig *r)
 {
     unit_memory_init(&r->memory);
-    cohorti_link_init(&r->link, &r->memory.alloc, message_bytes_max);
+    cohorti_link_init(&r->link, &r->memory.alloc);
     cohorti_inbound_init(&r->inbound, &r->memory.alloc, &limits);
     r->text[0] = '\0';
     r->text_len = 0;
@@ -222,7 +222,7 @@ static void expect_stream(const struct stream *s, const char *text)
     static const size_t pieces[] = {1, 2, 3, 15, 16, 17, 64, 4096, SIZE_MAX / 2};
     for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
         struct rig r;
-        rig_open(&r, MESSAGE_MAX);
+        rig_open(&r);
         feed_in_pieces(&r, s, pieces[i]);
         assert_string_equal(r.text, text);
         assert_int_equal(r.link.bytes_in, s->len);
@@ -273,7 +273,7 @@ static void a_session_reads_the_same_in_every_segmentation(void **state)
     put_all(&s, session, UNIT_COUNT(session));
     for (size_t cut = 0; cut <= s.len; cut++) {
         struct rig r;
-        rig_open(&r, MESSAGE_MAX);
+        rig_open(&r);
         feed(&r, s.bytes, cut);
         feed(&r, s.bytes + cut, s.len - cut);
         assert_string_equal(r.text, SESSION_TEXT);
@@ -287,7 +287,7 @@ static void bytes_behind_a_decision_are_kept(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     struct unit_bytes piece = unit_bytes_copy(s.bytes, s.len);
     cohorti_link_feed(&r.link, piece.bytes, piece.len);
     poll_all(&r);
@@ -317,7 +317,7 @@ static void a_decision_may_come_before_the_rest_was_polled(void **state)
     struct rig r;
     struct cohorti_link_event event;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     cohorti_link_feed(&r.link, s.bytes, s.len);
     while (cohorti_link_poll(&r.link, &event)) {
         say_event(&r, &event);
@@ -334,7 +334,7 @@ static void closing_while_bytes_are_kept_gives_them_back(void **state)
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
     for (int admit = 0; admit < 2; admit++) {
-        rig_open(&r, MESSAGE_MAX);
+        rig_open(&r);
         cohorti_link_feed(&r.link, s.bytes, s.len);
         poll_all(&r);
         if (admit) {
@@ -460,12 +460,12 @@ static void the_failure_says_what_was_met(void **state)
     struct rig r;
     const struct frame frames[] = {GREET, WELCOMED, RESUMED, {MESSAGE | 9, "x", 0}};
     put_all(&s, frames, UNIT_COUNT(frames));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     assert_string_equal(r.link.detail, "message on a subject never announced (type -2147483639)");
     rig_close(&r);
     put_all(&s, (const struct frame[]){{1, "a:nowhere:9000", 0}}, 1);
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     assert_non_null(strstr(r.link.detail, "nowhere"));
     rig_close(&r);
@@ -485,14 +485,14 @@ static void bytes_that_are_no_frame(void **state)
 /* ---- limits -------------------------------------------------------------------------------------------------------- */
 
 /* Only the header of the frame that is too long: it fails before its data come. */
-static void expect_longest(const struct frame *before, size_t count, size_t data_len, size_t message_bytes_max, bool fits)
+static void expect_longest(const struct frame *before, size_t count, size_t data_len, bool fits)
 {
     static struct stream s;
     struct rig r;
     put_all(&s, before, count);
     cohort_frame_encode_header(s.bytes + s.len, 7, data_len);
     s.len += COHORT_FRAME_HEADER_BYTES;
-    rig_open(&r, message_bytes_max);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     if (fits) {
         assert_int_not_equal(r.link.state, COHORTI_LINK_CLOSED);
@@ -510,18 +510,15 @@ static void each_state_has_its_own_limit(void **state)
     static const struct frame hello = GREET;
     static const struct frame opened[] = {GREET, WELCOMED, RESUMED};
     static const struct frame legacy = {1, HELLO_OLD, 0};
-    const size_t smallest = 65536 - COHORT_FRAME_HEADER_BYTES; /* room for a chunk, and for what a 2014 node sends */
-    const size_t largest = MESSAGE_MAX + COHORTI_PREFIX_BYTES_MAX;
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, MESSAGE_MAX, true);
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, MESSAGE_MAX, false);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, MESSAGE_MAX, true);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, MESSAGE_MAX, false);
-    expect_longest(opened, 3, largest, MESSAGE_MAX, true);
-    expect_longest(opened, 3, largest + 1, MESSAGE_MAX, false);
-    expect_longest(opened, 3, smallest, 1024, true);
-    expect_longest(opened, 3, smallest + 1, 1024, false);
-    expect_longest(&legacy, 1, MESSAGE_MAX, MESSAGE_MAX, true);
-    expect_longest(&legacy, 1, MESSAGE_MAX + 1, MESSAGE_MAX, false);
+    const size_t largest = COHORTI_FRAME_BYTES_MAX - COHORT_FRAME_HEADER_BYTES;
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, true);
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, false);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, true);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, false);
+    expect_longest(opened, 3, largest, true);
+    expect_longest(opened, 3, largest + 1, false);
+    expect_longest(&legacy, 1, largest, true);
+    expect_longest(&legacy, 1, largest + 1, false);
 }
 
 static void a_long_hello_is_held_by_the_link_not_by_its_limit(void **state)
@@ -551,7 +548,7 @@ static void every_allocation_may_fail(void **state)
         size_t n = 0, failed;
         do {
             struct rig r;
-            rig_open(&r, MESSAGE_MAX);
+            rig_open(&r);
             r.memory.fail_at = ++n;
             feed_in_pieces(&r, &s, pieces[i]);
             failed = r.memory.calls >= n;
@@ -567,7 +564,7 @@ static void an_idle_link_holds_only_its_subjects(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session) - 1);
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed_in_pieces(&r, &s, 100);
     struct cohorti_link_event event;
     assert_false(cohorti_link_poll(&r.link, &event));

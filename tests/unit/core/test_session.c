@@ -370,7 +370,7 @@ static void restart(struct pair *p, struct end *e)
 static void random_say(struct pair *p, struct end *e, uint64_t now_ns, bool expiring)
 {
     static const char *const subjects[] = {"a", "b", "c", "d"};
-    static const size_t edges[] = {65279, 65280, 65281, 130560, 130561, 300000};
+    static const size_t edges[] = {65551, 65552, 65553, 131104, 131105, 300000};
     size_t len = below(p, 12) == 0 ? edges[below(p, UNIT_COUNT(edges))] : HEAD_BYTES + below(p, 400);
     if (e->count < MESSAGES_MAX) {
         uint64_t deadline_ns = expiring && below(p, 2) == 0 ? now_ns + 1 + below(p, 40) : 0;
