@@ -446,7 +446,9 @@ COHORT_API COHORT_NODISCARD int cohort_route_send_ref(cohort_route *route, const
  *
  * data_len   at most 65 536 bytes, and limits.message_bytes_max.
  *
- *   As cohort_send() for a named subject. Unless COHORT_OK is returned, there is nothing to commit or abort.
+ *   As cohort_send() for a named subject, also when the lane is full: COHORT_FULL_BLOCK waits, COHORT_FULL_DISCONNECT parts with the
+ *   member. Only COHORT_FULL_DROP means COHORT_EAGAIN here, uncounted: there is nothing yet to drop.
+ *   Unless COHORT_OK is returned, there is nothing to commit or abort.
  */
 COHORT_API COHORT_NODISCARD int cohort_route_claim(cohort_route *route, size_t data_len, void **data);
 /** Send what was claimed, of which data_len bytes are used: no more than were claimed. Same thread. */
@@ -514,7 +516,8 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
                                                    cohort_handle_id *out);
 
-/** What a send does when the lane to a member is full. */
+/** What a send does when the lane to a member is full. A request does the same, but for DROP: somebody waits for its end, so it is
+ * COHORT_EAGAIN. */
 typedef enum cohort_when_full {
     COHORT_FULL_FAIL = 0,       /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
     COHORT_FULL_BLOCK = 1,      /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback of the node */
@@ -528,7 +531,7 @@ typedef struct cohort_subject_options {
     size_t size; /* sizeof: set by cohort_subject_options_init() */
     cohort_lane lane;
     cohort_when_full when_full;
-    uint32_t block_ms; /* default 1000 */
+    uint32_t block_ms; /* default 1000; of a request besides its own time, which begins when it is queued */
     /* Default 0: none. A message of which nothing was written after so long is withdrawn, and told as undelivered (ETIMEDOUT). Requests
      * have their own time; claims have none. */
     uint32_t ttl_ms;

@@ -19,6 +19,7 @@
 const unsigned cohorti_lane_order[COHORTI_LANE_COUNT] = {1, 0, 2}; /* control, normal, bulk */
 
 #define RAW_LANE 0U
+#define BULK_LANE 2U
 
 struct cohorti_outbound_subject {
     struct cohorti_map_node node;
@@ -35,6 +36,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     ob->limits = *limits;
     ob->half = half;
     ob->cut = -1;
+    cohorti_pace_init(&ob->pace);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
@@ -355,14 +357,23 @@ int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const v
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
+/* No frame is begun at or beyond it. */
+static uint64_t write_limit(const struct cohorti_outbound *ob, unsigned lane)
+{
+    const struct cohorti_outbound_lane *l = &ob->lanes[lane];
+    uint64_t room = l->limit > l->log.acked ? l->limit - l->log.acked : 0;
+    return l->log.acked + (lane == BULK_LANE && ob->pace.window < room ? ob->pace.window : room);
+}
+
 /* Runs of one lane from `skip` on, while there is room and credit. A block may go beyond the credit: it is begun before it. */
 static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size_t skip, struct cohorti_slice *out, size_t max,
                           size_t *bytes_left)
 {
     const struct cohorti_log *log = &ob->lanes[lane].log;
+    uint64_t limit = write_limit(ob, lane);
     size_t count = 0;
     bool within = false; /* a block */
-    while (count < max && (within || (*bytes_left > 0 && log->sent + skip < ob->lanes[lane].limit))) {
+    while (count < max && (within || (*bytes_left > 0 && log->sent + skip < limit))) {
         size_t len = cohorti_log_peek(log, skip, &out[count].bytes, &out[count].more);
         if (len == 0) {
             break;
@@ -447,15 +458,42 @@ bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
     bool wants = ob->cut >= 0;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        wants = wants || (lane->log.sent < lane->log.appended && lane->log.sent < lane->limit);
+        wants = wants || (lane->log.sent < lane->log.appended && lane->log.sent < write_limit(ob, i));
     }
     return wants;
 }
 
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns)
+{
+    const struct cohorti_log *bulk = &ob->lanes[BULK_LANE].log;
+    cohorti_pace_written(&ob->pace, now_ns, bulk->sent, bulk->acked);
+}
+
 /* ---- what the peer says -------------------------------------------------------------------------------------------- */
+
+bool cohorti_outbound_rest(struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = cohorti_log_rest(&ob->lanes[i].log) || keeps;
+    }
+    return keeps;
+}
+
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = keeps || cohorti_log_keeps(&ob->lanes[i].log);
+    }
+    return keeps;
+}
 
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob)
 {
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_drop_spares(&ob->lanes[i].log);
+    }
     ob->resumed = false;
 }
 
@@ -629,6 +667,7 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
     }
     ob->cut = -1;
     ob->resumed = true;
+    cohorti_pace_restart(&ob->pace);
     return COHORT_OK;
 }
 
@@ -673,6 +712,15 @@ int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *
         lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;
     }
     return COHORT_OK;
+}
+
+void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns)
+{
+    uint64_t urgent = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        urgent += i == BULK_LANE ? 0 : ob->lanes[i].log.appended;
+    }
+    cohorti_pace_acked(&ob->pace, now_ns, ob->lanes[BULK_LANE].log.acked, urgent);
 }
 
 void cohorti_outbound_left(struct cohorti_outbound *ob)

@@ -16,6 +16,7 @@
 
 #include "base/map.h"
 #include "core/log.h"
+#include "core/pace.h"
 #include "wire/control.h"
 
 struct cohorti_outbound_limits {
@@ -51,11 +52,12 @@ struct cohorti_outbound_lane {
 struct cohorti_outbound {
     const cohort_allocator *alloc;
     struct cohorti_outbound_limits limits;
-    uint64_t half;   /* names this half; never 0 */
-    uint64_t reader; /* the peer's half that reads, or read last; 0: none yet */
-    bool resumed;    /* RESUME came over the present link: lanes may be written */
-    int cut;         /* the lane whose block was written in part; -1: none */
-    uint64_t frames; /* appended */
+    uint64_t half;            /* names this half; never 0 */
+    uint64_t reader;          /* the peer's half that reads, or read last; 0: none yet */
+    bool resumed;             /* RESUME came over the present link: lanes may be written */
+    int cut;                  /* the lane whose block was written in part; -1: none */
+    uint64_t frames;          /* appended */
+    struct cohorti_pace pace; /* of the bulk lane */
     struct cohorti_outbound_lane lanes[COHORTI_LANE_COUNT];
 };
 
@@ -138,6 +140,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 {
     return ob->cut >= 0;
 }
+/** After advance(), with the time. */
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
 /** gather() would give something. */
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
 
@@ -156,9 +160,15 @@ COHORT_NODISCARD int cohorti_outbound_resume(struct cohorti_outbound *ob, const 
 bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** ACK came. COHORT_EPROTOCOL: it claims more than was sent. */
 COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
+/** After ack(), with the time. */
+void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns);
 /** A bit for each lane that refused something and has room again; each is told once. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
-/** The link ended: nothing is written until the next RESUME. */
+/** Called now and then while blocks are kept: of those that were not needed since the last call half go, all if the lane was
+ * not in use. Whether any is kept. */
+bool cohorti_outbound_rest(struct cohorti_outbound *ob);
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob);
+/** The link ended: nothing is written until the next RESUME, and no block is kept. */
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
 /** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
 void cohorti_outbound_left(struct cohorti_outbound *ob);

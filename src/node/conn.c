@@ -45,6 +45,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->channel = &cohorti_channel_plain;
     conn->phase = CONN_HANDSHAKE;
     conn->ack_due_ns = COHORTI_NEVER;
+    conn->rest_due_ns = COHORTI_NEVER;
     atomic_init(&conn->refs, 1);
     init_core(conn);
     cohorti_timer_init(&conn->timer);
@@ -439,6 +440,7 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
     }
     cohorti_conn_ref(conn); /* each of these may end it, and control may then be quicker than we are */
     expire_echoes(conn, now_ns);
+    cohorti_session_rest(conn, now_ns);
     cohorti_session_acknowledge(conn);
     cohorti_conn_flush(conn); /* sets the next timer */
     cohorti_conn_unref(conn);

@@ -317,6 +317,9 @@ static int write_batch(struct conn *conn, const struct batch *batch)
     }
     count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
+    if (batch->slice_count > 0) {
+        cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
+    }
     return status;
 }
 
@@ -358,6 +361,7 @@ static void set_timer(struct conn *conn, uint64_t echo_deadline_ns)
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
     deadline = conn->ack_due_ns < deadline ? conn->ack_due_ns : deadline;
+    deadline = conn->rest_due_ns < deadline ? conn->rest_due_ns : deadline;
     uint64_t idle_ns = cohorti_conn_idle_deadline(conn); /* bytes that come do not move the timer: it looks again when it fires */
     deadline = idle_ns < deadline ? idle_ns : deadline;
     cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline);

@@ -145,12 +145,12 @@ void cohorti_kick(struct peer *peer)
     }
 }
 
-static int send_to(struct peer *peer, const struct outgoing *m)
+static int send_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
 int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
@@ -177,7 +177,7 @@ int cohorti_check_message(struct cohort_node *node, const char *subject, const v
     return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
 }
 
-int cohorti_send(struct cohort_node *node, const char *id, const struct outgoing *m)
+int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m)
 {
     if (id == NULL || strcmp(id, node->id) == 0) {
         return COHORT_EINVAL;
@@ -214,7 +214,7 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
 
 /* To members with a link only: a broadcast is for who is there. The loops write: one call here for each member would take longer than
  * all else, and more may follow. */
-static int broadcast_to(struct peer *peer, const struct outgoing *m)
+static int broadcast_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
@@ -223,10 +223,10 @@ static int broadcast_to(struct peer *peer, const struct outgoing *m)
         cohorti_conn_kick_later(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-int cohorti_broadcast(struct cohort_node *node, const struct outgoing *m, size_t *sent)
+int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent)
 {
     int first_error = COHORT_OK;
     struct peers *all = cohorti_peers_get(node);

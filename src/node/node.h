@@ -37,7 +37,8 @@
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
 #define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
@@ -220,6 +221,7 @@ struct conn {
     bool tells_end;         /* the same of the news for control */
     bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
     uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
+    uint64_t rest_due_ns;   /* when memory of the lanes that was not needed goes; COHORTI_NEVER: none is kept */
     bool drains_on_control; /* counted in owner->draining_count */
 
     struct peer *peer; /* from OPEN on; with a reference. Its lock guards the rest once set */
@@ -328,6 +330,8 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
@@ -348,15 +352,23 @@ struct outgoing {
     struct cohorti_put put;
     cohort_subject_options options; /* of a named subject */
 };
+/* What met a full lane and may be tried again. */
+struct attempt {
+    int (*make)(struct peer *peer, void *ctx); /* with the lock held */
+    void *ctx;
+    bool keeps_lock; /* once it has succeeded the lock stays held */
+    bool can_drop;   /* there is something to drop: for nobody waits, and nothing is to be filled in */
+};
 /** The lane is full: do as the options say (full.c). No lock held. */
-COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
+COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
 void cohorti_full_close(struct cohort_node *node);
 /** cohort_send() and cohort_broadcast() of a message that was checked. */
-COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, const struct outgoing *m);
-COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, const struct outgoing *m, size_t *sent);
+COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m);
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent);
 
 /* lend.c: who gets the bytes of a message back that were not copied, and how. */
 struct loan {

@@ -167,10 +167,12 @@ struct asking {
     uint32_t timeout_ms;
     cohort_result_fn fn;
     void *arg;
+    uint64_t id; /* given to it when it was queued */
 };
 
-static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *id)
+static int ask_locked(struct peer *peer, void *ctx)
 {
+    struct asking *asking = ctx;
     uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
     uint64_t deadline_ns =
         asking->timeout_ms == 0 ? COHORTI_NEVER : cohorti_now(peer->owner) + asking->timeout_ms * COHORTI_NS_PER_MS;
@@ -197,20 +199,22 @@ static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *
         cohorti_calls_recycle(&peer->calls, cohorti_calls_take(&peer->calls, call->id));
         return status;
     }
-    *id = call->id;
+    asking->id = call->id;
     cohorti_requests_want_timer(peer, deadline_ns);
     cohorti_kick(peer);
     return COHORT_OK;
 }
 
-static int ask(struct peer *peer, const struct asking *asking, cohort_request_id *out)
+static int ask(struct peer *peer, struct asking *asking, cohort_request_id *out)
 {
-    uint64_t id = 0;
     cohorti_mutex_lock(&peer->lock);
-    int status = ask_locked(peer, asking, &id);
+    int status = ask_locked(peer, asking);
     cohorti_mutex_unlock(&peer->lock);
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full(peer, &asking->message.options, &(struct attempt){.make = ask_locked, .ctx = asking});
+    }
     if (status == COHORT_OK && out != NULL) {
-        *out = id;
+        *out = asking->id;
     }
     return status;
 }

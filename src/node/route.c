@@ -75,7 +75,23 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
         message = route->message; /* another thread may use the route from here on */
     }
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, &message) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, &message) : status;
+}
+
+struct claiming {
+    cohort_route *route;
+    size_t data_len;
+};
+
+static int claim_locked(struct peer *peer, void *ctx)
+{
+    const struct claiming *claiming = ctx;
+    cohort_route *route = claiming->route;
+    if (peer->removed || peer->legacy) {
+        return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
+    }
+    route->message.put.body_len = claiming->data_len;
+    return cohorti_outbound_claim(&peer->outbound, &route->message.put, &route->claimed);
 }
 
 int cohort_route_send_ref(cohort_route *route, const void *data, size_t data_len, cohort_release_fn release, void *arg)
@@ -101,7 +117,7 @@ int cohort_route_send_ref(cohort_route *route, const void *data, size_t data_len
     }
     cohorti_mutex_unlock(&peer->lock);
     if (status == COHORT_EAGAIN) {
-        status = cohorti_full(peer, &message);
+        status = cohorti_full_send(peer, &message);
     }
     if (lent) {
         cohorti_lend_end(node, &message, &loan, status == COHORT_OK);
@@ -112,21 +128,24 @@ int cohort_route_send_ref(cohort_route *route, const void *data, size_t data_len
 int cohort_route_claim(cohort_route *route, size_t data_len, void **data)
 {
     struct peer *peer = route->peer;
+    struct claiming claiming = {.route = route, .data_len = data_len};
     int status = check(route);
     if (status != COHORT_OK || route->message.raw) {
         return status != COHORT_OK ? status : COHORT_EINVAL;
     }
     cohorti_mutex_lock(&peer->lock);
-    route->message.put.body_len = data_len;
-    status = peer->removed  ? COHORT_ENOPEER
-             : peer->legacy ? COHORT_ELEGACY
-                            : cohorti_outbound_claim(&peer->outbound, &route->message.put, &route->claimed);
+    status = claim_locked(peer, &claiming);
     if (status != COHORT_OK) {
         cohorti_mutex_unlock(&peer->lock);
-        return status;
     }
-    *data = route->claimed;
-    return COHORT_OK;
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full(peer, &route->message.options,
+                              &(struct attempt){.make = claim_locked, .ctx = &claiming, .keeps_lock = true});
+    }
+    if (status == COHORT_OK) {
+        *data = route->claimed;
+    }
+    return status;
 }
 
 void cohort_route_commit(cohort_route *route, size_t data_len)

@@ -160,6 +160,14 @@ int cohorti_session_on_resume(struct conn *conn)
     return status;
 }
 
+/* The timer is set anew when it fires, and at each flush. */
+static void bring_timer_forward(struct conn *conn, uint64_t deadline_ns)
+{
+    if (conn->timer.deadline_ns > deadline_ns) {
+        cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline_ns);
+    }
+}
+
 int cohorti_session_on_ack(struct conn *conn)
 {
     struct peer *peer = conn->peer;
@@ -168,11 +176,17 @@ int cohorti_session_on_ack(struct conn *conn)
         cohorti_conn_wait_for_writer(conn);
     }
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
+    cohorti_outbound_acked(&peer->outbound, cohorti_now(peer->owner));
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    bool keeps = cohorti_outbound_keeps(&peer->outbound);
     struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_bodies_release(unreferenced);
+    if (keeps && conn->rest_due_ns == COHORTI_NEVER) {
+        conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
+        bring_timer_forward(conn, conn->rest_due_ns);
+    }
     tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
@@ -214,9 +228,17 @@ void cohorti_session_acknowledge(struct conn *conn)
         cohorti_conn_flush(conn);
     } else if (conn->ack_due_ns == COHORTI_NEVER) {
         conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
-        if (conn->timer.deadline_ns > conn->ack_due_ns) {
-            cohorti_timer_set(&conn->worker->timers, &conn->timer, conn->ack_due_ns);
-        }
+        bring_timer_forward(conn, conn->ack_due_ns);
+    }
+}
+
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
+{
+    if (now_ns >= conn->rest_due_ns) {
+        cohorti_conn_lock(conn);
+        bool keeps = cohorti_outbound_rest(&conn->peer->outbound);
+        cohorti_conn_unlock(conn);
+        conn->rest_due_ns = keeps ? now_ns + COHORTI_REST_NS : COHORTI_NEVER;
     }
 }
 

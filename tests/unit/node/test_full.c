@@ -73,33 +73,62 @@ static void fail_tells_writable_once(void **state)
 
 struct sender {
     struct rig_node *n;
+    cohort_route *route; /* NULL, or claim and commit over it */
+    struct asked *asked; /* NULL, or a request */
     uint32_t number;
     int status;
     uint64_t took_ms;
     _Atomic bool begun, done;
 };
 
+static int claim_number(cohort_route *route, uint32_t number)
+{
+    void *at = NULL;
+    int status = cohort_route_claim(route, MESSAGE_BYTES, &at);
+    if (status == COHORT_OK) {
+        memset(at, (uint8_t)number, MESSAGE_BYTES);
+        memcpy(at, &number, sizeof number);
+        cohort_route_commit(route, MESSAGE_BYTES);
+    }
+    return status;
+}
+
+static int ask_number(struct rig_node *n, uint32_t number, struct asked *asked)
+{
+    uint8_t data[MESSAGE_BYTES];
+    memset(data, (uint8_t)number, sizeof data);
+    memcpy(data, &number, sizeof number);
+    return cohort_request(n->node, address(1), "full", data, sizeof data, 0, on_result, asked, &asked->id);
+}
+
 static void *send_blocking(void *arg)
 {
     struct sender *sender = arg;
     uint64_t begin = clock_ms();
     atomic_store(&sender->begun, true);
-    sender->status = send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
+    sender->status = sender->route != NULL   ? claim_number(sender->route, sender->number)
+                     : sender->asked != NULL ? ask_number(sender->n, sender->number, sender->asked)
+                                             : send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
     sender->took_ms = clock_ms() - begin;
     atomic_store(&sender->done, true);
     return NULL;
 }
 
-static pthread_t begin_sending(struct stuck *s, struct sender *sender)
+static pthread_t begin(struct stuck *s, struct sender *sender, cohort_route *route, struct asked *asked)
 {
     pthread_t thread;
-    *sender = (struct sender){.n = &s->n[0], .number = s->next};
+    *sender = (struct sender){.n = &s->n[0], .route = route, .asked = asked, .number = s->next};
     assert_int_equal(pthread_create(&thread, NULL, send_blocking, sender), 0);
     WAIT_FOR(atomic_load(&sender->begun));
     uint64_t begin = clock_ms();
     WAIT_FOR(clock_ms() - begin > 20); /* inside the wait by now, most likely */
     assert_false(atomic_load(&sender->done));
     return thread;
+}
+
+static pthread_t begin_sending(struct stuck *s, struct sender *sender)
+{
+    return begin(s, sender, NULL, NULL);
 }
 
 static void block_waits_for_room(void **state)
@@ -112,6 +141,57 @@ static void block_waits_for_room(void **state)
     WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
     pthread_join(thread, NULL);
     assert_int_equal(sender.status, COHORT_OK);
+    unstick(&s);
+}
+
+static cohort_route *full_route(struct stuck *s)
+{
+    cohort_route *route = NULL;
+    assert_int_equal(cohort_route_open(s->n[0].node, address(1), "full", &route), COHORT_OK);
+    return route;
+}
+
+static void a_claim_waits_for_room(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    cohort_route *route = full_route(&s);
+    pthread_t thread = begin(&s, &sender, route, NULL);
+    s.next++;
+    WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
+/* And leaves nothing locked: others send afterwards. */
+static void a_claim_ends_at_its_deadline(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_BLOCK, 50);
+    cohort_route *route = full_route(&s);
+    uint64_t begin = clock_ms();
+    assert_int_equal(claim_number(route, s.next), COHORT_ETIMEDOUT);
+    assert_true(clock_ms() - begin >= 50);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
+static void a_request_waits_for_room(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    struct asked asked = {0};
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    pthread_t thread = begin(&s, &sender, NULL, &asked);
+    s.next++;
+    WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    WAIT_FOR((cohort_queue_dispatch(s.queue, SIZE_MAX), atomic_load(&asked.calls) > 0));
+    expect_result(&asked, COHORT_ENOREPLY);
     unstick(&s);
 }
 
@@ -221,6 +301,21 @@ static void drop_counts_what_is_gone(void **state)
     unstick(&s);
 }
 
+/* For a request somebody waits, and of a claim there is nothing yet: neither can be dropped. */
+static void what_cannot_be_dropped_is_refused(void **state)
+{
+    static struct stuck s;
+    struct asked asked = {0};
+    stick(&s, COHORT_FULL_DROP, 0);
+    cohort_route *route = full_route(&s);
+    assert_int_equal(claim_number(route, s.next), COHORT_EAGAIN);
+    assert_int_equal(ask_number(&s.n[0], s.next, &asked), COHORT_EAGAIN);
+    assert_int_equal(totals(&s.n[0]).messages_dropped, 0);
+    cohort_route_close(route);
+    unstick(&s);
+    assert_int_equal(atomic_load(&asked.calls), 0);
+}
+
 /* ---- disconnect ------------------------------------------------------------------------------------------------------ */
 
 struct slow_losses {
@@ -257,17 +352,37 @@ static void disconnect_tells_all_and_works_again(void **state)
     assert_int_equal(atomic_load(&lost.count), told);
 }
 
+static void a_claim_disconnects(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_DISCONNECT, 0);
+    cohort_route *route = full_route(&s);
+    assert_int_equal(claim_number(route, s.next), COHORT_EAGAIN);
+    WAIT_FOR(totals(&s.n[0]).errors[-COHORT_ESLOW] == 1);
+    WAIT_FOR(atomic_load(&s.n[0].activated) == 2 && atomic_load(&s.n[1].activated) == 2 && both_are_active(s.n));
+    (void)cohort_queue_dispatch(s.queue, SIZE_MAX);
+    atomic_store(&s.sink.next, s.next);
+    assert_int_equal(claim_number(route, s.next++), COHORT_OK);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         node_test(fail_tells_writable_once),
         node_test(block_waits_for_room),
+        node_test(a_claim_waits_for_room),
+        node_test(a_claim_ends_at_its_deadline),
+        node_test(a_request_waits_for_room),
         node_test(block_wakes_everybody),
         node_test(block_ends_at_its_deadline),
         node_test(block_ends_when_the_member_is_removed),
         node_test(block_is_an_error_in_a_handler),
         node_test(block_in_a_queue_ends_when_the_node_closes),
         node_test(drop_counts_what_is_gone),
+        node_test(what_cannot_be_dropped_is_refused),
+        node_test(a_claim_disconnects),
         node_test(disconnect_tells_all_and_works_again),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
