@@ -168,9 +168,8 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     }
     lane->expiry_count = kept;
     lane->expires_ns = earliest;
-    if (any && !ob->resumed &&
-        cohorti_log_frame_begins(&lane->log,
-                                 begun)) { /* a link may have ended inside one; nobody writes: then nothing need stay as void */
+    bool may_move = !ob->resumed && cohorti_list_empty(&lane->streams);   /* nobody writes, and no stream has a place in it */
+    if (any && may_move && cohorti_log_frame_begins(&lane->log, begun)) { /* then nothing need stay as void */
         struct compaction c = {.next = lane->expiries + kept_begun, .end = lane->expiries + kept, .at = begun};
         cohorti_log_compact(&lane->log, begun, keep_live, &c);
     }

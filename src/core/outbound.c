@@ -4,13 +4,15 @@
  * in undelivered.c.
  *
  * Invariants: a lane's log holds whole frames; a name's SUBJECT frame stands before the first frame that uses it; `sent` and
- * `written_max` count from the beginning of what the present reader is given; chunks of one message follow one another.
+ * `written_max` count from the beginning of what the present reader is given; chunks of number 0 follow one another; those of a stream
+ * (stream.c) come in order, with anything between them.
  */
 #include "core/outbound.h"
 
 #include "base/alloc.h"
 #include "core/chunk.h"
 #include "core/log_frame.h"
+#include "core/stream.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
@@ -40,6 +42,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
+        cohorti_list_init(&ob->lanes[i].streams);
         ob->lanes[i].epoch = 1;
     }
 }
@@ -118,6 +121,12 @@ static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     return status;
 }
 
+int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head, size_t head_len,
+                            const void *body, size_t body_len)
+{
+    return append_frame(ob, &ob->lanes[lane], type, head, head_len, body, body_len, NULL);
+}
+
 static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint32_t number, const char *name)
 {
     struct cohorti_subject wire = {.lane = lane, .number = number};
@@ -192,7 +201,7 @@ static int subject_number(struct cohorti_outbound *ob, unsigned lane, const char
     return new_subject(ob, lane, name, hash, number);
 }
 
-static int number_for(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)
+int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)
 {
     struct cohorti_name_hint *hint = put->hint;
     if (put->subject == NULL) {
@@ -227,13 +236,6 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
     return true;
 }
 
-static void encode_u64(uint8_t *at, uint64_t v)
-{
-    for (int i = 7; i >= 0; i--, v >>= 8) {
-        at[i] = (uint8_t)v;
-    }
-}
-
 /* The prefix of the kind is part of the data that is cut up: it goes with the first piece. */
 static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t number)
 {
@@ -246,8 +248,7 @@ static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *
         size_t piece = total - at > COHORTI_CHUNK_BYTES_MAX ? COHORTI_CHUNK_BYTES_MAX : total - at;
         enum cohorti_kind kind =
             at == 0 ? COHORTI_KIND_CHUNK_FIRST : (at + piece == total ? COHORTI_KIND_CHUNK_LAST : COHORTI_KIND_CHUNK_MIDDLE);
-        encode_u64(head, (uint64_t)put->kind << 56 | total);
-        encode_u64(head + 8, at);
+        cohorti_chunk_encode_prefix(head, &(struct cohorti_chunk){.kind = put->kind, .total = total, .at = at});
         size_t of_body = piece;
         if (at == 0 && put->prefix_len > 0) {
             memcpy(head + head_len, put->prefix, put->prefix_len);
@@ -274,7 +275,7 @@ static int append_message(struct cohorti_outbound *ob, const struct cohorti_put 
     if (over_watermark(ob, lane, total, put->has_room)) {
         return COHORT_EAGAIN;
     }
-    int status = number_for(ob, put, &number);
+    int status = cohorti_outbound_number(ob, put, &number);
     if (status != COHORT_OK) {
         return status;
     }
@@ -326,7 +327,7 @@ int cohorti_outbound_claim(struct cohorti_outbound *ob, const struct cohorti_put
     if (over_watermark(ob, lane, put->body_len, false)) {
         return COHORT_EAGAIN;
     }
-    int status = number_for(ob, put, &number);
+    int status = cohorti_outbound_number(ob, put, &number);
     if (status == COHORT_OK) {
         status = cohorti_log_reserve(&lane->log, COHORT_FRAME_HEADER_BYTES + put->body_len, body);
     }
@@ -523,63 +524,6 @@ static void continue_at(struct cohorti_outbound *ob, const struct cohorti_resume
     }
 }
 
-static unsigned kind_of(const cohort_frame *frame)
-{
-    return cohorti_type_class(frame->type) == COHORTI_TYPE_SUBJECT ? cohorti_type_kind(frame->type) : COHORTI_KIND_MESSAGE;
-}
-
-/* Requests and replies are between two processes: with one of them they end. Names were announced again already. */
-static bool is_for_anybody(const cohort_frame *frame)
-{
-    unsigned kind = kind_of(frame);
-    struct cohorti_chunk chunk;
-    if (cohorti_kind_is_chunk((enum cohorti_kind)kind) && cohorti_chunk_decode(frame, &chunk) == COHORT_OK) {
-        kind = (unsigned)chunk.kind;
-    }
-    return kind == COHORTI_KIND_MESSAGE && frame->type != cohorti_type_control(COHORTI_CONTROL_SUBJECT);
-}
-
-/* What of the old log a new reader is still to get. Chunks whose first went to the old one are not. */
-static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost)
-{
-    struct cohorti_outbound_lane *lane = &ob->lanes[index];
-    struct cohorti_log *old = &lost->lanes[index].log;
-    uint64_t at = lost->lanes[index].at, end = old->appended;
-    bool kept_any = false;
-    uint64_t announced = lane->log.appended;
-    uint32_t expiry = 0;
-    lost->lanes[index].end = end;
-    while (at < end) {
-        struct cohorti_log_frame f;
-        cohorti_log_frame_at(old, at, &f);
-        unsigned kind = kind_of(&f.frame);
-        bool continues = kind == COHORTI_KIND_CHUNK_MIDDLE || kind == COHORTI_KIND_CHUNK_LAST;
-        bool stays = at + f.len <= lost->lanes[index].written_max || (continues && !kept_any) || kind == COHORTI_KIND_VOID;
-        if (!stays && !kept_any) {
-            kept_any = true;
-            lost->lanes[index].end = at;
-        }
-        while (expiry < lost->lanes[index].expiry_count && lost->lanes[index].expiries[expiry].offset < at) {
-            expiry++;
-        }
-        if (!stays && is_for_anybody(&f.frame)) {
-            uint64_t new_at = lane->log.appended;
-            if (cohorti_log_append_again(&lane->log, &f) != COHORT_OK) {
-                lost->lanes[index].end = end; /* no memory: then all of it is told */
-                cohorti_log_truncate(&lane->log, announced);
-                lane->expiry_count = 0;
-                return;
-            }
-            ob->frames++;
-            const struct cohorti_expiry *e = expiry < lost->lanes[index].expiry_count ? &lost->lanes[index].expiries[expiry] : NULL;
-            if (e != NULL && e->offset == at && cohorti_expiry_reserve(ob, lane) == COHORT_OK) {
-                cohorti_expiry_add(lane, new_at, new_at + (e->end - e->offset), e->deadline_ns);
-            }
-        }
-        at += f.len;
-    }
-}
-
 /* Without memory for the announcements the names are forgotten: they are announced when next used, and what is lost is told without
  * them. */
 static bool announce_again(struct cohorti_outbound *ob, unsigned index)
@@ -626,6 +570,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         cohorti_log_init(&lane->log, ob->alloc);
         lane->written_max = 0;
         lane->limit = 0;
+        lane->aborts_due = 0; /* who read the beginning is gone */
     }
     ob->cut = -1;
 }
@@ -638,12 +583,14 @@ static void start_over(struct cohorti_outbound *ob, const struct cohorti_resume 
         untouched = untouched && ob->lanes[i].log.acked == 0;
     }
     if (!untouched || (ob->reader != 0 && ob->reader != resume->half)) {
+        cohorti_streams_before_move(ob);
         move_to_lost(ob, lost);
         for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
             if (announce_again(ob, i)) {
-                carry_over(ob, i, lost);
+                cohorti_outbound_carry_over(ob, i, lost);
             }
         }
+        cohorti_streams_after_move(ob);
     }
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_rewind(&ob->lanes[i].log, 0);
@@ -711,6 +658,7 @@ int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *
         cohorti_log_ack(&lane->log, mark->received);
         lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;
     }
+    cohorti_streams_retry(ob);
     return COHORT_OK;
 }
 
@@ -731,6 +679,7 @@ void cohorti_outbound_left(struct cohorti_outbound *ob)
         lane->written_max = lane->log.acked;
         cohorti_expiry_look_again(lane);
     }
+    cohorti_streams_left(ob);
     ob->cut = -1;
     ob->resumed = false;
 }
@@ -738,6 +687,7 @@ void cohorti_outbound_left(struct cohorti_outbound *ob)
 void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost)
 {
     assert(half != 0 && half != ob->half);
+    cohorti_streams_end(ob);
     move_to_lost(ob, lost);
     ob->half = half;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {

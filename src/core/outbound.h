@@ -14,6 +14,7 @@
 #ifndef COHORTI_CORE_OUTBOUND_H
 #define COHORTI_CORE_OUTBOUND_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "core/log.h"
 #include "core/pace.h"
@@ -39,10 +40,13 @@ struct cohorti_outbound_lane {
     uint32_t expiry_count, expiry_cap;
     uint64_t expires_ns; /* the earliest deadline among them, or earlier */
 
-    uint64_t limit;       /* credit of the reader: no frame is begun at or beyond */
-    uint64_t written_max; /* highest `sent` ever with this reader */
-    uint64_t held_until;  /* bytes before are being written just now, without the lock: they must not change. 0: none */
-    bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
+    uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
+    uint64_t written_max;        /* highest `sent` ever with this reader */
+    uint64_t held_until;         /* bytes before are being written just now, without the lock: they must not change. 0: none */
+    bool blocked;                /* somebody was told EAGAIN: a writable event is owed */
+    struct cohorti_list streams; /* of struct cohorti_stream: open, or not acknowledged whole */
+    uint32_t stream_numbers;     /* a bit for each in use */
+    uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
     uint32_t subject_count, subject_cap;
@@ -104,6 +108,11 @@ void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_p
 
 /** A frame of an application's raw type, in the normal lane. COHORT_ETYPE, and as above. */
 COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len);
+
+/* For stream.c and carry.c: one frame of up to two pieces; and the number of a name, announced if it is new. */
+COHORT_NODISCARD int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head,
+                                             size_t head_len, const void *body, size_t body_len);
+COHORT_NODISCARD int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number);
 
 /** Name of the subject a frame was about; "" for replies. `out` has room for any. */
 void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
@@ -172,6 +181,8 @@ bool cohorti_outbound_keeps(const struct cohorti_outbound *ob);
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
 /** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
 void cohorti_outbound_left(struct cohorti_outbound *ob);
+/* For outbound.c: what of lost->lanes[index] another reader is still to get is appended anew, and no more to be told (carry.c). */
+void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost);
 /** The session ends for good: everything not acknowledged goes to `lost`. What is appended from now on is of another half, `half`. */
 void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost);
 

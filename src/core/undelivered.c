@@ -3,7 +3,8 @@
  * What a session that ended leaves behind, message by message: walks the frames that were not acknowledged.
  *
  * The peer may have acknowledged the first chunks of a large message and not the last: then its beginning is not held any more, and
- * it is told without its body. Frames that announce a name, and those withdrawn before, are nobody's message.
+ * it is told without its body. Frames that announce a name, and those withdrawn before, are nobody's message; pieces of a stream are its
+ * sender's affair (stream.c).
  */
 #include "core/outbound.h"
 
@@ -46,30 +47,51 @@ static void decode(const struct cohorti_log_frame *frame, struct cohorti_chunk *
 }
 
 /* The message whose chunk `frame` is, up to its last. Its body is put together when its first chunk is there. */
-static void take_chunks(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame, struct cohorti_lost *out)
+static void take_chunks(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame, struct cohorti_chunk *chunk,
+                        struct cohorti_lost *out)
 {
-    struct cohorti_chunk chunk;
-    decode(frame, &chunk);
-    out->kind = chunk.kind;
-    out->body_len = chunk.total - cohorti_kind_prefix_bytes(chunk.kind);
+    out->kind = chunk->kind;
+    out->body_len = (size_t)chunk->total - cohorti_kind_prefix_bytes(chunk->kind);
     if (frame->body != NULL) {
-        take_referenced(chunk.at == 0 ? chunk.data : NULL, frame, out);
-    } else if (chunk.at == 0) {
-        u->whole = cohorti_alloc(u->alloc, chunk.total);
+        take_referenced(chunk->first ? chunk->data : NULL, frame, out);
+    } else if (chunk->first) {
+        u->whole = cohorti_alloc(u->alloc, (size_t)chunk->total);
     }
     for (;;) {
         if (u->whole != NULL) {
-            memcpy(u->whole + chunk.at, chunk.data, chunk.data_len);
+            memcpy(u->whole + chunk->at, chunk->data, chunk->data_len);
         }
-        if (chunk.at + chunk.data_len == chunk.total || u->lanes[lane].at >= u->lanes[lane].end) {
+        if (chunk->last || u->lanes[lane].at >= u->lanes[lane].end) {
             break;
         }
         next_frame(u, lane, frame);
-        decode(frame, &chunk);
+        decode(frame, chunk);
+        assert(chunk->stream == 0);
     }
-    if (u->whole != NULL && chunk.at + chunk.data_len == chunk.total) {
-        split(out, u->whole, chunk.total);
+    if (u->whole != NULL && chunk->last) {
+        split(out, u->whole, (size_t)chunk->total);
     }
+}
+
+/* A frame about a subject; false: no message is told of. */
+static bool take_message(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame, struct cohorti_lost *out)
+{
+    out->kind = (enum cohorti_kind)cohorti_type_kind(frame->frame.type);
+    if (!cohorti_kind_is_chunk(out->kind)) {
+        if (frame->body != NULL) {
+            take_referenced(frame->frame.data, frame, out);
+        } else {
+            split(out, frame->frame.data, frame->frame.data_len);
+        }
+        return out->kind != COHORTI_KIND_VOID;
+    }
+    struct cohorti_chunk chunk;
+    decode(frame, &chunk);
+    if (chunk.stream != 0) {
+        return false;
+    }
+    take_chunks(u, lane, frame, &chunk, out);
+    return true;
 }
 
 static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const struct cohorti_outbound *ob, struct cohorti_lost *out)
@@ -86,19 +108,10 @@ static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const str
             out->raw_type = frame.type;
             out->body = frame.data;
             out->body_len = frame.data_len;
-        } else if (class == COHORTI_TYPE_SUBJECT && cohorti_type_kind(frame.type) != COHORTI_KIND_VOID) {
-            out->kind = (enum cohorti_kind)cohorti_type_kind(frame.type);
-            uint32_t number = cohorti_type_number(frame.type);
-            if (cohorti_kind_is_chunk(out->kind)) {
-                take_chunks(u, lane, &f, out);
-            } else if (f.body != NULL) {
-                take_referenced(frame.data, &f, out);
-            } else {
-                split(out, frame.data, frame.data_len);
-            }
-            cohorti_outbound_subject_name(ob, lane, number, out->kind, out->subject);
-        } else {
+        } else if (class != COHORTI_TYPE_SUBJECT || !take_message(u, lane, &f, out)) {
             continue;
+        } else {
+            cohorti_outbound_subject_name(ob, lane, cohorti_type_number(frame.type), out->kind, out->subject);
         }
         out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;
         return true;

@@ -19,12 +19,32 @@
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
+/* The first chunk of a message. */
+static int begin_large(struct conn *conn, struct cohorti_delivery *taken)
+{
+    int status = cohorti_inbound_collect(&conn->peer->inbound, taken);
+    if (status == COHORT_ESIZE && taken->chunk.stream != 0) {
+        return COHORT_OK; /* it is skipped */
+    }
+    if (status != COHORT_OK) {
+        cohorti_conn_fail(conn, status, status == COHORT_ESIZE ? "large message over the limit" : "no memory for a large message");
+    }
+    return status;
+}
+
 /* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
-    const struct cohorti_delivery *taken = &conn->link.delivery;
+    struct cohorti_delivery *taken = &conn->link.delivery;
     bool consumed = true;
     int status = COHORT_OK;
+    if (taken->partial != NULL && taken->chunk.first && taken->kind == COHORTI_KIND_MESSAGE && begin_large(conn, taken) != COHORT_OK) {
+        return;
+    }
+    if (taken->partial != NULL && !taken->whole) {
+        cohorti_inbound_commit(&conn->peer->inbound, taken, true);
+        return;
+    }
     uint64_t begun_ns = cohorti_watch_message(conn, taken->subject, taken->raw_type, taken->raw);
     if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
