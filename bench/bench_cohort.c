@@ -21,7 +21,7 @@
 #define LARGE_BYTES ((size_t)512 * 1024)
 #define CLAIM_BYTES_MAX ((size_t)64 * 1024)
 #define LENT_BYTES_MIN ((size_t)64 * 1024)
-#define LENT_BYTES ((size_t)4 * 1024 * 1024)
+#define LENT_BYTES ((size_t)2 * 1024 * 1024)
 #define BLOCK_MS 10000
 
 void bench_check(int status, const char *what)

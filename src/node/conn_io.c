@@ -202,7 +202,8 @@ static bool wants_read(const struct conn *conn)
     return conn->phase == CONN_DRAINING || (!waits && conn->phase != CONN_CONNECTING);
 }
 
-static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
+/* `sunk` bytes were read to where the link wanted them, and `len` behind them. */
+static void on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len)
 {
     const uint8_t *plain = NULL;
     size_t plain_len = 0;
@@ -221,29 +222,57 @@ static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
         cohorti_conn_end(conn, status);
         return;
     }
+    if (sunk > 0) {
+        cohorti_link_sunk(&conn->link, sunk);
+    }
     cohorti_link_feed(&conn->link, plain, plain_len);
     cohorti_conn_pump(conn);
+}
+
+/* Where to read to: what is missing of a large frame goes where it belongs, and behind it only the front of the next one is taken, so that
+ * the rest of that can go where it belongs as well. */
+static size_t rooms_for(struct conn *conn, struct cohorti_room rooms[2])
+{
+    size_t room = conn->phase == CONN_OPEN ? COHORTI_RECEIVE_BYTES : COHORTI_HANDSHAKE_PIECE_BYTES;
+    size_t count = 0;
+    if (conn->phase == CONN_OPEN && conn->channel->ops->transparent) {
+        size_t front = cohorti_link_front_missing(&conn->link);
+        count = cohorti_link_sink(&conn->link, &rooms[0]) ? 1 : 0;
+        room = front > 0 ? front : room;
+    }
+    rooms[count] = (struct cohorti_room){.at = conn->worker->receive, .len = room};
+    return count + 1;
+}
+
+/* True when there may be more at once. */
+static bool read_once(struct conn *conn)
+{
+    struct cohorti_room rooms[2];
+    size_t count = rooms_for(conn, rooms), n = 0;
+    size_t place = count == 2 ? rooms[0].len : 0, room = place + rooms[count - 1].len;
+    int status = conn->owner->io->ops->recv(conn->socket, rooms, count, &n);
+    if (status == COHORT_EAGAIN) {
+        return false;
+    }
+    if (status != COHORT_OK) {
+        cohorti_conn_end(conn, status);
+        return false;
+    }
+    size_t sunk = n < place ? n : place;
+    on_bytes(conn, sunk, conn->worker->receive, n - sunk);
+    return n == room; /* level-triggered: if more has come since, we are called again */
 }
 
 static void read_some(struct conn *conn)
 {
     struct worker *w = conn->worker;
-    for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
-        size_t room = conn->phase == CONN_OPEN ? COHORTI_RECEIVE_BYTES : COHORTI_HANDSHAKE_PIECE_BYTES;
-        size_t n = 0;
-        int status = conn->owner->io->ops->recv(conn->socket, w->receive, room, &n);
-        if (status == COHORT_EAGAIN) {
-            return;
-        }
-        if (status != COHORT_OK) {
-            cohorti_conn_end(conn, status);
-            return;
-        }
-        on_bytes(conn, w->receive, n);
+    bool more = true;
+    for (int i = 0; more && i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
+        more = read_once(conn);
+        cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
+    }
+    if (conn->worker == w) {
         cohorti_session_acknowledge(conn);
-        if (n < room) {
-            return; /* level-triggered: if more has come since, we are called again */
-        }
     }
 }
 

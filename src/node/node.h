@@ -34,13 +34,14 @@
 #include <cohort/cohort.h>
 #include <stdatomic.h>
 
-#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
-#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
-#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
-#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
-#define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
-#define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
+#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024)  /* one read, per worker */
+#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000)  /* how long a peer has to read our last words once they are written */
+#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)      /* how long an acknowledgement may wait for more to tell */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)       /* or so much untold */
+#define COHORTI_ACK_MUCH_BYTES ((size_t)256 * 1024) /* or so much, while more is there to be read */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000)  /* memory of a lane that was not needed for so long goes */
+#define COHORTI_PINS_MAX 8                          /* subjects whose handlers are remembered within one batch */
+#define COHORTI_BATCH_READS 16                      /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
@@ -330,6 +331,8 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** The same, if so much is untold that it should not wait until all is read that is there. */
+void cohorti_session_acknowledge_much(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */

@@ -232,6 +232,15 @@ void cohorti_session_acknowledge(struct conn *conn)
     }
 }
 
+void cohorti_session_acknowledge_much(struct conn *conn)
+{
+    size_t much = conn->owner->limits.window_bytes / 4;
+    much = much < COHORTI_ACK_MUCH_BYTES ? much : COHORTI_ACK_MUCH_BYTES;
+    if (conn->phase == CONN_OPEN && conn->link.resumed && cohorti_inbound_untold(&conn->peer->inbound) >= much) {
+        cohorti_session_acknowledge(conn);
+    }
+}
+
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
 {
     if (now_ns >= conn->rest_due_ns) {

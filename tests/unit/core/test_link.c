@@ -51,7 +51,7 @@ struct frame {
     }
 
 struct stream {
-    uint8_t bytes[200000];
+    uint8_t bytes[250000];
     size_t len;
 };
 
@@ -82,6 +82,8 @@ struct rig {
     struct unit_memory memory;
     struct cohorti_link link;
     struct cohorti_inbound inbound;
+    bool sinks;
+    size_t sunk;
     char text[8192];
     size_t text_len;
 };
@@ -91,6 +93,10 @@ static void rig_open(struct rig *r)
     unit_memory_init(&r->memory);
     cohorti_link_init(&r->link, &r->memory.alloc);
     cohorti_inbound_init(&r->inbound, &r->memory.alloc, &limits);
+    struct cohorti_resume told;
+    cohorti_inbound_marks(&r->inbound, 1, &told); /* gives credit */
+    r->sinks = false;
+    r->sunk = 0;
     r->text[0] = '\0';
     r->text_len = 0;
 }
@@ -125,7 +131,14 @@ static unsigned sum_of(const uint8_t *data, size_t len)
 /* Delivered and counted, as the shell does. */
 static void say_taken(struct rig *r)
 {
-    const struct cohorti_delivery *d = &r->link.delivery;
+    struct cohorti_delivery *d = &r->link.delivery;
+    if (d->partial != NULL && d->chunk.first && d->kind == COHORTI_KIND_MESSAGE) {
+        assert_int_equal(cohorti_inbound_collect(&r->inbound, d), COHORT_OK);
+    }
+    if (d->partial != NULL && !d->whole) {
+        cohorti_inbound_commit(&r->inbound, d, true);
+        return;
+    }
     if (d->raw) {
         say(r, "RAW %d %zu", (int)d->raw_type, d->body_len);
     } else if (d->kind == COHORTI_KIND_MESSAGE) {
@@ -200,9 +213,26 @@ static void decide(struct rig *r)
     }
 }
 
+/* What may be read to where it belongs is; returns how much that was. */
+static size_t sink(struct rig *r, const uint8_t *bytes, size_t len)
+{
+    struct cohorti_room room;
+    size_t n = 0;
+    if (r->sinks && cohorti_link_sink(&r->link, &room)) {
+        n = len < room.len ? len : room.len;
+        memcpy(room.at, bytes, n);
+        cohorti_link_sunk(&r->link, n);
+        r->sunk += n;
+    }
+    return n;
+}
+
 /* One piece, in memory of its own that is gone afterwards. */
 static void feed(struct rig *r, const uint8_t *bytes, size_t len)
 {
+    size_t sunk = sink(r, bytes, len);
+    bytes += sunk;
+    len -= sunk;
     struct unit_bytes piece = unit_bytes_copy(bytes, len);
     cohorti_link_feed(&r->link, piece.bytes, piece.len);
     poll_all(r);
@@ -220,10 +250,11 @@ static void feed_in_pieces(struct rig *r, const struct stream *s, size_t piece)
 static void expect_stream(const struct stream *s, const char *text)
 {
     static const size_t pieces[] = {1, 2, 3, 15, 16, 17, 64, 4096, SIZE_MAX / 2};
-    for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
+    for (size_t i = 0; i < 2 * UNIT_COUNT(pieces); i++) {
         struct rig r;
         rig_open(&r);
-        feed_in_pieces(&r, s, pieces[i]);
+        r.sinks = i % 2 == 1;
+        feed_in_pieces(&r, s, pieces[i / 2]);
         assert_string_equal(r.text, text);
         assert_int_equal(r.link.bytes_in, s->len);
         rig_close(&r);
@@ -277,6 +308,61 @@ static void a_session_reads_the_same_in_every_segmentation(void **state)
         feed(&r, s.bytes, cut);
         feed(&r, s.bytes + cut, s.len - cut);
         assert_string_equal(r.text, SESSION_TEXT);
+        rig_close(&r);
+    }
+}
+
+static void put_chunk(struct stream *s, enum cohorti_kind kind, uint16_t stream, size_t total, size_t at, size_t len)
+{
+    static uint8_t data[COHORTI_FRAME_BYTES_MAX];
+    cohorti_chunk_encode_prefix(data, &(struct cohorti_chunk){.stream = stream, .total = total, .at = at});
+    for (size_t i = 0; i < len; i++) {
+        data[COHORTI_CHUNK_PREFIX_BYTES + i] = (uint8_t)((at + i) * 7 + (at + i) / 251);
+    }
+    put(s, cohorti_type_subject(kind, 0, 0), data, COHORTI_CHUNK_PREFIX_BYTES + len);
+}
+
+/* Messages in chunks, with others between, and a large frame: read to where they belong they are what they are when fed, wherever reads end. */
+static void large_messages_are_read_to_their_place(void **state)
+{
+    static const struct frame opened[] = {GREET, WELCOMED, RESUMED, {SUBJECT, "\0\0\0\0large", 9}};
+    static const size_t pieces[] = {COHORTI_FRAME_FRONT_BYTES - 1, 500, 4095, 4096, 20000, 70000};
+    static uint8_t data[60000];
+    static struct stream s;
+    static char text[256];
+    struct rig r;
+    put_all(&s, opened, UNIT_COUNT(opened));
+    put_chunk(&s, COHORTI_KIND_CHUNK_FIRST, 0, 40000, 0, 10000);
+    put_chunk(&s, COHORTI_KIND_CHUNK_MIDDLE, 0, 40000, 10000, 20000);
+    put_chunk(&s, COHORTI_KIND_CHUNK_FIRST, 3, 90000, 0, 45000);
+    put(&s, MESSAGE, "between", 7);
+    put_chunk(&s, COHORTI_KIND_CHUNK_LAST, 0, 40000, 30000, 10000);
+    put(&s, MESSAGE, data, sizeof data);
+    put_chunk(&s, COHORTI_KIND_CHUNK_LAST, 3, 90000, 45000, 45000);
+    put(&s, LEAVE, "", 0);
+    rig_open(&r);
+    feed(&r, s.bytes, s.len);
+    (void)snprintf(text, sizeof text, "%s", r.text);
+    assert_non_null(strstr(text, "MESSAGE large 40000/"));
+    assert_non_null(strstr(text, "MESSAGE large 90000/"));
+    assert_non_null(strstr(text, "MESSAGE large 60000/"));
+    rig_close(&r);
+    expect_stream(&s, text);
+    for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
+        rig_open(&r);
+        r.sinks = true;
+        for (size_t at = 0; at < s.len;) { /* as the shell reads: a place, and the front of what is behind it */
+            struct cohorti_room room;
+            size_t front = cohorti_link_front_missing(&r.link);
+            size_t len = front > 0 ? front : pieces[i];
+            len += cohorti_link_sink(&r.link, &room) ? room.len : 0;
+            len = len < s.len - at ? len : s.len - at;
+            feed(&r, s.bytes + at, len);
+            at += len;
+        }
+        assert_string_equal(r.text, text);
+        assert_int_equal(r.link.bytes_in, s.len);
+        assert_true(r.sunk > 0);
         rig_close(&r);
     }
 }
@@ -576,6 +662,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_reads_the_same_in_every_segmentation),
+        cmocka_unit_test(large_messages_are_read_to_their_place),
         cmocka_unit_test(bytes_behind_a_decision_are_kept),
         cmocka_unit_test(a_decision_may_come_before_the_rest_was_polled),
         cmocka_unit_test(closing_while_bytes_are_kept_gives_them_back),
