@@ -148,7 +148,7 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
     if (q->deed != DEED_NOT_HANDLED) {
         run_fail(run, "%s handles request %" PRIu64 " of %s#%u twice", p->id, q->number, from->id, q->process);
     }
-    if (!p->views[from->index].active && !p->views[from->index].may_finish) {
+    if (!p->views[from->index].active && !p->views[from->index].may_finish && p->queue == NULL) {
         run_fail(run, "%s: a request of %s, which is INACTIVE", p->id, from->id);
     }
     uint32_t left_ms = cohort_call_time_left_ms(message->call);
@@ -168,6 +168,7 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
     } else {
         hold(p, q, message->call);
     }
+    emptier_linger(p);
 }
 
 /* ---- results ------------------------------------------------------------------------------------------------------- */
@@ -294,6 +295,22 @@ static uint32_t random_timeout_ms(struct run *run)
     return draw == 0 ? 0 : 1 + (uint32_t)cohort_sim_random(run->sim, draw == 1 ? 20 : 5000);
 }
 
+/* By name, or over a route, which is all the same. */
+static int send_question(struct question *q, const char *to, const void *data, size_t len, uint32_t timeout_ms, cohort_request_id *id)
+{
+    cohort_node *node = q->run->players[q->from].node;
+    if (cohort_sim_random(q->run->sim, 2) == 0) {
+        return cohort_request(node, to, subjects[q->lane], data, len, timeout_ms, on_result, q, id);
+    }
+    cohort_route *route = NULL;
+    int status = cohort_route_open(node, to, subjects[q->lane], &route);
+    if (status == COHORT_OK) {
+        status = cohort_route_request(route, data, len, timeout_ms, on_result, q, id);
+        cohort_route_close(route);
+    }
+    return status;
+}
+
 static void ask_one(struct run *run, struct player *from, struct player *to, bool again)
 {
     struct question *q = new_question(run);
@@ -316,7 +333,7 @@ static void ask_one(struct run *run, struct player *from, struct player *to, boo
     memset(data, (int)(q->number * 3), size);
     memcpy(data, &q->number, sizeof q->number);
     memcpy(data + sizeof q->number, &size, sizeof size);
-    int status = cohort_request(from->node, to->id, subjects[q->lane], data, size, timeout_ms, on_result, q, &id);
+    int status = send_question(q, to->id, data, size, timeout_ms, &id);
     free(data);
     if (status != COHORT_OK) {
         if (status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
@@ -350,7 +367,10 @@ int asker_prepare(struct player *p)
     for (unsigned lane = 0; lane < 3 && status == COHORT_OK; lane++) {
         options.lane = (cohort_lane)lane;
         status = lane == 0 ? COHORT_OK : cohort_subject_set(p->node, subjects[lane], &options);
-        status = status == COHORT_OK ? cohort_handle(p->node, subjects[lane], on_question, p, NULL, &ignored) : status;
+        if (status == COHORT_OK) {
+            status = p->queue == NULL ? cohort_handle(p->node, subjects[lane], on_question, p, NULL, &ignored)
+                                      : cohort_handle_in(p->node, p->queue, subjects[lane], on_question, p, NULL, &ignored);
+        }
     }
     return status;
 }

@@ -32,6 +32,13 @@ static const struct {
                  "at 2000 start 1\nat 4000 request 0 2 30\nat 4001 reset 0 2\nat 4500 request 0 2 30\nat 4501 remove 0 2\nat 6000 "
                  "add 0 2\nat 7000 request 2 0 9\n"
                  "at 7001 close 2\nat 7500 start 2\n"},
+    {"queues",
+     "queues some\nloops 1\nmessage_bytes 4000\n"
+     "at 1000 send 0 1 200\nat 1000 send 2 1 200\nat 1001 request 0 1 40\nat 1006 drop 0 1\nat 1007 close 1\nat 1500 start 1\n"
+     "at 2000 send 1 0 200\nat 2000 send 2 0 200\nat 2001 request 1 0 40\nat 2007 close 0\nat 2500 start 0\n"
+     "at 3000 send 0 2 200\nat 3000 send 1 2 200\nat 3001 request 1 2 40\nat 3007 close 2\nat 3500 start 2\n"
+     "at 4000 send 2 1 200\nat 4001 send 1 0 200\nat 4005 reset 1 2\nat 4007 kill 1\nat 4010 kill 0\nat 4500 start 0\nat 4600 "
+     "start 1\n"},
     {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
 };
 
@@ -133,6 +140,7 @@ int scenario_random(struct scenario *s, uint64_t seed)
             return status;
         }
     }
+    s->queues = pick(&p, 0, 2) == 0;
     scenario_sort(s);
     return COHORT_OK;
 }

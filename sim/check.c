@@ -83,6 +83,20 @@ void check_incarnation(struct player *p)
     }
 }
 
+/* All are nodes of cohort, and what the network does to their bytes TCP mends: nobody ever breaks the protocol. The dialler would hide it. */
+void check_protocol(struct player *p)
+{
+    static const int broken[] = {COHORT_EMARKER,   COHORT_ELENGTH,  COHORT_EHELLO, COHORT_ENOHELLO,  COHORT_EHELLOTWICE,
+                                 COHORT_EPROTOCOL, COHORT_EVERSION, COHORT_EOWNID, COHORT_EIDENTITY, COHORT_ECLUSTER};
+    cohort_node_stats stats;
+    cohort_node_stats_get(p->node, &stats);
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        if (stats.errors[-broken[i]] > 0) {
+            run_fail(p->run, "%s ended %" PRIu64 " links with %s", p->id, stats.errors[-broken[i]], cohort_error_name(broken[i]));
+        }
+    }
+}
+
 /* What is shown of a member never falls, and was that of a process of it. */
 static void judge_incarnation(struct player *p, struct player *other, struct view *v, const cohort_event *event)
 {
@@ -339,6 +353,7 @@ void check_quiet(struct run *run)
         struct player *p = &run->players[i];
         cohort_node_stats stats;
         cohort_node_stats_get(p->node, &stats);
+        check_protocol(p);
         if (stats.links_open != nodes - 1 || stats.handshakes_pending != 0) {
             run_fail(run, "%s has %" PRIu64 " links and %" PRIu64 " handshakes with %u peers", p->id, stats.links_open,
                      stats.handshakes_pending, nodes - 1);

@@ -6,6 +6,9 @@
  * Judged at once: a message is handled once at most, by any process of the receiver; when it is, all accepted before it in its lane
  * were handled or told as undelivered; what was told as certainly not handled never is, and nothing is told while both processes
  * live and neither removed the other. Judged at the end: nothing is forgotten.
+ *
+ * Where a process has queues, handled means handed to the process: then the message is acknowledged. It comes out of the queue once, in
+ * order, unless the process ends before; with that it is lost, and nobody is told.
  */
 #include "sim/ledger.h"
 
@@ -15,19 +18,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BEYOND_CREDIT_BYTES 65536 /* docs/protocol.md, ACK */
+
 const char *const ledger_subjects[3] = {"sim", "sim/control", "sim/bulk"};
 
 struct entry {
     size_t size;
     uint8_t lane;
     bool handled, told, certainly_not;
+    bool queued, dequeued;
+    uint32_t handled_by; /* the process of the receiver */
 };
 
 struct ledger_page {
     struct ledger_page *next;
     uint32_t from, process, to;
     uint64_t count, cap;
-    uint64_t settled[3]; /* of each lane: all before are handled or told */
+    uint64_t settled[3];  /* of each lane: all before are handled or told */
+    uint64_t dequeued[3]; /* all before came out of the queue of their process, or never will */
     struct entry *entries;
 };
 
@@ -154,6 +162,17 @@ static void check_order(struct run *run, struct ledger_page *page, uint64_t numb
     }
 }
 
+/* What waits in a queue is bounded by the credit of its lane, and by what a peer may write beyond it. */
+static void put_into_queue(struct run *run, struct player *by, const struct player *from, const struct entry *entry)
+{
+    struct view *v = &by->views[from->index];
+    v->queued_bytes[entry->lane] += entry->size;
+    uint64_t bound = by->window_bytes + BEYOND_CREDIT_BYTES + run->scenario->message_bytes_max;
+    if (v->queued_bytes[entry->lane] > bound && !v->removed_once) { /* with the membership the count begins anew */
+        run_fail(run, "%" PRIu64 " bytes of %s wait in a queue of %s, in one lane", v->queued_bytes[entry->lane], from->id, by->id);
+    }
+}
+
 bool ledger_handled(struct run *run, struct player *by, struct player *from, const cohort_message *message, uint32_t *process)
 {
     struct ledger_page *page = NULL;
@@ -174,7 +193,69 @@ bool ledger_handled(struct run *run, struct player *by, struct player *from, con
     }
     check_order(run, page, number, entry->lane);
     entry->handled = true;
+    entry->handled_by = by->process;
+    entry->queued = by->queue != NULL;
+    if (entry->queued) {
+        put_into_queue(run, by, from, entry);
+    }
     return true;
+}
+
+/* ---- queues --------------------------------------------------------------------------------------------------------- */
+
+static bool waits(const struct entry *entry, const struct player *by)
+{
+    return entry->queued && !entry->dequeued && entry->handled_by == by->process;
+}
+
+void ledger_dequeued(struct run *run, struct player *by, const cohort_message *message)
+{
+    struct ledger_page *page = NULL;
+    uint64_t number = 0;
+    struct entry *entry = find(run, message->data, message->data_len, &page, &number);
+    if (entry == NULL || page->to != by->index || strcmp(message->from, run->players[page->from].id) != 0 || !waits(entry, by) ||
+        strcmp(message->subject, ledger_subjects[entry->lane]) != 0) {
+        run_fail(run, "%s#%u: a message out of a queue that does not wait there, from %s", by->id, by->process, message->from);
+        return;
+    }
+    uint64_t *at = &page->dequeued[entry->lane];
+    for (; *at < number; (*at)++) {
+        const struct entry *before = &page->entries[*at];
+        if (before->lane == entry->lane && waits(before, by)) {
+            run_fail(run, "%s: message %" PRIu64 " of n%u#%u comes out of a queue before %" PRIu64, by->id, number, page->from,
+                     page->process, *at);
+            return;
+        }
+    }
+    entry->dequeued = true;
+    by->views[page->from].queued_bytes[entry->lane] -= entry->size;
+}
+
+/* How many wait in the queue of this process; `first` describes one. */
+static uint64_t waiting(const struct run *run, const struct player *by, const struct ledger_page **page, uint64_t *first)
+{
+    uint64_t count = 0;
+    for (const struct ledger_page *it = run->ledger.pages; it != NULL && by->queue != NULL; it = it->next) {
+        for (uint64_t i = 0; it->to == by->index && i < it->count; i++) {
+            if (waits(&it->entries[i], by)) {
+                *page = it;
+                *first = i;
+                count++;
+            }
+        }
+    }
+    return count;
+}
+
+void ledger_check_emptied(struct run *run, const struct player *by)
+{
+    const struct ledger_page *page = NULL;
+    uint64_t first = 0;
+    uint64_t count = waiting(run, by, &page, &first);
+    if (count > 0) {
+        run_fail(run, "%" PRIu64 " messages never came out of the queue of %s#%u, one is %" PRIu64 " of n%u#%u", count, by->id,
+                 by->process, first, page->from, page->process);
+    }
 }
 
 static bool may_be_lost(const struct run *run, const struct player *from, const struct player *to)
@@ -265,11 +346,22 @@ bool ledger_settled(void *arg)
             return false;
         }
     }
+    const struct ledger_page *page = NULL;
+    for (uint32_t i = 0; i < run->scenario->nodes && run->scenario->queues; i++) {
+        if (run->players[i].node != NULL && waiting(run, &run->players[i], &page, &first) > 0) {
+            return false;
+        }
+    }
     return true;
 }
 
 void ledger_judge(struct run *run)
 {
+    for (uint32_t i = 0; i < run->scenario->nodes && run->scenario->queues; i++) {
+        if (run->players[i].node != NULL) {
+            ledger_check_emptied(run, &run->players[i]);
+        }
+    }
     for (const struct ledger_page *page = run->ledger.pages; page != NULL; page = page->next) {
         uint64_t first = 0;
         uint64_t count = is_alive(run, page) ? missing(page, &first) : 0;

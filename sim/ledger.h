@@ -22,9 +22,13 @@ struct ledger {
 void ledger_send(struct run *run, struct player *from, struct player *to, size_t size);
 /** A message arrived; `number` and the sender's process are taken from it. False when it is none of ours: the run has failed. */
 bool ledger_handled(struct run *run, struct player *by, struct player *from, const cohort_message *message, uint32_t *process);
+/** It came out of a queue of the process, into which it was put when it was handled. */
+void ledger_dequeued(struct run *run, struct player *by, const cohort_message *message);
+/** All that was put into the queue of this process came out. */
+void ledger_check_emptied(struct run *run, const struct player *by);
 /** cohort_undelivered_fn; arg: the player that sent. */
 void ledger_undelivered(cohort_node *node, const cohort_undelivered *report, void *arg);
-/** Every message of a process that lives was handled or told. */
+/** Every message of a process that lives was handled or told; those in queues of processes that live came out. */
 bool ledger_settled(void *run);
 void ledger_judge(struct run *run);
 void ledger_free(struct ledger *ledger);

@@ -52,7 +52,7 @@ static int open_process(struct run *run, struct player *p)
     config.log.level = COHORT_LOG_OFF;
     config.limits.message_bytes_max = 128 * 1024;
     config.limits.peer_queue_bytes_max = 512 * 1024;
-    config.limits.window_bytes = 256 * 1024;
+    config.limits.window_bytes = p->window_bytes = s->queues ? 64 * 1024 : 256 * 1024;
     int status = cohort_sim_node_open(run->sim, &config, &p->node, NULL);
     if (status != COHORT_OK) {
         p->node = NULL;
@@ -70,6 +70,7 @@ static int open_process(struct run *run, struct player *p)
     }
     status = status == COHORT_OK ? cohort_on_undelivered(p->node, ledger_undelivered, p, NULL, &id) : status;
     status = status == COHORT_OK ? ledger_prepare(run, p->node) : status;
+    status = status == COHORT_OK ? emptier_prepare(p) : status;
     status = status == COHORT_OK ? asker_prepare(p) : status;
     return status == COHORT_OK ? cohort_node_start(p->node, NULL) : status;
 }
@@ -91,6 +92,7 @@ static void start(struct run *run, struct player *p)
         check_incarnation(p);
         (void)cohort_node_close(p->node, 0);
         p->node = NULL;
+        p->queue = NULL;
     }
     if (p->node == NULL) {
         check_process_ended(p);
@@ -101,7 +103,11 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
 {
     cohort_node *node = p->node;
     check_incarnation(p);
+    if (node != NULL) {
+        check_protocol(p);
+    }
     asker_before_end(p);
+    uint64_t begin_ns = cohort_sim_now_ns(run->sim);
     p->node = NULL;
     if (how == ACTION_OFF) {
         cohort_sim_power_off(run->sim, p->ip, node);
@@ -115,6 +121,7 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
     }
     if (node != NULL) {
         asker_ended(p, how == ACTION_CLOSE);
+        emptier_ended(p, how == ACTION_CLOSE, cohort_sim_now_ns(run->sim) - begin_ns);
         check_process_ended(p);
     }
 }
@@ -199,6 +206,7 @@ static void act(struct run *run, const struct action *action)
         break;
     case ACTION_PAUSE:
         cohort_sim_pause(run->sim, a->ip, (uint64_t)action->v * MS);
+        a->paused_until_ns = cohort_sim_now_ns(run->sim) + (uint64_t)action->v * MS;
         break;
     case ACTION_JUMP:
         cohort_sim_clock_jump(run->sim, a->ip, action->v * 1000);
@@ -317,6 +325,7 @@ static void endure(struct run *run)
     uint64_t limit_ns = run->scenario->converge_ms > 0 ? run->scenario->converge_ms * MS : CONVERGE_NS + AFTERMATH_NS;
     for (uint32_t i = 0; i < run->scenario->nodes; i++) {
         cohort_sim_pause(run->sim, run->players[i].ip, 0);
+        run->players[i].paused_until_ns = 0;
         run->players[i].fail_in = 0;
         run->players[i].stall_ms = 0;
     }

@@ -4,6 +4,7 @@
 #define COHORTI_SIM_RUN_INTERNAL_H
 
 #include "sim/asker.h"
+#include "sim/emptier.h"
 #include "sim/ledger.h"
 #include "sim/pool.h"
 #include "sim/run.h"
@@ -13,14 +14,15 @@
 /* What one process knows of another node, as its listener and handlers were told. */
 struct view {
     bool member, active;
-    bool removed;            /* this process removed it */
-    bool removed_once;       /* by any process of this node */
-    bool link_is_new;        /* nothing received since ACTIVATED */
-    bool may_finish;         /* INACTIVE because this process ended the link: a busy loop may still hand out what it had brought */
-    bool handles;            /* a message of it, now */
-    uint32_t process;        /* of the sender, of the last message */
-    uint64_t incarnation;    /* as the last event showed it */
-    uint64_t closed_door_ns; /* when ACTIVATED was told though a send said INACTIVE; 0: never */
+    bool removed;             /* this process removed it */
+    bool removed_once;        /* by any process of this node */
+    bool link_is_new;         /* nothing received since ACTIVATED */
+    bool may_finish;          /* INACTIVE because this process ended the link: a busy loop may still hand out what it had brought */
+    bool handles;             /* a message of it, now */
+    uint32_t process;         /* of the sender, of the last message */
+    uint64_t incarnation;     /* as the last event showed it */
+    uint64_t queued_bytes[3]; /* of its messages, in the queue of this process, in each lane */
+    uint64_t closed_door_ns;  /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };
 
 struct player {
@@ -38,7 +40,12 @@ struct player {
     int64_t fail_in;   /* allocations until one fails; 0: none */
     bool alloc_failed; /* one has, of any process */
     uint32_t echoes_out;
-    struct held *held;          /* calls of others that it has kept */
+    struct held *held;   /* calls of others that it has kept */
+    cohort_queue *queue; /* of this process; NULL: it has none */
+    bool queue_has_threads;
+    bool empties;               /* it is to look into its queue */
+    uint32_t window_bytes;      /* its limits.window_bytes */
+    uint64_t paused_until_ns;   /* of the host */
     int64_t stall_ms;           /* how long the next message handler takes */
     uint64_t incarnation_first; /* of this process */
     uint64_t incarnation_max;   /* that any process of it has had; see check_incarnation() */
@@ -73,6 +80,7 @@ void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, 
 bool check_converged(void *arg);          /* every pair ACTIVE at both ends */
 bool check_faults_seen(void *arg);        /* with the faults in place: ACTIVE where they can reach each other, INACTIVE where not */
 void check_incarnation(struct player *p); /* it may have raised its own: to be called before anything is judged by it */
+void check_protocol(struct player *p);    /* before its process ends */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);
 void check_allocator(struct player *p); /* fill in the counting allocator */

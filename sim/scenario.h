@@ -56,6 +56,7 @@ struct scenario {
     uint32_t message_bytes_max; /* of the messages sent: 24..this */
     bool lanes;                 /* messages go to all lanes */
     uint32_t ttl_ms;            /* of those in the bulk lane; 0: none */
+    bool queues;                /* some processes handle them in queues */
     struct action *actions;     /* in order of time */
     uint32_t action_count, action_cap;
 };

@@ -42,7 +42,7 @@ typedef enum cohort_dial_mode {
 /** How members are dialled. */
 typedef struct cohort_dial_policy {
     cohort_dial_mode mode;
-    uint32_t delay_min_ms;       /* default 100 */
+    uint32_t delay_min_ms;       /* default 100; where nobody listens the first pause is eight times that */
     uint32_t delay_max_ms;       /* default 10 000 */
     uint32_t connect_timeout_ms; /* default 3 000: a connect unanswered for so long has failed */
 } cohort_dial_policy;
@@ -62,7 +62,9 @@ typedef struct cohort_limits {
     uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
     uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
     uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
-    uint32_t handler_ms; /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
+    uint32_t handler_ms;           /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
+    uint64_t node_queue_bytes_max; /* default 256 MiB: the same for all peers and lanes together; a lane that holds up to 64 KiB is not
+                                      refused for it, nor is a reply */
 } cohort_limits;
 
 /** Whose threads run a node. */
@@ -100,6 +102,8 @@ typedef struct cohort_config {
                          its bind, else the ip; for a host name all addresses */
     const char *definition_path; /* NULL: none. Followed while the node runs, see cohort_node_apply_definition(). Also read when the
                                     node is opened, unless `definition` gives what it held. Relative to the working directory */
+    bool deliver_local; /* default false: sending to our own id is COHORT_EINVAL. true: it reaches our own handlers, from a loop of the
+                           node, never inside the call; else as to any other member */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -331,8 +335,8 @@ typedef struct cohort_queue cohort_queue;
  * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
- * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes for each lane of each member, which then
- * gets no more credit until handlers have returned. A legacy peer knows no credit: what it sends beyond that is dropped
+ * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes and one message for each lane of each
+ * member, which then gets no more credit until handlers have returned, whatever its links and processes. A legacy peer knows no credit: what it sends beyond that is dropped
  * (messages_dropped).
  *
  *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.
@@ -386,13 +390,13 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  *
  *   COHORT_ENOPEER    not a member.
  *   COHORT_EINACTIVE  a legacy member without a link. Retry after ACTIVATED.
- *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes of this lane are not acknowledged. Nothing was queued; retry when
- *                     cohort_on_writable() tells.
+ *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes of this lane, or limits.node_queue_bytes_max of all, are not acknowledged.
+ *                     Nothing was queued; retry when cohort_on_writable() tells.
  *   COHORT_ESIZE      larger than the limit. Permanent for this message.
  *   COHORT_ELEGACY    a named subject to a legacy peer: it knows raw types only.
  *   COHORT_ETYPE      the raw type belongs to the protocol (1, 2; 0x80000000 and above to a peer that is not legacy).
  *   COHORT_ELIMIT     limits.subjects_max names are in use with this peer.
- *   COHORT_EINVAL     not a subject name, or the local node's id.
+ *   COHORT_EINVAL     not a subject name, or the local node's id without config.deliver_local.
  *   COHORT_ENOMEM, COHORT_ECLOSED.
  *
  * Thread: any. Does not block and runs no callback.
@@ -470,6 +474,10 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
 COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                  size_t *sent);
 
+/** The same, and to the local node, which needs no member to be there. COHORT_EINVAL without config.deliver_local. */
+COHORT_API COHORT_NODISCARD int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                     size_t *sent);
+
 /** cohort_broadcast() from the caller's memory: one copy of the bytes, the caller's, serves all members. `release` is called as with
  * cohort_send_ref(), when the last of them needs the bytes no more; but exactly once whatever is returned, before this returns if nobody
  * got it. */
@@ -507,11 +515,12 @@ COHORT_API COHORT_NODISCARD int cohort_on_undelivered(cohort_node *node, cohort_
 typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lane lane, void *arg);
 
 /**
- * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone.
+ * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone, in the lane
+ * or, if it was refused for that, in the node; in a lane that holds little at once, whatever the others do.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *
- * Called on the loop of the member's link.
+ * Called on a loop of the node.
  */
 COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
                                                    cohort_handle_id *out);
@@ -589,6 +598,16 @@ typedef uint64_t cohort_request_id;
 COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data,
                                                size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
                                                cohort_request_id *out);
+
+/**
+ * cohort_request() over a route: as it is in everything, but that nothing is looked up. cohort_cancel() wants the id of the member.
+ *
+ *   As cohort_request(); COHORT_ENOPEER for good once the member was removed.
+ *
+ * Thread: any, several at once; not between a claim and its commit.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
+                                                     cohort_result_fn fn, void *arg, cohort_request_id *out);
 
 /** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);
@@ -697,14 +716,16 @@ typedef struct cohort_node_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t messages_unhandled;   /* no handler took them, or it was taken back before their turn in its queue */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
-    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full; of legacy peers when a queue is */
-    uint64_t replies_late;         /* came when nobody waited for them any more */
-    uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
-    uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
-    uint64_t handlers_slow;        /* times that handlers held up their loop for limits.handler_ms or longer */
-    uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
-    uint64_t errors[64];           /* links ended, by reason: errors[-code] */
+    uint64_t messages_dropped; /* of subjects that are dropped when a lane is full; of legacy peers when a queue is; streams over
+                                      limits.message_bytes_max for handlers of messages */
+    uint64_t replies_late;     /* came when nobody waited for them any more */
+    uint64_t bytes_dropped;    /* queued for legacy peers, never written: their link ended */
+    uint64_t echoes_dropped;   /* not answered: the queue to the peer was full */
+    uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer */
+    uint64_t decode_failures;  /* messages a codec could not make an object of (cohort/codec.h) */
+    uint64_t errors[64];       /* links ended, by reason: errors[-code] */
     cohort_rates rates;
+    uint64_t queued_bytes; /* accepted for members and not acknowledged, to within 16 KiB for each */
 } cohort_node_stats;
 
 /** Copy the totals. Thread: any. */

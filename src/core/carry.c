@@ -67,10 +67,9 @@ static bool carry_frame(struct carrying *c, const struct cohorti_log_frame *f, u
     const cohort_frame *frame = &f->frame;
     uint64_t new_at = c->lane->log.appended;
     struct cohorti_chunk chunk;
-    if (cohorti_log_append_again(&c->lane->log, f) != COHORT_OK) {
+    if (cohorti_outbound_append_again(c->ob, c->index, f) != COHORT_OK) {
         return false;
     }
-    c->ob->frames++;
     if (cohorti_kind_is_chunk((enum cohorti_kind)kind_of(frame)) && cohorti_chunk_decode(frame, &chunk) == COHORT_OK &&
         chunk.stream != 0) {
         cohorti_stream_moved(c->streams[chunk.stream], chunk.first, new_at, c->lane->log.appended);

@@ -17,7 +17,8 @@ struct cohorti_member {
     bool added;           /* by add(): a definition that does not list it any more does not remove it */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
     struct cohorti_dialler dialler;
-    uint32_t dial_turn; /* dials that did not even connect: which of a name's addresses is next */
+    uint32_t dial_turn;  /* dials that did not even connect: which of a name's addresses is next */
+    uint32_t host_count; /* how many addresses its name had at the last dial; 0: it is an address, or has none */
     struct cohorti_timer dial_timer;
     struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
 };

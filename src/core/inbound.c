@@ -48,7 +48,7 @@ static void reset(struct cohorti_inbound *in)
         while (lane->partials != NULL) {
             drop_partial(in, lane, lane->partials);
         }
-        memset(lane, 0, sizeof *lane);
+        *lane = (struct cohorti_inbound_lane){.waiting = lane->waiting};
     }
 }
 
@@ -60,15 +60,14 @@ void cohorti_inbound_deinit(struct cohorti_inbound *in)
 
 static struct cohorti_lane_mark mark_of(const struct cohorti_inbound *in, const struct cohorti_inbound_lane *lane)
 {
-    return (struct cohorti_lane_mark){.received = lane->received, .limit = lane->consumed + in->limits.window_bytes};
+    uint64_t credit = lane->waiting < in->limits.window_bytes ? in->limits.window_bytes - lane->waiting : 0;
+    uint64_t limit = lane->received + credit;
+    return (struct cohorti_lane_mark){.received = lane->received, .limit = limit > lane->told_limit ? limit : lane->told_limit};
 }
 
 static struct cohorti_lane_mark tell(const struct cohorti_inbound *in, struct cohorti_inbound_lane *lane)
 {
     struct cohorti_lane_mark mark = mark_of(in, lane);
-    if (mark.limit < mark.received) {
-        mark.limit = mark.received; /* the peer went beyond its credit by a run, as it may */
-    }
     lane->told_received = mark.received;
     lane->told_limit = mark.limit;
     return mark;
@@ -277,6 +276,7 @@ int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery 
     if (d->chunk.last) {
         const char *why;
         d->whole = true;
+        d->credit_bytes = d->frame_bytes > d->chunk.total ? d->frame_bytes : (size_t)d->chunk.total;
         status = open_data(in, d->partial->number, d->partial->bytes, (size_t)d->chunk.total, d, &why);
     }
     return status;
@@ -303,6 +303,9 @@ static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial
     out->whole = chunk->last && partial->bytes != NULL;
     out->too_large = chunk->last && partial->too_large;
     out->nothing = partial->reader == NULL && !out->whole && !out->too_large;
+    if (out->whole) {
+        out->credit_bytes = out->frame_bytes > chunk->total ? out->frame_bytes : (size_t)chunk->total;
+    }
     return out->whole ? open_data(in, partial->number, partial->bytes, (size_t)chunk->total, out, why) : COHORT_OK;
 }
 
@@ -364,17 +367,17 @@ static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, con
     return add_piece(in, partial, out, why);
 }
 
-/* What it may write past the limit, it began before. */
+/* What it may write past the limit, it began before: nothing, where it never had any. */
 static bool has_credit(const struct cohorti_inbound_lane *lane)
 {
-    return lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
+    return lane->told_limit > 0 && lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
 }
 
 static int take(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed, struct cohorti_delivery *out,
                 const char **why)
 {
     memset(out, 0, sizeof *out);
-    out->frame_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
+    out->frame_bytes = out->credit_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
     enum cohorti_type_class class = cohorti_type_class(frame->type);
     if (class == COHORTI_TYPE_SUBJECT) {
         out->kind = (enum cohorti_kind)cohorti_type_kind(frame->type);
@@ -439,9 +442,7 @@ void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_del
 {
     struct cohorti_inbound_lane *lane = &in->lanes[d->lane];
     lane->received += d->frame_bytes;
-    if (consumed) {
-        lane->consumed += d->frame_bytes;
-    }
+    lane->waiting += consumed ? 0 : d->credit_bytes;
     if (d->partial != NULL && (d->chunk.last || d->chunk.aborts)) {
         drop_partial(in, lane, d->partial);
     } else if (d->partial != NULL) {
@@ -465,8 +466,8 @@ void *cohorti_inbound_take_reader(struct cohorti_inbound *in)
 
 void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes)
 {
-    in->lanes[lane].consumed += bytes;
-    assert(in->lanes[lane].consumed <= in->lanes[lane].received);
+    assert(bytes <= in->lanes[lane].waiting);
+    in->lanes[lane].waiting -= bytes;
 }
 
 /* ---- telling the peer ---------------------------------------------------------------------------------------------- */
@@ -475,7 +476,7 @@ static size_t untold(const struct cohorti_inbound *in, const struct cohorti_inbo
 {
     struct cohorti_lane_mark mark = mark_of(in, lane);
     uint64_t received = mark.received - lane->told_received;
-    uint64_t credit = mark.limit > lane->told_limit ? mark.limit - lane->told_limit : 0;
+    uint64_t credit = mark.limit - lane->told_limit;
     return (size_t)(received > credit ? received : credit);
 }
 

@@ -6,8 +6,9 @@
  * its message was delivered (or its piece put away, or its name learnt), and not before. Then the peer need not keep it.
  *
  *   received   bytes taken. A frame that could not be taken is not counted and comes again over the next link.
- *   consumed   bytes that handlers are done with; behind `received` while messages wait in a queue of the application.
- *   limit      consumed + window: up to where the peer may write.
+ *   waiting    bytes of messages taken that handlers are not done with, since they wait in a queue of the application; of a large one all
+ *              of it. Also of what an earlier half of the peer sent: a peer that comes again and again fills no more than its window.
+ *   limit      received + window - waiting: up to where the peer may write; what was told once stands.
  *
  * Owned by the loop of the link that stands; by the control loop while none does.
  */
@@ -47,7 +48,7 @@ struct cohorti_partial {
 };
 
 struct cohorti_inbound_lane {
-    uint64_t received, consumed;
+    uint64_t received, waiting;
     uint64_t told_received, told_limit; /* in the last RESUME or ACK */
     struct cohorti_inbound_subject **subjects;
     uint32_t subject_count, subject_cap;
@@ -82,6 +83,7 @@ struct cohorti_delivery {
     const uint8_t *body;
     size_t body_len;
     size_t frame_bytes;              /* what commit() is to count */
+    size_t credit_bytes;             /* what it holds of the peer's credit while it waits: of one put together all of it */
     struct cohorti_partial *partial; /* a chunk's; it ends at commit when `last` or `aborts`. NULL: a frame by itself */
     struct cohorti_chunk chunk;      /* of a partial: this piece, valid as the frame is */
     bool whole;                      /* body is all of it, put together */
@@ -111,7 +113,7 @@ COHORT_NODISCARD int cohorti_inbound_take_placed(struct cohorti_inbound *in, con
 /** Of a frame only the header and COHORTI_CHUNK_PREFIX_BYTES are here: where the rest of it belongs, in a message that is put together.
  * NULL: nowhere, or that is not known yet. It stays so until the frame was taken, or another one. */
 uint8_t *cohorti_inbound_place(struct cohorti_inbound *in, const cohort_frame *front);
-/** It was delivered: count it. consumed: and its handlers are done with it. */
+/** It was delivered: count it. consumed: and its handlers are done with it; else consumed() gives its credit_bytes back. */
 void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_delivery *d, bool consumed);
 /** Handlers are done with `bytes` more of what was committed before. */
 void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes);

@@ -38,6 +38,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     ob->limits = *limits;
     ob->half = half;
     ob->cut = -1;
+    ob->share.of = limits->quota;
     cohorti_pace_init(&ob->pace);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
@@ -67,6 +68,7 @@ void cohorti_outbound_deinit(struct cohorti_outbound *ob)
         cohorti_map_deinit(&lane->by_name);
         cohorti_log_deinit(&lane->log);
     }
+    cohorti_quota_count(&ob->share, 0);
 }
 
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob)
@@ -110,14 +112,30 @@ size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
     return len;
 }
 
+void cohorti_outbound_count(struct cohorti_outbound *ob)
+{
+    cohorti_quota_count(&ob->share, cohorti_outbound_len(ob));
+}
+
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
+
+static void count_appended(struct cohorti_outbound *ob, size_t len)
+{
+    ob->frames++;
+    ob->share.uncounted += len;
+    if (ob->share.uncounted >= COHORTI_QUOTA_STEP) {
+        cohorti_outbound_count(ob);
+    }
+}
 
 /* One frame of up to two pieces, of which the second may be referred to. */
 static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
                         size_t head_len, const void *body, size_t body_len, struct cohorti_body *reference)
 {
     int status = cohorti_log_append_frame(&lane->log, type, head, head_len, body, body_len, body_len > 0 ? reference : NULL);
-    ob->frames += status == COHORT_OK;
+    if (status == COHORT_OK) {
+        count_appended(ob, COHORT_FRAME_HEADER_BYTES + head_len + body_len);
+    }
     return status;
 }
 
@@ -125,6 +143,15 @@ int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t
                             const void *body, size_t body_len)
 {
     return append_frame(ob, &ob->lanes[lane], type, head, head_len, body, body_len, NULL);
+}
+
+int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame)
+{
+    int status = cohorti_log_append_again(&ob->lanes[lane].log, frame);
+    if (status == COHORT_OK) {
+        count_appended(ob, frame->len);
+    }
+    return status;
 }
 
 static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint32_t number, const char *name)
@@ -229,10 +256,12 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
-    if (queued <= max / 2 || (queued <= max && need <= max - queued)) {
+    bool full = queued > max / 2 && (queued > max || need > max - queued);
+    if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
     lane->blocked = true;
+    lane->starved = !full;
     return true;
 }
 
@@ -341,7 +370,7 @@ void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_p
 {
     cohort_frame_encode_header(body - COHORT_FRAME_HEADER_BYTES, cohorti_type_subject(put->kind, put->lane, put->hint->number), len);
     cohorti_log_commit(&ob->lanes[put->lane].log, COHORT_FRAME_HEADER_BYTES + len);
-    ob->frames++;
+    count_appended(ob, COHORT_FRAME_HEADER_BYTES + len);
 }
 
 int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len)
@@ -421,6 +450,15 @@ size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti
         count += gather_lane(ob, lane, (int)lane == ob->cut ? cut_len : 0, out + count, max - count, &bytes_max);
     }
     return count;
+}
+
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
+{
+    size_t of_block = 0;
+    while (ob->resumed && ob->cut >= 0 && of_block < count && (of_block == 0 || slices[of_block - 1].more)) {
+        of_block++;
+    }
+    return of_block;
 }
 
 void cohorti_outbound_hold(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
@@ -621,10 +659,13 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
 {
     unsigned writable = 0;
+    cohorti_outbound_count(ob);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        if (lane->blocked && cohorti_log_len(&lane->log) <= ob->limits.lane_bytes_max / 2) {
-            lane->blocked = false;
+        size_t len = cohorti_log_len(&lane->log);
+        bool fed = !lane->starved || len <= COHORTI_QUOTA_RESERVE / 2 || cohorti_quota_has_room(&ob->share);
+        if (lane->blocked && len <= ob->limits.lane_bytes_max / 2 && fed) {
+            lane->blocked = lane->starved = false;
             writable |= 1U << i;
         }
     }

@@ -18,15 +18,18 @@
 #include "base/map.h"
 #include "core/log.h"
 #include "core/pace.h"
+#include "core/quota.h"
 #include "wire/control.h"
 
 struct cohorti_outbound_limits {
-    size_t lane_bytes_max;    /* high watermark of one lane: appended and not acknowledged */
-    size_t message_bytes_max; /* body of one message */
-    uint32_t subjects_max;    /* names in one lane */
+    size_t lane_bytes_max;       /* high watermark of one lane: appended and not acknowledged */
+    size_t message_bytes_max;    /* body of one message */
+    uint32_t subjects_max;       /* names in one lane */
+    struct cohorti_quota *quota; /* of all halves of the node; NULL: none */
 };
 
 struct cohorti_outbound_subject;
+struct cohorti_log_frame;
 
 /* A message with a time to live that is not acknowledged. */
 struct cohorti_expiry {
@@ -44,6 +47,7 @@ struct cohorti_outbound_lane {
     uint64_t written_max;        /* highest `sent` ever with this reader */
     uint64_t held_until;         /* bytes before are being written just now, without the lock: they must not change. 0: none */
     bool blocked;                /* somebody was told EAGAIN: a writable event is owed */
+    bool starved;                /* ... not for the lane but for the quota */
     struct cohorti_list streams; /* of struct cohorti_stream: open, or not acknowledged whole */
     uint32_t stream_numbers;     /* a bit for each in use */
     uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
@@ -62,6 +66,7 @@ struct cohorti_outbound {
     int cut;                  /* the lane whose block was written in part; -1: none */
     uint64_t frames;          /* appended */
     struct cohorti_pace pace; /* of the bulk lane */
+    struct cohorti_quota_share share;
     struct cohorti_outbound_lane lanes[COHORTI_LANE_COUNT];
 };
 
@@ -112,6 +117,7 @@ COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint3
 /* For stream.c and carry.c: one frame of up to two pieces; and the number of a name, announced if it is new. */
 COHORT_NODISCARD int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head,
                                              size_t head_len, const void *body, size_t body_len);
+COHORT_NODISCARD int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame);
 COHORT_NODISCARD int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number);
 
 /** Name of the subject a frame was about; "" for replies. `out` has room for any. */
@@ -151,6 +157,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 }
 /** After advance(), with the time. */
 void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
+/** How many of the slices gathered are that rest. */
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count);
 /** gather() would give something. */
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
 
@@ -171,7 +179,9 @@ bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const stru
 COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** After ack(), with the time. */
 void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns);
-/** A bit for each lane that refused something and has room again; each is told once. */
+/** Tell the quota exactly what is held: in steps it is told anyway. */
+void cohorti_outbound_count(struct cohorti_outbound *ob);
+/** A bit for each lane that refused something and has room again; each is told once. Counts. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
 /** Called now and then while blocks are kept: of those that were not needed since the last call half go, all if the lane was
  * not in use. Whether any is kept. */

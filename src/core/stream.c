@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
+#define PIECE_HEAD_BYTES (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES)
 #define PIECE_BYTES_MIN ((size_t)4096) /* less is not worth a frame, while something is outstanding that will make room */
 
 int cohorti_stream_open(struct cohorti_outbound *ob, struct cohorti_stream *s, unsigned lane_index, const char *subject,
@@ -67,7 +68,7 @@ static int append_piece(struct cohorti_outbound *ob, struct cohorti_stream *s, c
 static size_t room_for(const struct cohorti_outbound *ob, const struct cohorti_outbound_lane *lane, size_t len)
 {
     size_t max = ob->limits.lane_bytes_max - ob->limits.lane_bytes_max / 4;
-    size_t used = cohorti_log_len(&lane->log) + COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES;
+    size_t used = cohorti_log_len(&lane->log) + PIECE_HEAD_BYTES;
     size_t room = used < max ? max - used : 0;
     room = room < COHORTI_CHUNK_BYTES_MAX ? room : COHORTI_CHUNK_BYTES_MAX;
     if (room >= len) {
@@ -90,8 +91,10 @@ int cohorti_stream_write(struct cohorti_outbound *ob, struct cohorti_stream *s, 
     }
     while (*taken < len) {
         size_t piece = room_for(ob, lane, len - *taken);
-        if (piece == 0) {
+        bool starved = piece > 0 && cohorti_quota_refuses(&ob->share, cohorti_log_len(&lane->log), piece + PIECE_HEAD_BYTES);
+        if (piece == 0 || starved) {
             lane->blocked = true;
+            lane->starved = starved;
             return COHORT_EAGAIN;
         }
         int status = append_piece(ob, s, at + *taken, piece, s->len + piece == s->total);

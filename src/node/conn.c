@@ -9,6 +9,7 @@
  * refers to it.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <string.h>
 
@@ -116,7 +117,7 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 
 /* ---- open: from control to a worker -------------------------------------------------------------------------------- */
 
-static struct worker *least_used(struct cohort_node *node)
+struct worker *cohorti_conn_least_used(struct cohort_node *node)
 {
     struct worker *best = node->worker_count == 0 ? &node->control : &node->workers[0];
     for (uint32_t i = 1; i < node->worker_count; i++) {
@@ -158,7 +159,7 @@ void cohorti_conn_hand_over(struct conn *conn)
     cohorti_mutex_lock(&conn->peer->lock);
     conn->owner->io->ops->detach(conn->socket);
     conn->attached = false;
-    conn->worker = least_used(conn->owner);
+    conn->worker = cohorti_conn_least_used(conn->owner);
     cohorti_mutex_unlock(&conn->peer->lock);
     cohorti_timer_cancel(&conn->owner->control.timers, &conn->timer);
     conn->phase = CONN_OPEN;
@@ -271,7 +272,11 @@ static void run_flush(struct mail *mail)
     cohorti_conn_unlock(conn);
     if (conn->phase != CONN_ENDED) {
         cohorti_session_acknowledge(conn);
-        cohorti_conn_flush(conn);
+        if (conn->local) {
+            cohorti_local_turn(conn);
+        } else {
+            cohorti_conn_flush(conn);
+        }
     }
     cohorti_conn_unref(conn);
 }
@@ -333,6 +338,7 @@ void cohorti_conn_end(struct conn *conn, int code)
         cohorti_outbound_link_ended(&conn->peer->outbound);
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
+            (void)cohorti_streams_take_over(conn->peer, code);
             cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
@@ -356,6 +362,9 @@ void cohorti_conn_end(struct conn *conn, int code)
         atomic_fetch_sub(&conn->worker->runner->load, 1);
     }
     complete_echoes(conn, conn->end_code);
+    if (code == COHORT_ELEFT && conn->peer != NULL) {
+        cohorti_streams_tell(conn->peer);
+    }
     if (ends_session) {
         (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }
@@ -378,15 +387,19 @@ static void run_ended(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     struct cohort_node *node = conn->owner;
-    if (conn->peer != NULL) {
-        atomic_fetch_sub(&node->counters.links_open, 1);
-    } else {
+    if (conn->peer == NULL) {
         atomic_fetch_sub(&node->counters.handshakes, 1);
+    } else if (!conn->local) {
+        atomic_fetch_sub(&node->counters.links_open, 1);
     }
     node->draining_count -= conn->drains_on_control;
     cohorti_map_remove(&node->conns, &conn->node);
     cohorti_list_remove(&conn->of_node);
-    cohorti_control_conn_ended(conn);
+    if (conn->local) {
+        cohorti_local_ended(conn);
+    } else {
+        cohorti_control_conn_ended(conn);
+    }
     cohorti_conn_unref(conn); /* control's */
     cohorti_conn_unref(conn); /* the mail's */
 }

@@ -4,11 +4,13 @@
  *
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
  * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call; unless it has become so
- * much that the sender does it, which keeps both on one processor from taking turns for every few messages. Invariant, under the
+ * much that the sender does it, which keeps both on one processor from taking turns for every few messages. What handlers queue while a
+ * batch is read goes out at its end, and in the middle of a long one (write_early()). Invariant, under the
  * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or somebody is writing and will look again, or the
  * connection is not attached yet and its attaching will flush.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -16,21 +18,12 @@
 #define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
+#define EARLY_MESSAGES 16                    /* handled since the last write, at least, for one in the middle of a batch */
+#define EARLY_NS 50000                       /* or so long since */
+
+static int write_out(struct conn *conn);
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
-
-/* The first chunk of a message. */
-static int begin_large(struct conn *conn, struct cohorti_delivery *taken)
-{
-    int status = cohorti_inbound_collect(&conn->peer->inbound, taken);
-    if (status == COHORT_ESIZE && taken->chunk.stream != 0) {
-        return COHORT_OK; /* it is skipped */
-    }
-    if (status != COHORT_OK) {
-        cohorti_conn_fail(conn, status, status == COHORT_ESIZE ? "large message over the limit" : "no memory for a large message");
-    }
-    return status;
-}
 
 /* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
@@ -38,15 +31,10 @@ static void on_taken(struct conn *conn)
     struct cohorti_delivery *taken = &conn->link.delivery;
     bool consumed = true;
     int status = COHORT_OK;
-    if (taken->partial != NULL && taken->chunk.first && taken->kind == COHORTI_KIND_MESSAGE && begin_large(conn, taken) != COHORT_OK) {
-        return;
-    }
-    if (taken->partial != NULL && !taken->whole) {
-        cohorti_inbound_commit(&conn->peer->inbound, taken, true);
-        return;
-    }
     uint64_t begun_ns = cohorti_watch_message(conn, taken->subject, taken->raw_type, taken->raw);
-    if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
+    if (taken->partial != NULL && taken->kind == COHORTI_KIND_MESSAGE) {
+        status = cohorti_incoming_take(conn, taken, &consumed);
+    } else if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
                                   .type = taken->raw_type,
                                   .raw = taken->raw,
@@ -61,8 +49,8 @@ static void on_taken(struct conn *conn)
     if (begun_ns != 0) {
         cohorti_watch_measure(conn, begun_ns);
     }
-    if (status == COHORT_ENOMEM) {
-        cohorti_conn_fail(conn, status, "no memory to queue a message");
+    if (status == COHORT_ENOMEM || status == COHORT_ESIZE) {
+        cohorti_conn_fail(conn, status, status == COHORT_ENOMEM ? "no memory to queue a message" : "large message over the limit");
         return;
     }
     cohorti_inbound_commit(&conn->peer->inbound, taken, consumed);
@@ -171,18 +159,45 @@ static void publish_counters(struct conn *conn)
     atomic_store(&conn->frames_in, frames);
 }
 
+/* Handlers have queued something, and the batch goes on. What waits is written in the middle of it when there were as many messages as
+ * half of the batch before, or it took long: then the peer is at work on the one half while we are on the other, instead of each
+ * sleeping while the other works; and a slow handler does not hold up what was said before it. A few messages are not worth a call. */
+static void write_early(struct conn *conn)
+{
+    if (!atomic_load_explicit(&conn->flush_posted, memory_order_relaxed) || conn->phase != CONN_OPEN) {
+        return;
+    }
+    uint64_t now_ns = cohorti_now(conn->owner);
+    if (++conn->early.messages < conn->early.enough && now_ns - conn->early.since_ns < EARLY_NS) {
+        return;
+    }
+    cohorti_conn_lock(conn);
+    if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
+        (void)write_out(conn); /* the flush that follows meets a socket that failed as well */
+    }
+    cohorti_conn_unlock(conn);
+    conn->early.messages = 0;
+    conn->early.since_ns = cohorti_now(conn->owner);
+}
+
 void cohorti_conn_pump(struct conn *conn)
 {
     struct cohorti_link_event event;
+    uint64_t frames = conn->link.reader.frames;
     conn->pumping = true;
+    conn->early.messages = 0;
+    conn->early.since_ns = atomic_load(&conn->last_in_ns);
     while (conn->phase != CONN_ENDED && cohorti_link_poll(&conn->link, &event)) {
         if (conn->phase == CONN_OPEN) {
             on_event_open(conn, &event);
+            write_early(conn);
         } else {
             cohorti_control_conn_event(conn, &event);
         }
     }
     conn->pumping = false;
+    frames = conn->link.reader.frames - frames;
+    conn->early.enough = frames < 2 * (uint64_t)EARLY_MESSAGES ? EARLY_MESSAGES : (uint32_t)(frames / 2);
     cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);
@@ -203,7 +218,7 @@ static bool wants_read(const struct conn *conn)
 }
 
 /* `sunk` bytes were read to where the link wanted them, and `len` behind them. */
-static void on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len)
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len)
 {
     const uint8_t *plain = NULL;
     size_t plain_len = 0;
@@ -259,7 +274,7 @@ static bool read_once(struct conn *conn)
         return false;
     }
     size_t sunk = n < place ? n : place;
-    on_bytes(conn, sunk, conn->worker->receive, n - sunk);
+    cohorti_conn_on_bytes(conn, sunk, conn->worker->receive, n - sunk);
     return n == room; /* level-triggered: if more has come since, we are called again */
 }
 
@@ -296,12 +311,12 @@ static void gather(const struct conn *conn, struct batch *batch)
 {
     const struct cohorti_buffer *own = &conn->sender.out;
     const struct cohorti_outbound *ob = conn->peer == NULL || !conn->link.peer.extended ? NULL : &conn->peer->outbound;
-    bool cut = ob != NULL && ob->resumed && cohorti_outbound_is_cut(ob);
     batch->slice_count = ob == NULL ? 0 : cohorti_outbound_gather(ob, batch->slices, COHORTI_IO_RUNS_MAX - 1, WRITE_BYTES_MAX);
+    size_t cut = ob == NULL ? 0 : cohorti_outbound_cut_count(ob, batch->slices, batch->slice_count);
     batch->own_at = COHORTI_IO_RUNS_MAX;
     batch->run_count = 0;
     for (size_t i = 0; i <= batch->slice_count; i++) {
-        if (i == (cut ? 1U : 0U) && cohorti_buffer_len(own) > 0) {
+        if (i == cut && cohorti_buffer_len(own) > 0) {
             batch->own_at = batch->run_count;
             batch->runs[batch->run_count++] = (struct cohorti_bytes){cohorti_buffer_data(own), cohorti_buffer_len(own)};
         }
@@ -340,7 +355,7 @@ static int send_batch(struct conn *conn, const struct batch *batch, size_t *n)
     return status;
 }
 
-static void count_frames(struct conn *conn)
+void cohorti_conn_count_frames(struct conn *conn)
 {
     uint64_t frames = cohorti_conn_frames_out(conn);
     atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
@@ -364,7 +379,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
         conn->writing = false;
         cohorti_outbound_advance(&conn->peer->outbound, NULL, 0, 0);
     }
-    count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
+    cohorti_conn_count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
     if (batch->slice_count > 0) {
         cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
@@ -376,7 +391,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
 static int write_out(struct conn *conn)
 {
     struct batch batch;
-    count_frames(conn);
+    cohorti_conn_count_frames(conn);
     for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
         int status = write_batch(conn, &batch);
         conn->socket_full = status == COHORT_EAGAIN;
@@ -405,7 +420,7 @@ void cohorti_conn_watch(struct conn *conn)
     conn->owner->io->ops->watch(conn->socket, events);
 }
 
-static void set_timer(struct conn *conn, uint64_t echo_deadline_ns)
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns)
 {
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
@@ -422,7 +437,10 @@ void cohorti_conn_flush(struct conn *conn)
         return;
     }
     cohorti_conn_lock(conn);
-    if (!conn->attached) {
+    if (!conn->attached || conn->local) {
+        if (conn->local) {
+            cohorti_conn_post_flush(conn);
+        }
         cohorti_conn_unlock(conn);
         return;
     }
@@ -452,7 +470,7 @@ void cohorti_conn_flush(struct conn *conn)
         cohorti_session_leave(conn);
         return;
     }
-    set_timer(conn, echo_deadline_ns);
+    cohorti_conn_set_timer(conn, echo_deadline_ns);
 }
 
 void cohorti_conn_post_flush(struct conn *conn)
@@ -460,7 +478,11 @@ void cohorti_conn_post_flush(struct conn *conn)
     if (!conn->flush_posted) {
         conn->flush_posted = true;
         cohorti_conn_ref(conn);
-        cohorti_worker_post(conn->worker, &conn->flush_mail);
+        if (conn->local) {
+            cohorti_worker_post_later(conn->worker, &conn->flush_mail);
+        } else {
+            cohorti_worker_post(conn->worker, &conn->flush_mail);
+        }
     }
 }
 
@@ -486,6 +508,10 @@ static bool write_here(struct conn *conn)
 
 void cohorti_conn_kick(struct conn *conn)
 {
+    if (conn->local) {
+        cohorti_conn_post_flush(conn);
+        return;
+    }
     bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
     if (!conn->attached || ((conn->watching_write || conn->writing) && !needs_loop)) {
         return; /* who attaches, the loop when the socket has room, or who is writing, will write */

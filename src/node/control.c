@@ -169,6 +169,9 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
     if (timer == &node->accept_pause && node->listener != NULL) {
         node->io->ops->watch(node->listener, COHORTI_IO_READ);
     }
+    if (timer == &node->local_pause) {
+        cohorti_local_begin(node);
+    }
     if (timer == &node->close_deadline) {
         COHORTI_LIST_FOREACH_SAFE (it, &node->conn_list) {
             cohorti_conn_close(COHORTI_CONTAINER(it, struct conn, of_node), COHORT_ETIMEDOUT, false);
@@ -189,6 +192,7 @@ void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns,
     cohorti_timer_cancel(&node->control.timers, &node->accept_pause);
     cohorti_timer_set(&node->control.timers, &node->close_deadline, deadline_ns);
     cohorti_cluster_stop(&node->cluster);
+    cohorti_local_close(node);
     cohorti_control_effects(node);
     cohorti_control_check_idle(node);
 }

@@ -101,7 +101,7 @@ int cohort_broadcast_ref(cohort_node *node, const char *subject, const void *dat
         status = cohorti_lend(node, &message, &loan);
     }
     if (status == COHORT_OK) {
-        status = cohorti_broadcast(node, &message, &done);
+        status = cohorti_broadcast(node, &message, false, &done);
     }
     cohorti_lend_end(node, &message, &loan, true);
     if (sent != NULL) {

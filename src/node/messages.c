@@ -26,26 +26,42 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
     return cohort_handle_in(node, NULL, subject, fn, arg, release, out);
 }
 
+/* The key of a subject; `raw` has room for one of a raw type, in its one spelling: "#4294967295" is "#-1". */
+static int key_of(const char *subject, char raw[16], const char **key)
+{
+    uint32_t type = 0;
+    *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
+        snprintf(raw, 16, "#%d", (int)type);
+        *key = raw;
+        return type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO ? COHORT_EINVAL : COHORT_OK;
+    }
+    return subject != NULL && !cohorti_subject_valid(subject, strlen(subject)) ? COHORT_EINVAL : COHORT_OK;
+}
+
 int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn, void *arg,
                      cohort_release_fn release, cohort_handle_id *out)
 {
-    const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    const char *key = NULL;
     char raw[16];
-    uint32_t type = 0;
-    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node))) {
-        return COHORT_EINVAL;
-    }
-    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
-        if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
-            return COHORT_EINVAL;
-        }
-        snprintf(raw, sizeof raw, "#%d", (int)type); /* one spelling: "#4294967295" is "#-1" */
-        key = raw;
-    } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK) {
         return COHORT_EINVAL;
     }
     return cohorti_registry_add(&node->registry, key,
                                 &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release, .queue = queue}, out);
+}
+
+int cohort_handle_stream(cohort_node *node, cohort_queue *queue, const char *subject, cohort_piece_fn fn, void *arg,
+                         cohort_release_fn release, cohort_handle_id *out)
+{
+    const char *key = NULL;
+    char raw[16];
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK || key == raw) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(
+        &node->registry, key,
+        &(struct cohorti_handler){.fn.piece = fn, .stream = true, .arg = arg, .release = release, .queue = queue}, out);
 }
 
 int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
@@ -179,14 +195,12 @@ int cohorti_check_message(struct cohort_node *node, const char *subject, const v
 
 int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m)
 {
-    if (id == NULL || strcmp(id, node->id) == 0) {
-        return COHORT_EINVAL;
+    struct peer *peer = NULL;
+    int status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
-    }
-    int status = send_to(peer, m);
+    status = send_to(peer, m);
     cohorti_peer_unref(peer);
     return status;
 }
@@ -218,15 +232,15 @@ static int broadcast_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
-    int status = conn == NULL ? COHORT_EINACTIVE : append_locked(peer, conn, m);
-    if (status == COHORT_OK) {
+    int status = conn == NULL && !peer->self ? COHORT_EINACTIVE : append_locked(peer, conn, m);
+    if (status == COHORT_OK && conn != NULL) {
         cohorti_conn_kick_later(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent)
+int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent)
 {
     int first_error = COHORT_OK;
     struct peers *all = cohorti_peers_get(node);
@@ -234,6 +248,9 @@ int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent
         return COHORT_ENOMEM;
     }
     for (size_t i = 0; i < all->count; i++) {
+        if (all->at[i]->self && !to_self) {
+            continue;
+        }
         int status = broadcast_to(all->at[i], m);
         *sent += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
@@ -245,18 +262,31 @@ int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent
     return first_error;
 }
 
-int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
 {
     size_t done = 0;
     struct outgoing message;
     int status = cohorti_check_message(node, subject, data, data_len, &message);
     if (status == COHORT_OK) {
-        status = cohorti_broadcast(node, &message, &done);
+        status = cohorti_broadcast(node, &message, to_self, &done);
     }
     if (sent != NULL) {
         *sent = done;
     }
     return status;
+}
+
+int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    return broadcast(node, subject, data, data_len, sent, false);
+}
+
+int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    if (!node->deliver_local) {
+        return COHORT_EINVAL;
+    }
+    return broadcast(node, subject, data, data_len, sent, true);
 }
 
 /* ---- echo ---------------------------------------------------------------------------------------------------------- */
@@ -288,7 +318,8 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
                 void *arg)
 {
     uint8_t own[16];
-    if (id == NULL || fn == NULL || (data == NULL && data_len > 0) || strcmp(id, node->id) == 0) {
+    struct peer *peer = NULL;
+    if (id == NULL || fn == NULL || (data == NULL && data_len > 0)) {
         return COHORT_EINVAL;
     }
     if (data_len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES) {
@@ -298,20 +329,20 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
         return COHORT_ECLOSED;
     }
     if (data_len == 0) {
-        int status = node->io->ops->entropy(node->io, own, sizeof own);
-        if (status != COHORT_OK) {
-            return status;
+        int drawn = node->io->ops->entropy(node->io, own, sizeof own);
+        if (drawn != COHORT_OK) {
+            return drawn;
         }
         data = own;
         data_len = sizeof own;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    int status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
-    int status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
+    status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_peer_unref(peer);
     return status;

@@ -6,6 +6,7 @@
  * and wait. Control never waits for anybody, so nobody can wait in a circle.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include "node/config.h"
 
@@ -53,6 +54,7 @@ static int publish_self(struct cohort_node *node)
         return COHORT_ENOMEM;
     }
     cohort_member self;
+    peer->self = true;
     cohorti_list_append(&node->spare_peers, &peer->spare);
     (void)cohorti_cluster_member_at(&node->cluster, 0, &self);
     cohorti_peer_publish(node, &self, false);
@@ -76,6 +78,9 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     memcpy(node->id, cluster->id, sizeof node->id);
     snprintf(node->bind, sizeof node->bind, "%s", config->bind);
     node->limits = config->limits;
+    node->deliver_local = config->deliver_local;
+    node->quota.max = config->limits.node_queue_bytes_max;
+    node->room_mail.run = cohorti_session_room;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_mutex_init(&node->queues_lock);
@@ -89,6 +94,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_list_init(&node->spare_peers);
     cohorti_list_init(&node->name_dials);
     cohorti_timer_init(&node->accept_pause);
+    cohorti_timer_init(&node->local_pause);
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
     cohorti_subjects_init(&node->subjects, &node->alloc, config->limits.subjects_max);
@@ -101,6 +107,7 @@ static void free_peers(struct cohort_node *node)
     struct cohorti_map_node *it;
     while ((it = cohorti_map_any(&node->peers)) != NULL) {
         cohorti_map_remove(&node->peers, it);
+        cohorti_streams_forget((struct peer *)it);
         cohorti_peer_unref((struct peer *)it);
     }
     struct cohorti_list *spare;
@@ -278,6 +285,7 @@ static int start_cluster(struct cohort_node *node, void *arg)
     if (status == COHORT_OK) {
         cohorti_cluster_start(&node->cluster, cohorti_now(node));
         cohorti_follow_begin(node);
+        cohorti_local_begin(node);
     }
     return status;
 }
@@ -464,10 +472,12 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
     atomic_store(&node->phase, NODE_CLOSING);
     cohorti_full_close(node);
+    cohorti_streams_close(node);
     cohorti_waiter_init(&args.closed);
     (void)cohorti_node_call(node, begin_close, &args);
     cohorti_node_await(node, &args.closed); /* the deadline's timer ends every link */
     cohorti_waiter_deinit(&args.closed);
+    cohorti_incoming_close(node);
     cohorti_queues_finish(node, args.deadline_ns);
     return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }

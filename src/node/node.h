@@ -32,7 +32,10 @@
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
+
+struct incoming; /* stream.h */
 
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024)  /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000)  /* how long a peer has to read our last words once they are written */
@@ -64,8 +67,9 @@ struct runner {
     uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
     struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
-    struct cohorti_list mail; /* under mail_lock */
-    _Atomic uint32_t load;    /* open connections here */
+    struct cohorti_list mail;  /* under mail_lock */
+    struct cohorti_list later; /* for the next time it wakes; the same */
+    _Atomic uint32_t load;     /* open connections here */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -111,6 +115,8 @@ void cohorti_worker_init(struct worker *w, struct cohort_node *owner, struct run
 void cohorti_worker_detach(struct worker *w);
 /** Run `mail` on the worker's loop, after what was posted before. Any thread. */
 void cohorti_worker_post(struct worker *w, struct mail *mail);
+/** The same, but the loop serves others first: who is on it and posts to itself again and again holds up nobody. */
+void cohorti_worker_post_later(struct worker *w, struct mail *mail);
 /** Forget the mail that waits: nobody will read it. No call may be under way. */
 void cohorti_worker_abandon(struct worker *w);
 /** Its timers, or its cluster, changed outside its own callbacks: look after it at the end of this one. Loop thread. */
@@ -131,14 +137,17 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns;             /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list conns;    /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list has_room; /* while writable events are collected: session.c */
+    unsigned room_lanes;
+    bool self;                             /* the local node; does not change */
     bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
+    struct cohorti_list streams;           /* of ours, each with a reference: stream.c; under lock */
+    struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t inbound_half;                 /* that inbound counts for; under lock */
-    uint64_t inbound_epoch;                /* how often it began to count anew; written under lock, by who owns inbound; 0: never */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
     _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
@@ -154,6 +163,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
+/** To send to, with a reference. COHORT_EINVAL: none, or ourselves when that is not to be; COHORT_ENOPEER. Any thread. */
+COHORT_NODISCARD int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out);
 /** All peers in order of id, with a reference each: as they were when asked. NULL without memory. Any thread. */
 struct peers {
     const cohort_allocator *alloc;
@@ -215,6 +226,10 @@ struct conn {
     int end_code;     /* why it ends */
     bool pumping;     /* its events are being handled */
     struct watch watch;
+    struct {
+        uint32_t messages, enough; /* since the last write; and how many are enough for another */
+        uint64_t since_ns;
+    } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -230,8 +245,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;     /* the worker watches it */
-    bool flush_posted; /* flush_mail is under way */
+    bool attached;             /* the worker watches it */
+    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -242,6 +257,7 @@ struct conn {
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
+    bool local; /* to ourselves: local.c; does not change once it is open */
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
@@ -260,6 +276,8 @@ void cohorti_conn_begin(struct conn *conn, bool connecting);
 /** OPEN: it is the peer's link from now on; the reference is taken also on failure, after which it is to end. RECEIVE: hand it over. */
 COHORT_NODISCARD int cohorti_conn_open(struct conn *conn, struct peer *peer);
 void cohorti_conn_hand_over(struct conn *conn);
+/** Whose loop carries the fewest links. */
+struct worker *cohorti_conn_least_used(struct cohort_node *node);
 /** Free it without a word to anybody: the process it lived in is dead. */
 void cohorti_conn_abandon(struct conn *conn);
 /** Close it wherever it is, now or by mail. leave: what is queued and LEAVE go out first. */
@@ -290,6 +308,9 @@ void cohorti_watch_end(struct conn *conn);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len);
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
+void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 
 /* deliver.c: messages to their handlers. Its loop's thread. */
 /**
@@ -298,6 +319,11 @@ void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
  */
 COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
                                           bool *consumed);
+/** The same of a piece of a stream that comes, and, when its last completes it for others, of the message; else `message` is NULL. */
+COHORT_NODISCARD int cohorti_conn_deliver_piece(struct conn *conn, struct incoming *stream, const cohort_piece *piece,
+                                                cohort_message *message, const struct cohorti_delivery *taken, bool *consumed);
+/** Those of a name, or the default ones; NULL: none. Good for this batch, and until some handler changes. */
+struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti_inbound_subject *subject);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 
@@ -315,6 +341,14 @@ void cohorti_conn_watch(struct conn *conn); /* with the lock held */
 void cohorti_conn_lock(struct conn *conn);
 void cohorti_conn_unlock(struct conn *conn);
 
+/* local.c: the link to ourselves. */
+void cohorti_local_turn(struct conn *conn);         /* its loop's thread: read what was written */
+void cohorti_local_begin(struct cohort_node *node); /* control, all three; if the configuration wants one and there is none */
+void cohorti_local_ended(struct conn *conn);
+void cohorti_local_close(struct cohort_node *node);
+/** Its session is to end: what was taken counts as acknowledged. No link stands. */
+void cohorti_local_settle(struct peer *self);
+
 /** Frames queued on this link, its own and its session's; with the lock held. */
 uint64_t cohorti_conn_frames_out(const struct conn *conn);
 
@@ -328,7 +362,7 @@ COHORT_NODISCARD int cohorti_session_begin(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes);
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
 /** The same, if so much is untold that it should not wait until all is read that is there. */
@@ -339,6 +373,8 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** The quota has room: tell all lanes that it refused. Control. */
+void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
@@ -365,13 +401,15 @@ struct attempt {
 /** The lane is full: do as the options say (full.c). No lock held. */
 COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
 COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
+/** Try again whenever there may be room, until it says something other than EAGAIN, or COHORT_ETIMEDOUT. No lock held. */
+COHORT_NODISCARD int cohorti_full_wait(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
 void cohorti_full_close(struct cohort_node *node);
 /** cohort_send() and cohort_broadcast() of a message that was checked. */
 COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m);
-COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, size_t *sent);
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent);
 
 /* lend.c: who gets the bytes of a message back that were not copied, and how. */
 struct loan {
@@ -394,6 +432,17 @@ COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char 
 
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
+/** A request to be made: subject, lane and body in `put`. */
+struct asking {
+    struct cohorti_put put;
+    uint32_t timeout_ms; /* 0: no deadline */
+    cohort_result_fn fn;
+    void *arg;
+    uint64_t id; /* given to it when it was queued */
+};
+/** As cohort_request(). No lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
+                                          cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
 /** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has
@@ -440,6 +489,10 @@ struct cohort_node {
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
+    bool deliver_local;
+    struct cohorti_quota quota; /* of all peers */
+    struct mail room_mail;      /* to control: whoever the quota refused is told */
+    _Atomic bool room_posted;
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
 
@@ -456,6 +509,8 @@ struct cohort_node {
     struct cohorti_file_watch *file_watch;
     struct cohorti_socket *listener;
     struct cohorti_timer accept_pause;
+    struct conn *local; /* to ourselves; NULL: none */
+    struct cohorti_timer local_pause;
     struct cohorti_timer close_deadline;
     bool settling;
     uint32_t draining_count;

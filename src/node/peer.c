@@ -6,6 +6,7 @@
  * reference goes: a connection may outlast its membership by a moment.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -23,7 +24,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_outbound_init(&peer->outbound, &node->alloc,
                               &(struct cohorti_outbound_limits){.lane_bytes_max = limits->peer_queue_bytes_max,
                                                                 .message_bytes_max = limits->message_bytes_max,
-                                                                .subjects_max = limits->subjects_max},
+                                                                .subjects_max = limits->subjects_max,
+                                                                .quota = &node->quota},
                               half);
         cohorti_inbound_init(&peer->inbound, &node->alloc,
                              &(struct cohorti_inbound_limits){.message_bytes_max = limits->message_bytes_max,
@@ -35,7 +37,10 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_mutex_init(&peer->lock);
         cohorti_list_init(&peer->conns);
         cohorti_list_init(&peer->spare);
+        cohorti_list_init(&peer->has_room);
         cohorti_list_init(&peer->waiting);
+        cohorti_list_init(&peer->streams);
+        cohorti_list_init(&peer->streams_over);
     }
     return peer;
 }
@@ -44,6 +49,7 @@ void cohorti_peer_unref(struct peer *peer)
 {
     if (peer != NULL && atomic_fetch_sub(&peer->refs, 1) == 1) {
         cohorti_requests_deinit(peer);
+        cohorti_incoming_forget_all(peer);
         cohorti_outbound_deinit(&peer->outbound);
         cohorti_inbound_deinit(&peer->inbound);
         cohorti_mutex_deinit(&peer->lock);
@@ -73,6 +79,21 @@ struct peer *cohorti_peer_find(struct cohort_node *node, const char *id)
     }
     cohorti_mutex_unlock(&node->peers_lock);
     return peer;
+}
+
+int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out)
+{
+    *out = NULL;
+    if (id == NULL) {
+        return COHORT_EINVAL;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer != NULL && peer->self && !node->deliver_local) {
+        cohorti_peer_unref(peer);
+        return COHORT_EINVAL;
+    }
+    *out = peer;
+    return peer == NULL ? COHORT_ENOPEER : COHORT_OK;
 }
 
 static int compare_peers(const void *a, const void *b)

@@ -36,69 +36,66 @@ void cohorti_requests_init(struct peer *peer)
 
 void cohorti_requests_deinit(struct peer *peer)
 {
-    struct cohorti_call *call;
-    while ((call = cohorti_calls_pop(&peer->calls, peer->calls.next_id)) != NULL) { /* of a process that was killed: nobody is told */
-        cohorti_calls_recycle(&peer->calls, call);
+    struct cohorti_caller caller;
+    while (cohorti_calls_pop(&peer->calls, peer->calls.next_id, &caller)) { /* of a process that was killed: nobody is told */
     }
     cohorti_calls_deinit(&peer->calls);
 }
 
 /* ---- completing ours ------------------------------------------------------------------------------------------------ */
 
-static void complete(struct peer *peer, struct cohorti_call *call, cohort_result *result)
+static void complete(struct peer *peer, const struct cohorti_caller *caller, cohort_result *result)
 {
     cohort_result_fn fn;
-    memcpy(&fn, &call->fn, sizeof fn); /* no cast from an object pointer to a function */
+    memcpy(&fn, &caller->fn, sizeof fn); /* no cast from an object pointer to a function */
     result->from = peer->id;
-    fn(peer->owner, result, call->arg);
-    cohorti_mutex_lock(&peer->lock);
-    cohorti_calls_recycle(&peer->calls, call);
-    cohorti_mutex_unlock(&peer->lock);
+    fn(peer->owner, result, caller->arg);
 }
 
-static void complete_with(struct peer *peer, struct cohorti_call *call, int status)
+static void complete_with(struct peer *peer, const struct cohorti_caller *caller, int status)
 {
-    complete(peer, call, &(cohort_result){.status = status, .text = ""});
+    complete(peer, caller, &(cohort_result){.status = status, .text = ""});
 }
 
-static struct cohorti_call *take(struct peer *peer, uint64_t id)
+static bool take(struct peer *peer, uint64_t id, struct cohorti_caller *caller)
 {
     cohorti_mutex_lock(&peer->lock);
-    struct cohorti_call *call = cohorti_calls_take(&peer->calls, id);
+    bool taken = cohorti_calls_take(&peer->calls, id, caller);
     cohorti_mutex_unlock(&peer->lock);
-    return call;
+    return taken;
 }
 
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken)
 {
     struct cohorti_reader r;
+    struct cohorti_caller caller;
     cohorti_reader_init(&r, taken->prefix, cohorti_kind_prefix_bytes(taken->kind));
-    struct cohorti_call *call = take(conn->peer, cohorti_read_u64(&r));
-    if (call == NULL) {
+    if (!take(conn->peer, cohorti_read_u64(&r), &caller)) {
         atomic_fetch_add(&conn->owner->counters.replies_late, 1);
         return;
     }
     if (taken->kind == COHORTI_KIND_REPLY) {
-        complete(conn->peer, call, &(cohort_result){.text = "", .data = taken->body, .data_len = taken->body_len});
+        complete(conn->peer, &caller, &(cohort_result){.text = "", .data = taken->body, .data_len = taken->body_len});
         return;
     }
     char text[256];
     uint32_t number = cohorti_read_u32(&r);
     bool known = number < 65536 && cohort_error_scope_of(-(int)number) != COHORT_SCOPE_NONE;
     snprintf(text, sizeof text, "%.*s", (int)(taken->body_len < 255 ? taken->body_len : 255), (const char *)taken->body);
-    complete(conn->peer, call, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
+    complete(conn->peer, &caller, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
 }
 
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason)
 {
     for (;;) {
+        struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
-        struct cohorti_call *call = cohorti_calls_pop(&peer->calls, end_id);
+        bool taken = cohorti_calls_pop(&peer->calls, end_id, &caller);
         cohorti_mutex_unlock(&peer->lock);
-        if (call == NULL) {
+        if (!taken) {
             return;
         }
-        complete_with(peer, call, reason);
+        complete_with(peer, &caller, reason);
     }
 }
 
@@ -118,13 +115,14 @@ static void arm(struct peer *peer)
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
 {
     for (;;) {
+        struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
-        struct cohorti_call *call = cohorti_calls_expire(&peer->calls, now_ns);
+        bool taken = cohorti_calls_expire(&peer->calls, now_ns, &caller);
         cohorti_mutex_unlock(&peer->lock);
-        if (call == NULL) {
+        if (!taken) {
             break;
         }
-        complete_with(peer, call, COHORT_ETIMEDOUT);
+        complete_with(peer, &caller, COHORT_ETIMEDOUT);
     }
     cohorti_session_expire(peer, now_ns);
     arm(peer);
@@ -162,56 +160,44 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-struct asking {
-    struct outgoing message;
-    uint32_t timeout_ms;
-    cohort_result_fn fn;
-    void *arg;
-    uint64_t id; /* given to it when it was queued */
-};
-
 static int ask_locked(struct peer *peer, void *ctx)
 {
     struct asking *asking = ctx;
     uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
-    uint64_t deadline_ns =
-        asking->timeout_ms == 0 ? COHORTI_NEVER : cohorti_now(peer->owner) + asking->timeout_ms * COHORTI_NS_PER_MS;
-    struct cohorti_call *call = NULL;
+    uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner), deadline_ns = COHORTI_NEVER;
+    struct cohorti_caller caller = {.arg = asking->arg};
+    memcpy(&caller.fn, &asking->fn, sizeof asking->fn);
     if (peer->removed || peer->legacy) {
         return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
     }
-    int status = cohorti_calls_add(&peer->calls, deadline_ns, &call);
+    int status = cohorti_calls_add(&peer->calls, &caller, now_ns, asking->timeout_ms, &asking->id, &deadline_ns);
     if (status != COHORT_OK) {
         return status;
     }
-    memcpy(&call->fn, &asking->fn, sizeof asking->fn);
-    call->arg = asking->arg;
     struct cohorti_writer w;
     cohorti_writer_init(&w, prefix, sizeof prefix);
-    cohorti_write_u64(&w, call->id);
+    cohorti_write_u64(&w, asking->id);
     cohorti_write_u32(&w, asking->timeout_ms);
-    struct cohorti_put put = asking->message.put;
-    put.kind = COHORTI_KIND_REQUEST;
-    put.prefix = prefix;
-    put.prefix_len = sizeof prefix;
-    status = cohorti_outbound_put(&peer->outbound, &put);
+    asking->put.kind = COHORTI_KIND_REQUEST;
+    asking->put.prefix = prefix;
+    asking->put.prefix_len = sizeof prefix;
+    status = cohorti_outbound_put(&peer->outbound, &asking->put);
     if (status != COHORT_OK) {
-        cohorti_calls_recycle(&peer->calls, cohorti_calls_take(&peer->calls, call->id));
+        (void)cohorti_calls_take(&peer->calls, asking->id, &caller);
         return status;
     }
-    asking->id = call->id;
     cohorti_requests_want_timer(peer, deadline_ns);
     cohorti_kick(peer);
     return COHORT_OK;
 }
 
-static int ask(struct peer *peer, struct asking *asking, cohort_request_id *out)
+int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options, cohort_request_id *out)
 {
     cohorti_mutex_lock(&peer->lock);
     int status = ask_locked(peer, asking);
     cohorti_mutex_unlock(&peer->lock);
     if (status == COHORT_EAGAIN) {
-        status = cohorti_full(peer, &asking->message.options, &(struct attempt){.make = ask_locked, .ctx = asking});
+        status = cohorti_full(peer, options, &(struct attempt){.make = ask_locked, .ctx = asking});
     }
     if (status == COHORT_OK && out != NULL) {
         *out = asking->id;
@@ -219,28 +205,21 @@ static int ask(struct peer *peer, struct asking *asking, cohort_request_id *out)
     return status;
 }
 
-static int check_asking(cohort_node *node, const char *subject, const void *data, size_t data_len, struct asking *asking)
-{
-    int status = cohorti_check_message(node, subject, data, data_len, &asking->message);
-    if (status == COHORT_OK && (asking->message.raw || asking->fn == NULL)) {
-        status = COHORT_EINVAL;
-    }
-    return status;
-}
-
 int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
                    cohort_result_fn fn, void *arg, cohort_request_id *out)
 {
-    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
-    int status = check_asking(node, subject, data, data_len, &asking);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
+    struct outgoing message;
+    struct peer *peer = NULL;
+    int status = cohorti_check_message(node, subject, data, data_len, &message);
+    if (status == COHORT_OK && (message.raw || fn == NULL)) {
+        status = COHORT_EINVAL;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
-    status = ask(peer, &asking, out);
+    struct asking asking = {.put = message.put, .timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    status = cohorti_requests_ask(peer, &asking, &message.options, out);
     cohorti_peer_unref(peer);
     return status;
 }
@@ -248,12 +227,13 @@ int cohort_request(cohort_node *node, const char *id, const char *subject, const
 int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request)
 {
     struct peer *peer = cohorti_peer_find(node, id);
-    struct cohorti_call *call = peer == NULL ? NULL : take(peer, request);
-    if (call != NULL) {
-        complete_with(peer, call, COHORT_ECANCELLED);
+    struct cohorti_caller caller;
+    bool taken = peer != NULL && take(peer, request, &caller);
+    if (taken) {
+        complete_with(peer, &caller, COHORT_ECANCELLED);
     }
     cohorti_peer_unref(peer);
-    return call == NULL ? COHORT_EINVAL : COHORT_OK;
+    return taken ? COHORT_OK : COHORT_EINVAL;
 }
 
 /* ---- requests of peers ---------------------------------------------------------------------------------------------- */
@@ -398,7 +378,8 @@ int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *t
     cohorti_reader_init(&r, taken->prefix, COHORTI_REQUEST_PREFIX_BYTES);
     cohort_call call = {.node = node, .peer = conn->peer, .id = cohorti_read_u64(&r), .lane = taken->lane};
     uint32_t left_ms = cohorti_read_u32(&r);
-    call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : cohorti_now(node) + left_ms * COHORTI_NS_PER_MS;
+    uint64_t came_ns = atomic_load(&conn->last_in_ns);
+    call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : came_ns + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
     int status = COHORT_ELIMIT;
     if (atomic_fetch_add(&conn->peer->calls_in, 1) < node->limits.requests_max) {

@@ -21,12 +21,10 @@ int cohort_route_open(cohort_node *node, const char *id, const char *subject, co
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, NULL, 0, &message);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     size_t size = strlen(subject) + 1;
     cohort_route *route = cohorti_alloc(&node->alloc, sizeof *route + size);
@@ -76,6 +74,23 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
     }
     cohorti_mutex_unlock(&peer->lock);
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, &message) : status;
+}
+
+int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms, cohort_result_fn fn,
+                         void *arg, cohort_request_id *out)
+{
+    struct peer *peer = route->peer;
+    if (fn == NULL || route->message.raw || (data == NULL && data_len > 0)) {
+        return COHORT_EINVAL;
+    }
+    int status = check(route);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    asking.put = (struct cohorti_put){
+        .lane = route->message.put.lane, .subject = route->subject, .body = data, .body_len = data_len, .hint = &route->hint};
+    return cohorti_requests_ask(peer, &asking, &route->message.options, out);
 }
 
 struct claiming {

@@ -7,6 +7,7 @@
  * control may look at it in between.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -74,10 +75,15 @@ uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *los
     return count;
 }
 
-/* Lanes that have room again; whoever waits for it wakes. With the lock held. */
+/* Lanes that have room again; whoever waits for it wakes. With the lock held. What made room in this one may have made it in the node's
+ * quota, and so for lanes of others. */
 static unsigned take_writable(struct peer *peer)
 {
+    struct cohort_node *node = peer->owner;
     unsigned lanes = cohorti_outbound_writable(&peer->outbound);
+    if (cohorti_quota_take_room(&node->quota) && !atomic_exchange(&node->room_posted, true)) {
+        cohorti_worker_post(&node->control, &node->room_mail);
+    }
     if (lanes != 0) {
         cohorti_full_wake(peer);
     }
@@ -97,6 +103,33 @@ static void tell_writable(struct peer *peer, unsigned lanes)
         }
     }
     cohorti_registry_put(&node->registry, listeners);
+}
+
+void cohorti_session_room(struct mail *mail)
+{
+    struct cohort_node *node = COHORTI_CONTAINER(mail, struct cohort_node, room_mail);
+    struct cohorti_list found, *it;
+    cohorti_list_init(&found);
+    atomic_store(&node->room_posted, false);
+    cohorti_mutex_lock(&node->peers_lock);
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *at = node->peers.buckets[b]; at != NULL; at = at->next) {
+            struct peer *peer = (struct peer *)at;
+            cohorti_mutex_lock(&peer->lock);
+            peer->room_lanes = take_writable(peer);
+            cohorti_mutex_unlock(&peer->lock);
+            if (peer->room_lanes != 0) {
+                atomic_fetch_add(&peer->refs, 1);
+                cohorti_list_append(&found, &peer->has_room);
+            }
+        }
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+    while ((it = cohorti_list_pop(&found)) != NULL) {
+        struct peer *peer = COHORTI_CONTAINER(it, struct peer, has_room);
+        tell_writable(peer, peer->room_lanes);
+        cohorti_peer_unref(peer);
+    }
 }
 
 /* ---- a link joins --------------------------------------------------------------------------------------------------- */
@@ -122,37 +155,30 @@ int cohorti_session_begin(struct conn *conn)
     return cohorti_sender_resume(&conn->sender, &resume);
 }
 
-/* With the lock held. What was handled of another session gives no credit to this one. The peer's half does not tell them apart: when we
- * end a session, it goes on at the other end, and is counted anew here. */
-static void set_inbound_half(struct peer *peer, uint64_t half)
-{
-    if (peer->inbound_half != half) {
-        peer->inbound_half = half;
-        peer->inbound_epoch++;
-        memset(peer->consumed, 0, sizeof peer->consumed);
-    }
-}
-
 int cohorti_session_on_resume(struct conn *conn)
 {
     struct peer *peer = conn->peer;
     struct cohorti_undelivered lost;
     cohorti_undelivered_init(&lost);
     cohorti_conn_unpin(conn);
+    if (conn->link.resume.half != peer->inbound.peer_half) {
+        cohorti_incoming_end_all(peer, COHORT_ERESTARTED);
+    }
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
-    set_inbound_half(peer, conn->link.resume.half);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
     struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
+    (void)cohorti_streams_take_over(peer, COHORT_ERESTARTED);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_bodies_release(unreferenced);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     if (status == COHORT_OK) {
         cohorti_conn_flush(conn);
@@ -180,9 +206,13 @@ int cohorti_session_on_ack(struct conn *conn)
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
     bool keeps = cohorti_outbound_keeps(&peer->outbound);
+    bool over = cohorti_streams_take_over(peer, COHORT_OK);
     struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_bodies_release(unreferenced);
+    if (over) {
+        cohorti_streams_tell(peer);
+    }
     if (keeps && conn->rest_due_ns == COHORTI_NEVER) {
         conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
         bring_timer_forward(conn, conn->rest_due_ns);
@@ -263,19 +293,17 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
-void cohorti_session_consumed(struct peer *peer, uint64_t epoch, unsigned lane, size_t bytes)
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes)
 {
     size_t enough = peer->owner->limits.window_bytes / 4;
     enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
     cohorti_mutex_lock(&peer->lock);
-    if (peer->inbound_epoch == epoch) {
-        uint64_t before = peer->consumed[lane];
-        peer->consumed[lane] += bytes;
-        atomic_store(&peer->has_consumed, true);
-        struct conn *conn = cohorti_current_conn(peer);
-        if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
-            cohorti_conn_post_flush(conn);
-        }
+    uint64_t before = peer->consumed[lane];
+    peer->consumed[lane] += bytes;
+    atomic_store(&peer->has_consumed, true);
+    struct conn *conn = cohorti_current_conn(peer);
+    if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
+        cohorti_conn_post_flush(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
 }
@@ -317,15 +345,20 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
         half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
     }
+    cohorti_incoming_end_all(peer, reason);
+    if (peer->self) {
+        cohorti_local_settle(peer);
+    }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
-    set_inbound_half(peer, 0);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
+    (void)cohorti_streams_take_over(peer, reason);
     struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_bodies_release(unreferenced);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);

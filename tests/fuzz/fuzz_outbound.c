@@ -404,8 +404,8 @@ static void call_ack(struct pair *p)
     struct cohorti_ack ack;
     if (p->up && !p->lied && cohorti_inbound_ack(&p->in, &ack)) {
         FUZZ_CHECK(cohorti_outbound_ack(&p->out, &ack) == COHORT_OK);
-        cohorti_outbound_acked(&p->out, p->now_ns);
         hear_streams(p);
+        cohorti_outbound_acked(&p->out, p->now_ns);
     }
 }
 

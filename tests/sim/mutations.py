@@ -79,6 +79,12 @@ MUTATIONS = [
      "    if (peer->calls_armed_ns != COHORTI_NEVER) {\n"),
     ("credit never renewed", "src/core/outbound.c",
      "        lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;\n", ""),
+    ("the threads of a queue take messages in turns", "src/node/queue.c",
+     "    return &q->shards[cohorti_hash_u64(hash) % q->shard_count];\n",
+     "    static uint64_t turn;\n    return &q->shards[(hash, turn++) % q->shard_count];\n"),
+    ("the threads of a queue are not woken", "src/node/queue.c", "    if (first && shard->loop != NULL) {\n", "    if (0) {\n"),
+    ("messages in queues give no credit back", "src/node/session.c", "    peer->consumed[lane] += bytes;\n", ""),
+    ("messages in queues hold no credit", "src/core/inbound.c", "    lane->waiting += consumed ? 0 : d->credit_bytes;\n", ""),
     ("old half resumed", "src/core/outbound.c", "return resume->known == ob->half && resume->half == ob->reader;",
      "return ob->reader != 0;"),
 ]

@@ -470,6 +470,57 @@ static void credit_follows_what_was_consumed(void **state)
     rig_close(&r);
 }
 
+/* Its pieces gave their credit back while it was put together, or one larger than the window could never come; as it waits, it holds
+ * what all of it is. What was told before stands. */
+static void a_large_message_that_waits_holds_credit_for_all_of_it(void **state)
+{
+    const uint64_t frames = HEADER + 1 + 2 * HEADER + 2 * 16 + 40000; /* SUBJECT, and two pieces */
+    struct cohorti_ack ack;
+    struct rig r;
+    rig_open(&r);
+    assert_int_equal(name(&r, 0, 0, "a"), COHORT_OK);
+    for (int i = 0; i < 2; i++) {
+        uint64_t before = i == 0 ? 0 : frames;
+        assert_int_equal(chunk(&r, FIRST, 40000, 0, 39990), COHORT_OK);
+        assert_true(cohorti_inbound_ack(&r.in, &ack));
+        uint64_t told = ack.lanes[0].limit;
+        const struct piece last = {COHORTI_KIND_CHUNK_LAST, COHORTI_KIND_MESSAGE, 40000, 39990, 10};
+        assert_int_equal(chunk_of(&r, 0, 0, &last, false), COHORT_OK);
+        cohorti_inbound_commit(&r.in, &r.got, false);
+        assert_true(cohorti_inbound_ack(&r.in, &ack));
+        assert_true(ack.lanes[0].received > before && ack.lanes[0].limit == told);
+        assert_true(r.in.lanes[0].waiting == (uint64_t)40000 * (unsigned)(i + 1));
+    }
+    cohorti_inbound_consumed(&r.in, 0, 80000);
+    assert_true(cohorti_inbound_ack(&r.in, &ack) && ack.lanes[0].limit == ack.lanes[0].received + WINDOW);
+    rig_close(&r);
+}
+
+/* A peer that is restarted again and again does not fill a queue that nobody empties: what its earlier halves left there holds credit. */
+static void what_an_earlier_half_left_waiting_holds_credit(void **state)
+{
+    static const uint8_t data[1000 - HEADER];
+    struct cohorti_resume marks;
+    struct cohorti_ack ack;
+    struct rig r;
+    rig_open(&r);
+    uint64_t taken = 0;
+    for (uint64_t half = 51; half < 60; half++) {
+        while (look(&r, 7, data, sizeof data) == COHORT_OK) {
+            cohorti_inbound_commit(&r.in, &r.got, false);
+            taken += 1000;
+        }
+        cohorti_inbound_marks(&r.in, 1, &marks);
+        assert_true(cohorti_inbound_resume(&r.in, half));
+        assert_false(cohorti_inbound_ack(&r.in, &ack)); /* no credit */
+    }
+    assert_true(taken >= WINDOW && taken < WINDOW + COHORTI_RUN_BYTES_MAX + 1000);
+    cohorti_inbound_consumed(&r.in, 0, taken - 500);
+    assert_true(cohorti_inbound_ack(&r.in, &ack) && ack.lanes[0].received == 0 && ack.lanes[0].limit == WINDOW - 500);
+    assert_int_equal(look(&r, 7, data, sizeof data), COHORT_OK);
+    rig_close(&r);
+}
+
 /* A frame may begin at most a run beyond the limit; it is counted, and the next marks are still such that limit >= received. */
 static void a_frame_beyond_the_credit_is_refused(void **state)
 {
@@ -539,6 +590,8 @@ int main(void)
         cmocka_unit_test(without_memory_a_frame_comes_again),
         cmocka_unit_test(what_was_taken_is_told_once),
         cmocka_unit_test(credit_follows_what_was_consumed),
+        cmocka_unit_test(a_large_message_that_waits_holds_credit_for_all_of_it),
+        cmocka_unit_test(what_an_earlier_half_left_waiting_holds_credit),
         cmocka_unit_test(a_frame_beyond_the_credit_is_refused),
         cmocka_unit_test(a_session_goes_on_with_the_same_half_and_begins_anew_with_another),
     };

@@ -367,6 +367,133 @@ static void a_claim_disconnects(void **state)
     unstick(&s);
 }
 
+/* ---- the whole node ------------------------------------------------------------------------------------------------- */
+
+#define NODE_BYTES (512U * 1024)
+
+/* 0 may hold little in all; 1 and 2 are away. */
+struct crowded {
+    struct rig_node n[3];
+    struct sink sinks[3];
+    _Atomic unsigned writable[3];
+};
+
+static void on_writable_of(cohort_node *node, const char *id, cohort_lane lane, void *arg)
+{
+    struct crowded *c = arg;
+    for (unsigned i = 0; i < 3; i++) {
+        atomic_fetch_add(&c->writable[i], strcmp(id, address(i)) == 0 ? 1 : 0);
+    }
+}
+
+static void crowd(struct crowded *c)
+{
+    cohort_handle_id ignored;
+    cohort_limits limits = default_limits();
+    limits.message_bytes_max = 32 * 1024;
+    limits.node_queue_bytes_max = NODE_BYTES;
+    memset(c, 0, sizeof *c);
+    run_without_handlers(&c->n[0], 0, &limits);
+    assert_int_equal(cohort_on_writable(c->n[0].node, on_writable_of, c, NULL, &ignored), COHORT_OK);
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(cohort_node_add(c->n[0].node, address(i), address(i), PORT), COHORT_OK);
+    }
+}
+
+/* Handlers come first: what is sent is not to find the node without. */
+static void let_come(struct crowded *c, unsigned i)
+{
+    rig_begin(&c->n[i]);
+    cohort_config config = rig_config(&c->n[i], i);
+    rig_open(&c->n[i], &config);
+    cohort_handle_id ignored;
+    assert_int_equal(cohort_handle(c->n[i].node, "plain", take_in_order, &c->sinks[i], NULL, &ignored), COHORT_OK);
+    rig_start(&c->n[i]);
+}
+
+/* 1 has taken its part: 2, which was refused for it and is still away, is told once that there is room. */
+static void a_full_node_tells_all_it_refused(void **state)
+{
+    static struct crowded c;
+    crowd(&c);
+    uint32_t first = fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES), second = fill(&c.n[0], 2, "plain", 0, MESSAGE_BYTES);
+    assert_in_range(first * FRAME(MESSAGE_BYTES), NODE_BYTES - 2 * 16384, NODE_BYTES + 2 * 16384);
+    assert_in_range(second * FRAME(MESSAGE_BYTES), 65536 - 100, 65536 + 2 * MESSAGE_BYTES);
+    assert_true(totals(&c.n[0]).queued_bytes >= NODE_BYTES - 2 * 16384);
+    assert_int_equal(atomic_load(&c.writable[1]) + atomic_load(&c.writable[2]), 0);
+    let_come(&c, 1);
+    WAIT_FOR(atomic_load(&c.writable[1]) == 1 && atomic_load(&c.writable[2]) == 1);
+    WAIT_FOR(atomic_load(&c.sinks[1].handled) == first && unacknowledged(&c.n[0], 1) == 0);
+    assert_true(fill(&c.n[0], 2, "plain", second, MESSAGE_BYTES) > second + 100);
+    assert_int_equal(atomic_load(&c.writable[1]) + atomic_load(&c.writable[2]), 2);
+    assert_int_equal(atomic_load(&c.sinks[1].wrong), 0);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT); /* 2 never came */
+    assert_int_equal(rig_close(&c.n[1]), COHORT_OK);
+}
+
+static void *send_to_the_second(void *arg)
+{
+    struct sender *sender = arg;
+    atomic_store(&sender->begun, true);
+    sender->status = send_number(sender->n, 2, "full", sender->number, MESSAGE_BYTES);
+    atomic_store(&sender->done, true);
+    return NULL;
+}
+
+static void who_waits_for_the_node_wakes(void **state)
+{
+    static struct crowded c;
+    struct sender sender = {.n = &c.n[0]};
+    pthread_t thread;
+    crowd(&c);
+    set_options(&c.n[0], "full", COHORT_LANE_NORMAL, COHORT_FULL_BLOCK, 60000);
+    uint32_t first = fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES);
+    (void)fill(&c.n[0], 2, "plain", 0, MESSAGE_BYTES);
+    assert_int_equal(pthread_create(&thread, NULL, send_to_the_second, &sender), 0);
+    uint64_t begin = clock_ms();
+    WAIT_FOR(atomic_load(&sender.begun) && clock_ms() - begin > 20);
+    assert_false(atomic_load(&sender.done));
+    let_come(&c, 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    WAIT_FOR(atomic_load(&c.sinks[1].handled) == first);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT);
+    assert_int_equal(rig_close(&c.n[1]), COHORT_OK);
+}
+
+/* 1 is away and holds all there is: 2 is sent to all the same, each refusal followed by its event, and its requests are answered. */
+static void one_that_is_away_does_not_stop_another(void **state)
+{
+    static struct crowded c;
+    struct answerer s = {0};
+    crowd(&c);
+    (void)fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES);
+    let_come(&c, 2);
+    WAIT_FOR(cohort_node_state(c.n[0].node, address(2)) == COHORT_ACTIVE);
+    handle(&c.n[0], "ask", reply_same, &s);
+    uint32_t next = 0;
+    unsigned refused = 0;
+    while (next < 20000) {
+        unsigned before = atomic_load(&c.writable[2]);
+        int status = send_number(&c.n[0], 2, "plain", next, MESSAGE_BYTES);
+        next += status == COHORT_OK;
+        if (status != COHORT_OK) {
+            assert_int_equal(status, COHORT_EAGAIN);
+            WAIT_FOR(atomic_load(&c.writable[2]) != before);
+            refused++;
+        }
+    }
+    cohort_answer answer;
+    assert_int_equal(cohort_request_wait(c.n[2].node, address(0), "ask", "x", 1, 20000, &answer), COHORT_OK);
+    cohort_answer_free(&answer);
+    WAIT_FOR(atomic_load(&c.sinks[2].handled) == next);
+    assert_int_equal(atomic_load(&c.sinks[2].wrong), 0);
+    assert_int_equal(atomic_load(&c.writable[2]), refused);
+    assert_int_equal(atomic_load(&c.writable[1]), 0);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT);
+    assert_int_equal(rig_close(&c.n[2]), COHORT_OK);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -384,6 +511,9 @@ int main(int argc, char **argv)
         node_test(what_cannot_be_dropped_is_refused),
         node_test(a_claim_disconnects),
         node_test(disconnect_tells_all_and_works_again),
+        node_test(a_full_node_tells_all_it_refused),
+        node_test(who_waits_for_the_node_wakes),
+        node_test(one_that_is_away_does_not_stop_another),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);

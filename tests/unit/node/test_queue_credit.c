@@ -118,9 +118,9 @@ static void credit_outlives_links(void **state)
     rig_close_pair(n);
 }
 
-/* The session ends at one end while messages of it wait there; the peer's half goes on, and counts anew. What waited is of no session
- * any more, and gives credit to none. */
-static void what_waits_of_an_ended_session_gives_no_credit(void **state)
+/* The session ends at one end while messages of it wait there; the peer's half goes on, and counts anew. What waits holds credit of the
+ * session that follows, and gives it back once. */
+static void what_waits_of_an_ended_session_holds_credit_of_the_next(void **state)
 {
     static struct rig_node n[2];
     struct sink queued = {0}, stuck = {0};
@@ -215,9 +215,12 @@ static void without_memory_nothing_is_lost_or_doubled(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        node_test(a_queue_nobody_empties_stops_its_lane_only),     node_test(the_slower_of_two_queues_is_bounded),
-        node_test(a_closed_queue_gives_its_credit_back),           node_test(credit_outlives_links),
-        node_test(what_waits_of_an_ended_session_gives_no_credit), node_test(a_legacy_peer_does_not_fill_memory),
+        node_test(a_queue_nobody_empties_stops_its_lane_only),
+        node_test(the_slower_of_two_queues_is_bounded),
+        node_test(a_closed_queue_gives_its_credit_back),
+        node_test(credit_outlives_links),
+        node_test(what_waits_of_an_ended_session_holds_credit_of_the_next),
+        node_test(a_legacy_peer_does_not_fill_memory),
         node_test(without_memory_nothing_is_lost_or_doubled),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
