@@ -28,6 +28,7 @@ struct cohorti_frame_reader {
     bool partial_out;                          /* the frame given last lives in partial; free it at the next call */
     uint64_t frames;                           /* given so far */
     int failed;                                /* the error given; sticky */
+    uint8_t failed_len;                        /* bytes in header[] of the frame that was it */
 };
 
 void cohorti_frame_reader_init(struct cohorti_frame_reader *r, const cohort_allocator *alloc, size_t limit_bytes);
@@ -44,6 +45,9 @@ void cohorti_frame_reader_feed(struct cohorti_frame_reader *r, const void *bytes
  *   COHORT_ENOMEM   no room for a straddling frame; sticky.
  */
 COHORT_NODISCARD int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out);
+
+/** After COHORT_EMARKER or COHORT_ELENGTH: what the frame begins with, at most its header, as far as it had come. For messages. */
+size_t cohorti_frame_reader_culprit(const struct cohorti_frame_reader *r, const uint8_t **bytes);
 
 /** Bytes of the piece not yet consumed: what a reader that stops in the middle must keep. */
 size_t cohorti_frame_reader_unread(const struct cohorti_frame_reader *r, const uint8_t **bytes);
