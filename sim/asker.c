@@ -393,13 +393,11 @@ void asker_ended(struct player *p, bool closed)
     }
 }
 
-/* Of a process that lives. One without a deadline may stay open whose handler said nothing, if there was no memory to tell of that. */
+/* Of a process that lives. */
 static bool is_open(const struct run *run, const struct question *q)
 {
     const struct player *from = &run->players[q->from];
-    bool untold = q->stumbled || (q->deed == DEED_SILENT && run->players[q->to].alloc_failed);
-    bool excused = untold && q->deadline_ns == UINT64_MAX;
-    return !q->ended && from->node != NULL && from->process == q->process && !excused;
+    return !q->ended && from->node != NULL && from->process == q->process;
 }
 
 bool asker_settled(void *arg)

@@ -4,9 +4,9 @@
  *
  * States of a reader, told by partial_len and partial_need:
  *   between frames   partial_len == 0                        frames are views into the piece
- *   in a header      0 < partial_len < 16, partial_need == 0   its bytes are in header[]
- *   in a frame       partial_need > partial_len >= 16          its bytes are in partial
- *   frame given      partial_out                             partial holds the frame the caller is looking at
+ *   in its front     0 < partial_len < 32, partial_need == 0   its bytes are in front[]: the header, of a large one the lead too
+ *   in a frame       partial_need > partial_len >= 16          its bytes are in partial; or the front in front[], the others placed
+ *   frame given      partial_out                             the caller is looking at it
  *   failed           failed != 0                             for ever; deinit is all that is left
  *
  * Invariants: memory is held only in "in a frame" and "frame given", and is asked for only after marker and length passed;
@@ -22,6 +22,8 @@
 
 #define TYPE_AT 8
 #define LENGTH_AT 12
+
+#define LARGE_BYTES ((size_t)1024) /* data of a frame for which it is worth asking where it goes */
 
 static const uint8_t marker[TYPE_AT] = {0xfe, 0xed, 0xca, 0xfe, 0xca, 0xfe, 0xfe, 0xed};
 
@@ -72,6 +74,7 @@ static void drop_partial(struct cohorti_frame_reader *r)
 {
     cohorti_release(r->alloc, r->partial);
     r->partial = NULL;
+    r->placed = NULL;
     r->partial_len = 0;
     r->partial_need = 0;
     r->partial_out = false;
@@ -98,13 +101,13 @@ static int fail(struct cohorti_frame_reader *r, int code)
     return code;
 }
 
-/* Move bytes of the piece to `to` until the frame in the making has `want` of them or the piece is used up. */
-static void take(struct cohorti_frame_reader *r, uint8_t *to, size_t want)
+/* Move bytes of the piece to `at` until the frame in the making has `want` of them or the piece is used up. */
+static void take(struct cohorti_frame_reader *r, uint8_t *at, size_t want)
 {
     size_t missing = want - r->partial_len;
     size_t taken = r->piece_len < missing ? r->piece_len : missing;
     if (taken > 0) {
-        memcpy(to + r->partial_len, r->piece, taken);
+        memcpy(at, r->piece, taken);
         r->piece += taken;
         r->piece_len -= taken;
         r->partial_len += taken;
@@ -124,36 +127,67 @@ static int next_from_piece(struct cohorti_frame_reader *r, cohort_frame *out, si
     return consumed > 0 ? 1 : 0;
 }
 
-/* Gather the header of a straddling frame: 1 when it is there and passed. */
-static int gather_header(struct cohorti_frame_reader *r, size_t *needed)
+/* Gather the front of a straddling frame: 1 when it is there and passed. */
+static int gather_front(struct cohorti_frame_reader *r, size_t *needed)
 {
     cohort_frame ignored;
     size_t consumed;
-    take(r, r->header, COHORT_FRAME_HEADER_BYTES);
-    int rc = cohort_frame_decode(r->header, r->partial_len, r->limit_bytes, &ignored, &consumed, needed);
-    if (rc != COHORT_OK) {
+    if (r->partial_len < COHORT_FRAME_HEADER_BYTES) {
+        take(r, r->front + r->partial_len, COHORT_FRAME_HEADER_BYTES);
+    }
+    size_t header_len = r->partial_len < COHORT_FRAME_HEADER_BYTES ? r->partial_len : COHORT_FRAME_HEADER_BYTES;
+    int rc = cohort_frame_decode(r->front, header_len, r->limit_bytes, &ignored, &consumed, needed);
+    if (rc != COHORT_OK || r->partial_len < COHORT_FRAME_HEADER_BYTES) {
         return rc;
     }
-    return r->partial_len == COHORT_FRAME_HEADER_BYTES ? 1 : 0;
+    if (r->place == NULL || *needed - COHORT_FRAME_HEADER_BYTES < LARGE_BYTES) {
+        return 1;
+    }
+    take(r, r->front + r->partial_len, sizeof r->front);
+    return r->partial_len == sizeof r->front ? 1 : 0;
 }
 
-/* The header in header[] passed: make room for the whole frame behind it. */
+/* The front passed: make room for the rest of the frame, or hear where that goes. */
 static int begin_partial(struct cohorti_frame_reader *r, size_t needed)
 {
-    r->partial = cohorti_alloc(r->alloc, needed);
-    if (r->partial == NULL) {
-        return COHORT_ENOMEM;
+    const cohort_frame front = {.type = load_u32(r->front + TYPE_AT),
+                                .data = r->front + COHORT_FRAME_HEADER_BYTES,
+                                .data_len = needed - COHORT_FRAME_HEADER_BYTES};
+    if (r->partial_len == sizeof r->front) {
+        r->placed = r->place(r->place_ctx, &front);
     }
-    memcpy(r->partial, r->header, COHORT_FRAME_HEADER_BYTES);
+    if (r->placed == NULL) {
+        r->partial = cohorti_alloc(r->alloc, needed);
+        if (r->partial == NULL) {
+            return COHORT_ENOMEM;
+        }
+        memcpy(r->partial, r->front, r->partial_len);
+    }
     r->partial_need = needed;
     return COHORT_OK;
+}
+
+bool cohorti_frame_reader_sink(const struct cohorti_frame_reader *r, struct cohorti_room *out)
+{
+    if (r->failed != 0 || r->partial_out || r->partial_need <= r->partial_len) {
+        return false;
+    }
+    out->at = r->placed != NULL ? r->placed + (r->partial_len - sizeof r->front) : r->partial + r->partial_len;
+    out->len = r->partial_need - r->partial_len;
+    return true;
+}
+
+void cohorti_frame_reader_sunk(struct cohorti_frame_reader *r, size_t n)
+{
+    assert(r->piece_len == 0 && n <= r->partial_need - r->partial_len);
+    r->partial_len += n;
 }
 
 static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
 {
     if (r->partial_need == 0) {
         size_t needed;
-        int rc = gather_header(r, &needed);
+        int rc = gather_front(r, &needed);
         if (rc == 1) {
             rc = begin_partial(r, needed);
         } else if (rc == 0) {
@@ -163,14 +197,17 @@ static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
             return rc;
         }
     }
-    take(r, r->partial, r->partial_need);
+    struct cohorti_room room;
+    if (cohorti_frame_reader_sink(r, &room)) {
+        take(r, room.at, r->partial_need);
+    }
     if (r->partial_len < r->partial_need) {
         return 0;
     }
-    size_t consumed, needed;
-    int rc = cohort_frame_decode(r->partial, r->partial_len, r->partial_need, out, &consumed, &needed);
-    assert(rc == COHORT_OK && consumed == r->partial_need);
-    (void)rc;
+    const uint8_t *header = r->placed != NULL ? r->front : r->partial;
+    *out = (cohort_frame){.type = load_u32(header + TYPE_AT),
+                          .data = header + COHORT_FRAME_HEADER_BYTES,
+                          .data_len = r->partial_need - COHORT_FRAME_HEADER_BYTES};
     r->partial_out = true;
     return 1;
 }
@@ -184,7 +221,7 @@ int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out)
         drop_partial(r);
     }
     int rc = 0;
-    if (r->piece_len > 0) {
+    if (r->piece_len > 0 || r->partial_need > 0) { /* what is missing may have been sunk */
         size_t needed;
         if (r->partial_len == 0) {
             rc = next_from_piece(r, out, &needed);
@@ -196,7 +233,10 @@ int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out)
     if (rc < 0) {
         return fail(r, rc);
     }
-    r->frames += (uint64_t)rc;
+    if (rc == 1) {
+        r->frames++;
+        r->last_bytes = out->data_len;
+    }
     return rc;
 }
 
