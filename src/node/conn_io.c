@@ -19,6 +19,7 @@
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
 #define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
+#define BATCHES 4096      /* whose largest is remembered: twice as many at the most */
 #define EARLY_NS 50000    /* or so long since */
 #define LOOK_MESSAGES 4   /* the clock is looked at after so many */
 #define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
@@ -177,9 +178,27 @@ static bool has_queued(const struct conn *conn)
     return conn->phase == CONN_OPEN && atomic_load_explicit(&conn->flush_posted, memory_order_relaxed);
 }
 
-/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, unless those were few: then the
- * peer is at work on the one half while we are on the other, instead of each sleeping while the other works. And when it has taken
- * long: a slow handler does not hold up what was said before it. */
+/* Half of the batch was handled, and it is a large one. How large batches are when all is in one of them, the largest of late tells. */
+static bool is_worth_splitting(const struct conn *conn)
+{
+    uint32_t most = conn->early.most > conn->early.most_before ? conn->early.most : conn->early.most_before;
+    return conn->early.messages >= EARLY_MESSAGES && conn->early.messages >= most / 8 * 3;
+}
+
+static void note_batch(struct conn *conn)
+{
+    if (++conn->early.batches == BATCHES) {
+        conn->early.batches = 0;
+        conn->early.most_before = conn->early.most;
+        conn->early.most = 0;
+    }
+    conn->early.most = conn->early.messages > conn->early.most ? conn->early.messages : conn->early.most;
+}
+
+/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, if all that is under way seems to
+ * be in it: then the peer is at work on the one half while we are on the other, instead of each sleeping while the other works. A half is
+ * not halved again, as each write costs as much as ten messages. And it is written when it has taken long: a slow handler does not hold
+ * up what was said before it. */
 static void write_early(struct conn *conn)
 {
     if (!has_queued(conn)) {
@@ -189,7 +208,7 @@ static void write_early(struct conn *conn)
     bool half = conn->early.half > 0 && conn->link.reader.piece_len <= conn->early.half;
     bool looks = conn->early.messages % LOOK_MESSAGES == 0;
     conn->early.half = half ? 0 : conn->early.half;
-    if ((half && conn->early.messages >= EARLY_MESSAGES) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
+    if ((half && is_worth_splitting(conn)) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
         write_now(conn);
     }
 }
@@ -210,6 +229,7 @@ void cohorti_conn_pump(struct conn *conn)
         }
     }
     conn->pumping = false;
+    note_batch(conn);
     cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);

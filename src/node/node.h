@@ -230,10 +230,11 @@ struct conn {
     bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages;                                    /* handled while something waited to be written */
-        size_t half;                                          /* how much of the batch is left when half is handled; 0: it was */
-        uint64_t since_ns;                                    /* the last write, or the begin */
-    } early;                                                  /* writing in the middle of a batch */
+        uint32_t messages;                   /* handled while something waited to be written */
+        size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                   /* the last write, or the begin */
+        uint32_t batches, most, most_before; /* messages of the largest one of the last batches, and of those before */
+    } early;                                 /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
