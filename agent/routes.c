@@ -98,7 +98,10 @@ static enum MHD_Result put_member(struct request *request)
     cohort_member member;
     int status = cohort_node_add(request->service->node, request->rest, ip, (uint16_t)port);
     if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_EINVAL ? "not an id of A-Z a-z 0-9 . _ -, or not an IP address" : NULL);
+        char text[COHORT_HOST_BYTES_MAX + 128];
+        snprintf(text, sizeof text, "\"%.*s\" is not an IPv4 or IPv6 address, nor a host name; or the id is not [A-Za-z0-9._-]{1,64}",
+                 COHORT_HOST_BYTES_MAX, ip);
+        return answer_error(request, status, status == COHORT_EINVAL ? text : NULL);
     }
     status = cohort_node_member(request->service->node, request->rest, &member);
     if (status != COHORT_OK) { /* removed again meanwhile */

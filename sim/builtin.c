@@ -16,6 +16,7 @@ static const struct {
     {"resets",
      "at 1000 reset 0 1\nat 1001 send 0 1 10\nat 1100 reset 0 1\nat 1101 send 1 0 10\nat 1102 reset 0 2\nat 1300 reset 1 2\n"},
     {"half-open", "converge_ms 1000\nat 2000 drop 1 0\nat 4000 drop 0 1\nat 6000 drop 2 0\nat 6001 drop 0 1\nat 6500 drop 2 1\n"},
+    {"dead-halves", "converge_ms 3000\nlatency_us 200000 200000\nat 8000 hang 0 1\nat 8970 hang 1 0\n"},
     {"reboot", "converge_ms 1000\nat 2000 off 1\nat 2500 start 1\nat 4000 off 0\nat 4500 start 0\n"},
     {"pause", "at 1000 pause 1 9000\nat 1500 send 0 1 1000\nat 3000 send 2 1 1000\n"},
     {"clock", "at 1000 jump 1 -100000\nat 1500 kill 1\nat 2000 start 1\n"},
@@ -93,7 +94,8 @@ static const uint8_t weights[ACTION_COUNT] = {
 static enum action_verb random_verb(struct cohorti_prng *p, uint32_t enabled)
 {
     for (;;) {
-        uint32_t verb = (uint32_t)pick(p, 0, ACTION_COUNT - 1);
+        uint32_t verb =
+            (uint32_t)pick(p, 0, ACTION_REQUEST); /* those that came later are drawn later, so that seeds keep their meaning */
         if ((enabled >> verb & 1) != 0 && pick(p, 0, 9) < weights[verb]) {
             return (enum action_verb)verb;
         }
@@ -121,6 +123,22 @@ static int64_t random_value(struct cohorti_prng *p, enum action_verb verb)
     }
 }
 
+/* Dials meet what hangs: two follow within two seconds. */
+static int random_hanging(struct scenario *s, struct cohorti_prng *p, uint64_t duration_ms)
+{
+    int status = COHORT_OK;
+    for (uint64_t count = pick(p, 0, 3) == 0 ? pick(p, 1, 6) : 0; count > 0 && status == COHORT_OK; count--) {
+        uint32_t a = (uint32_t)pick(p, 0, s->nodes - 1);
+        uint32_t b = (a + (uint32_t)pick(p, 1, s->nodes - 1)) % s->nodes;
+        uint64_t at_ms = pick(p, 0, duration_ms);
+        status = scenario_add(s, at_ms, ACTION_HANG, a, b, 0);
+        if (status == COHORT_OK) {
+            status = scenario_add(s, at_ms + pick(p, 0, 2000), ACTION_HANG, b, a, 0);
+        }
+    }
+    return status;
+}
+
 int scenario_random(struct scenario *s, uint64_t seed)
 {
     struct cohorti_prng p;
@@ -141,6 +159,11 @@ int scenario_random(struct scenario *s, uint64_t seed)
         }
     }
     s->queues = pick(&p, 0, 2) == 0;
+    int status = random_hanging(s, &p, duration_ms);
+    if (status != COHORT_OK) {
+        scenario_deinit(s);
+        return status;
+    }
     scenario_sort(s);
     return COHORT_OK;
 }

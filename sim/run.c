@@ -236,6 +236,9 @@ static void act(struct run *run, const struct action *action)
     case ACTION_DROP:
         (void)cohort_sim_half_open(run->sim, a->ip, b->ip);
         break;
+    case ACTION_HANG:
+        (void)cohort_sim_hang(run->sim, a->ip, b->ip);
+        break;
     default:
         if (a->node != NULL && !((action->verb == ACTION_SEND || action->verb == ACTION_REQUEST) && a == b)) {
             act_on_live(run, action, a, b);

@@ -19,7 +19,7 @@ static const struct {
     [ACTION_HEAL] = {"heal", ""},          [ACTION_RESET] = {"reset", "ab"},      [ACTION_ADD] = {"add", "ab"},
     [ACTION_REMOVE] = {"remove", "ab"},    [ACTION_DROP] = {"drop", "ab"},        [ACTION_SEND] = {"send", "abv"},
     [ACTION_ECHO] = {"echo", "ab"},        [ACTION_ALLOC] = {"alloc", "av"},      [ACTION_STALL] = {"stall", "av"},
-    [ACTION_STRANGER] = {"stranger", "a"}, [ACTION_REQUEST] = {"request", "abv"},
+    [ACTION_STRANGER] = {"stranger", "a"}, [ACTION_REQUEST] = {"request", "abv"}, [ACTION_HANG] = {"hang", "ab"},
 };
 
 void scenario_init(struct scenario *s, const char *name, uint32_t nodes)

@@ -32,6 +32,7 @@ enum action_verb {
     ACTION_STALL,    /* the next message handler of a takes v ms */
     ACTION_STRANGER, /* somebody connects to a and never greets */
     ACTION_REQUEST,  /* a asks b, v times */
+    ACTION_HANG,     /* the youngest of a to b is gone at a; b never hears of it */
     ACTION_COUNT,
 };
 

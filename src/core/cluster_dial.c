@@ -109,6 +109,12 @@ void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint6
     begin_greeting(c, now_ns, link);
 }
 
+const char *cohorti_cluster_dialled(const struct cohorti_cluster *c, uint64_t number)
+{
+    const struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
+    return link != NULL && link->dialled && link->member != NULL ? link->member->public.id : NULL;
+}
+
 void cohorti_cluster_received(struct cohorti_cluster *c, uint64_t number)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);

@@ -43,6 +43,7 @@ struct cohorti_cluster_link {
     bool was_open;
     bool refused;   /* by either end, for a reason that stays: the dialler backs off */
     bool redundant; /* ended only because another link is there: no failure */
+    bool replaces;  /* admitted, not welcomed yet, and dialled by the peer after it had let the open link go */
     uint32_t attempt;
     uint64_t incarnation;                    /* of the peer, as it greeted here */
     struct cohorti_member *member;           /* NULL for a stranger, and once the member is removed */
@@ -62,6 +63,8 @@ struct cohorti_member *cohorti_member_make(struct cohorti_cluster *c, uint64_t n
                                            uint16_t tcp_port);
 COHORT_NODISCARD int cohorti_member_reserve(struct cohorti_cluster *c, size_t more);
 void cohorti_member_insert(struct cohorti_cluster *c, struct cohorti_member *m);
+/* Listed, by a definition or add(): its links are no stranger's any more. Effects must be reserved. */
+void cohorti_member_configure(struct cohorti_cluster *c, struct cohorti_member *m);
 /* Another address, with its UPDATE, and a dial there; false when it is the one it has. Effects must be reserved. */
 bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const char *ip,
                               uint16_t tcp_port);

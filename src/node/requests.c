@@ -295,7 +295,7 @@ void cohorti_requests_pay(struct peer *peer)
             due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
         } else {
             cohorti_list_remove(&call->owed);
-            atomic_fetch_sub(&peer->calls_in, 1);
+            atomic_fetch_sub(&peer->calls_kept, 1);
             cohorti_release(&peer->owner->alloc, call);
         }
     }
@@ -313,6 +313,7 @@ static void owe(cohort_call *call, int code)
         peer->owed_room = NULL;
         *owed = *call;
         call->replied = true;
+        atomic_fetch_add(&peer->calls_kept, 1);
     }
     owed->code = code;
     cohorti_mutex_lock(&peer->lock);
@@ -327,9 +328,9 @@ static void owe(cohort_call *call, int code)
 
 /* Room to owe an answer, for the loop of the link. Of requests beyond the limit, which are all answered with COHORT_ELIMIT, as many may be
  * owed as there may be others: a member that sends more and takes no replies loses its link. */
-static bool can_owe(struct peer *peer, uint32_t calls_in)
+static bool can_owe(struct peer *peer, uint32_t kept)
 {
-    if (calls_in / 2 >= peer->owner->limits.requests_max) {
+    if (kept / 2 >= peer->owner->limits.requests_max) {
         return false;
     }
     if (peer->owed_room == NULL) {
@@ -341,8 +342,11 @@ static bool can_owe(struct peer *peer, uint32_t calls_in)
 static void give_back(cohort_call *call)
 {
     call->replied = true;
-    atomic_fetch_sub(&call->peer->calls_in, 1);
-    if (call->kept && call->taken == NULL) {
+    if (!call->kept) {
+        return;
+    }
+    atomic_fetch_sub(&call->peer->calls_kept, 1);
+    if (call->taken == NULL) {
         struct cohort_node *node = call->node;
         cohorti_peer_unref(call->peer);
         cohorti_release(&node->alloc, call);
@@ -400,6 +404,7 @@ cohort_call *cohort_call_keep(cohort_call *call)
         *copy = *call;
         copy->kept = true;
         atomic_fetch_add(&copy->peer->refs, 1);
+        atomic_fetch_add(&copy->peer->calls_kept, 1);
         call->copy = copy;
     }
     return copy;
@@ -417,6 +422,9 @@ cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
 void cohorti_call_forget(cohort_call *call)
 {
     struct cohort_node *node = call->node;
+    if (!call->replied) {
+        atomic_fetch_sub(&call->peer->calls_kept, 1);
+    }
     cohorti_peer_unref(call->peer);
     cohorti_release(&node->alloc, call);
 }
@@ -459,15 +467,14 @@ int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *t
     call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : came_ns + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
     int status = COHORT_ELIMIT;
-    uint32_t calls_in = atomic_fetch_add(&conn->peer->calls_in, 1);
-    if (!can_owe(conn->peer, calls_in)) {
+    uint32_t kept = atomic_load(&conn->peer->calls_kept);
+    if (!can_owe(conn->peer, kept)) {
         status = COHORT_ENOMEM;
-    } else if (calls_in < node->limits.requests_max) {
+    } else if (kept < node->limits.requests_max) {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
         status = cohorti_conn_deliver(conn, &message, taken, consumed);
     }
     if (status == COHORT_ENOMEM) {
-        atomic_fetch_sub(&conn->peer->calls_in, 1);
         return status;
     }
     if (!call.replied && call.copy == NULL) {

@@ -23,6 +23,8 @@ MUTATIONS = [
     ("old incarnation not ended", "src/core/cluster_link.c", "        end_old_incarnation(c, m, link);\n", ""),
     ("open link not closed on supersede", "src/core/cluster_link.c",
      "            cohorti_cluster_link_close(c, other, COHORT_ESUPERSEDED);\n", ""),
+    ("open link kept when its better successor comes to nothing", "src/core/cluster_link.c",
+     "        cohorti_cluster_link_close(c, open, COHORT_EPEERCLOSED);\n", "        ;\n"),
     ("state set before the link stands", "src/core/cluster_link.c", "        link->state = COHORTI_CLUSTER_LINK_ADMITTED;\n",
      "        link->state = COHORTI_CLUSTER_LINK_ADMITTED;\n        cohorti_member_activate(c, link->member);\n"),
     ("no redial after a link ended", "src/core/cluster_link.c",

@@ -152,6 +152,8 @@ static void a_connect_without_answer_is_given_up(void **state)
     rig_add(&r, "a");
     rig_pass(&r, 0);
     rig_expect(&r, "ADDED a; DIAL 1 127.0.0.2:9000");
+    assert_string_equal(cohorti_cluster_dialled(&r.c, 1), "a");
+    assert_null(cohorti_cluster_dialled(&r.c, 2));
     rig_pass(&r, 3 * SECOND - 1);
     rig_expect(&r, "");
     rig_pass(&r, 1);
