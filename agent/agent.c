@@ -130,6 +130,7 @@ static bool open_node(struct agent *agent)
     if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL) {
         return fail("out of memory");
     }
+    agent->plan.config.deliver_local = true; /* whoever listens here hears what is sent here */
     if (cohort_node_open(&agent->plan.config, &agent->node, &error) != COHORT_OK) {
         return fail("%s", error.text);
     }

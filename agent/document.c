@@ -87,6 +87,7 @@ void document_node_stats(struct writer *w, const cohort_node_stats *stats, const
     writer_key_uint(w, "bytes_dropped", stats->bytes_dropped);
     writer_key_uint(w, "echoes_dropped", stats->echoes_dropped);
     writer_key_uint(w, "handlers_slow", stats->handlers_slow);
+    writer_key_uint(w, "queued_bytes", stats->queued_bytes);
     writer_key_uint(w, "decode_failures", stats->decode_failures);
     writer_key(w, "errors");
     errors_by_name(w, stats);

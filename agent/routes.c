@@ -98,7 +98,10 @@ static enum MHD_Result put_member(struct request *request)
     cohort_member member;
     int status = cohort_node_add(request->service->node, request->rest, ip, (uint16_t)port);
     if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_EINVAL ? "not an id of A-Z a-z 0-9 . _ -, or not an IP address" : NULL);
+        char text[COHORT_HOST_BYTES_MAX + 128];
+        snprintf(text, sizeof text, "\"%.*s\" is not an IPv4 or IPv6 address, nor a host name; or the id is not [A-Za-z0-9._-]{1,64}",
+                 COHORT_HOST_BYTES_MAX, ip);
+        return answer_error(request, status, status == COHORT_EINVAL ? text : NULL);
     }
     status = cohort_node_member(request->service->node, request->rest, &member);
     if (status != COHORT_OK) { /* removed again meanwhile */
@@ -191,6 +194,9 @@ static enum MHD_Result get_links(struct request *request)
     writer_begin(&w, '[');
     for (size_t i = 0; i < count; i++) {
         cohort_link_stats stats;
+        if (strcmp(members[i].id, request->service->local_id) == 0) {
+            continue; /* how it delivers to itself is no link */
+        }
         if (cohort_link_stats_get(request->service->node, members[i].id, &stats) == COHORT_OK && stats.open_ns > 0) {
             document_link_stats(&w, members[i].id, &stats);
         }
@@ -219,16 +225,10 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
-/* What cohort_send() means by it: the two arguments are all there is. */
-static const char *explain(struct request *request, int status, const char *to)
+/* What cohort_send() means by it: the subject is all there is. */
+static const char *explain(int status)
 {
-    if (status != COHORT_EINVAL) {
-        return NULL;
-    }
-    if (to != NULL && strcmp(to, request->service->local_id) == 0) {
-        return "this is the agent itself";
-    }
-    return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
 }
 
 /* The lane is the subject's: from here on all that is sent of it goes there. False: no such lane. */
@@ -266,7 +266,7 @@ static enum MHD_Result post_send(struct request *request)
     if (status == COHORT_OK) {
         status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
     }
-    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(request, status, to));
+    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(status));
 }
 
 static enum MHD_Result post_broadcast(struct request *request)
@@ -275,13 +275,18 @@ static enum MHD_Result post_broadcast(struct request *request)
     if (subject == NULL) {
         return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
     }
+    uint32_t local;
+    if (!number(request, "local", 0, 1, &local)) {
+        return answer_error(request, COHORT_EINVAL, "local must be 0 or 1");
+    }
     size_t sent = 0;
-    int status = cohort_broadcast(request->service->node, subject, request->body.bytes, request->body.len, &sent);
+    int status = (local != 0 ? cohort_broadcast_all : cohort_broadcast)(request->service->node, subject, request->body.bytes,
+                                                                        request->body.len, &sent);
     if (status == COHORT_OK) {
         return answer_queued(request, sent);
     }
     if (sent == 0) {
-        return answer_error(request, status, explain(request, status, NULL));
+        return answer_error(request, status, explain(status));
     }
     char text[160];
     snprintf(text, sizeof(text), "queued for %zu members, not for all: %s", sent, cohort_error_text(status));
@@ -306,7 +311,7 @@ static enum MHD_Result post_echo(struct request *request)
         }
         status = echo_begin(request->service->echoes, request->service->node, to, size, timeout_ms, &request->echo);
         if (status != COHORT_OK) {
-            return answer_error(request, status, status == COHORT_EINVAL ? "this is the agent itself" : NULL);
+            return answer_error(request, status, NULL);
         }
     }
     if (!echo_answered(request->echo, request->connection, &status, &rtt_ns)) {
@@ -340,10 +345,7 @@ static int begin_ask(struct request *request, enum MHD_Result *answered)
     }
     int status = ask_begin(request->service->asks, request->service->node, &ask, &request->ask);
     if (status == COHORT_EINVAL) {
-        bool self = ask.to != NULL && strcmp(ask.to, request->service->local_id) == 0;
-        *answered = answer_error(request, status,
-                                 self ? "this is the agent itself"
-                                      : "subject must be a name of 1 to 128 printable characters without space");
+        *answered = answer_error(request, status, "subject must be a name of 1 to 128 printable characters without space");
     } else if (status != COHORT_OK) {
         *answered = answer_error(request, status, NULL);
     }

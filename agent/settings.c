@@ -77,6 +77,8 @@ const struct setting settings_table[SETTING_COUNT] = {
     [SET_LIMITS_MESSAGE_BYTES_MAX] = {NUMBER("limits.message_bytes_max", NULL, 1024, UINT64_C(1) << 30, "data of one message")},
     [SET_LIMITS_PEER_QUEUE_BYTES_MAX] = {NUMBER("limits.peer_queue_bytes_max", NULL, 65536, UINT64_C(4095) << 20,
                                                 "bytes accepted for one peer and not acknowledged, in each lane")},
+    [SET_LIMITS_NODE_QUEUE_BYTES_MAX] = {NUMBER("limits.node_queue_bytes_max", NULL, 65536, UINT64_C(1) << 40,
+                                                "bytes accepted for all peers together and not acknowledged")},
     [SET_LIMITS_SUBJECTS_MAX] = {NUMBER("limits.subjects_max", NULL, 1, 1000000,
                                         "subject names in use with one peer, in each lane, each way")},
     [SET_LIMITS_ECHOES_MAX] = {NUMBER("limits.echoes_max", NULL, 1, 65536, "echoes outstanding to one peer")},
@@ -149,6 +151,7 @@ void settings_init(struct settings *s)
         {SET_LIMITS_LEGACY_LINKS_MAX, c.limits.legacy_links_max},
         {SET_LIMITS_MESSAGE_BYTES_MAX, c.limits.message_bytes_max},
         {SET_LIMITS_PEER_QUEUE_BYTES_MAX, c.limits.peer_queue_bytes_max},
+        {SET_LIMITS_NODE_QUEUE_BYTES_MAX, c.limits.node_queue_bytes_max},
         {SET_LIMITS_SUBJECTS_MAX, c.limits.subjects_max},
         {SET_LIMITS_ECHOES_MAX, c.limits.echoes_max},
         {SET_LIMITS_HANDLERS_MAX, c.limits.handlers_max},
@@ -296,6 +299,7 @@ void settings_to_config(const struct settings *s, const cohort_definition *defin
     config->limits.legacy_links_max = (uint32_t)settings_number(s, SET_LIMITS_LEGACY_LINKS_MAX);
     config->limits.message_bytes_max = (uint32_t)settings_number(s, SET_LIMITS_MESSAGE_BYTES_MAX);
     config->limits.peer_queue_bytes_max = (uint32_t)settings_number(s, SET_LIMITS_PEER_QUEUE_BYTES_MAX);
+    config->limits.node_queue_bytes_max = settings_number(s, SET_LIMITS_NODE_QUEUE_BYTES_MAX);
     config->limits.subjects_max = (uint32_t)settings_number(s, SET_LIMITS_SUBJECTS_MAX);
     config->limits.echoes_max = (uint32_t)settings_number(s, SET_LIMITS_ECHOES_MAX);
     config->limits.handlers_max = (uint32_t)settings_number(s, SET_LIMITS_HANDLERS_MAX);

@@ -2,9 +2,10 @@
  *
  * Roles of the cohort program: requests, and round trips beside a stream.
  *
- * Requests carry a time limit, as a program should give one. The reply is sent in the request's handler, the next request in the
- * completion of the one before. Beside a stream, pings and their answers travel in the control lane, the stream in the bulk lane of the
- * same session, and so over the same connection.
+ * Requests carry a time limit, as a program should give one, and go over a route, as the others have a socket for the peer; those that are
+ * waited for have no route. The reply is sent in the request's handler, the next request in the completion of the one before. Beside a
+ * stream, pings and their answers travel in the control lane, the stream in the bulk lane of the same session, and so over the same
+ * connection.
  */
 #include "bench_cohort.h"
 
@@ -20,8 +21,7 @@ static void check_bytes(const struct bench_options *o)
 /* ---- requests ------------------------------------------------------------------------------------------------------ */
 
 struct calling {
-    cohort_node *node;
-    char id[32];
+    cohort_route *route;
     size_t bytes;
     struct bench_caller caller;
 };
@@ -32,7 +32,7 @@ static void call_one(struct calling *c, uint32_t slot)
 {
     uint8_t message[BENCH_REQUEST_BYTES_MAX] = {0}; /* on the stack: the first are sent by another thread than the others */
     bench_stamp_write(message, c->bytes, bench_caller_next(&c->caller, slot));
-    bench_check(cohort_request(c->node, c->id, SUBJECT, message, c->bytes, TIMEOUT_MS, on_result, c, NULL), "cohort_request");
+    bench_check(cohort_route_request(c->route, message, c->bytes, TIMEOUT_MS, on_result, c, NULL), "cohort_route_request");
 }
 
 static void on_result(cohort_node *node, const cohort_result *result, void *arg)
@@ -56,11 +56,12 @@ static void on_result(cohort_node *node, const cohort_result *result, void *arg)
 void bench_request_pipelined(const struct bench_options *o)
 {
     static struct calling calling;
+    char id[32];
     check_bytes(o);
     calling.bytes = o->bytes;
     bench_caller_init(&calling.caller, o);
-    bench_receiver_id(o, 0, calling.id);
-    calling.node = bench_sender_open(o, NULL, NULL);
+    bench_receiver_id(o, 0, id);
+    bench_check(cohort_route_open(bench_sender_open(o, NULL, NULL), id, SUBJECT, &calling.route), "cohort_route_open");
     for (uint32_t slot = 0; slot < o->depth; slot++) {
         call_one(&calling, slot);
     }

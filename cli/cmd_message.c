@@ -83,8 +83,9 @@ int command_broadcast(int argc, char **argv)
         .operands_max = 2,
     };
     const char *control = NULL;
-    bool as_json = false;
+    bool as_json = false, local = false;
     const struct option options[] = {
+        {.name = "local", .kind = OPTION_FLAG, .target = &local, .help = "to the agent itself, too"},
         OPTION_CONTROL(control),
         {.name = "json", .kind = OPTION_FLAG, .target = &as_json, .help = "print JSON"},
         {.name = NULL},
@@ -102,8 +103,8 @@ int command_broadcast(int argc, char **argv)
     }
     code = input_take(usage.command, operands[1], &input);
     if (code == EXIT_FINE) {
-        code = client_post(&client, client_url(&client, "/v1/broadcast", NULL, "subject", operands[0], NULL), input.bytes,
-                           input.len, 0);
+        char *url = client_url(&client, "/v1/broadcast", NULL, "subject", operands[0], local ? "local" : NULL, "1", NULL);
+        code = client_post(&client, url, input.bytes, input.len, 0);
     }
     if (code == EXIT_FINE) {
         code = print_queued(&client, as_json);

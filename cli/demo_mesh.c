@@ -44,6 +44,7 @@ struct mesh {
     /* measured */
     double full_mesh_ms, broadcast_ms, idle_ms_per_s;
     uint64_t bytes_per_end;
+    uint64_t dials, crossed; /* connections begun; accepted beyond one a pair */
 };
 
 static void say(const struct mesh *mesh, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -243,6 +244,18 @@ static bool all_active(const struct mesh *mesh)
     return atomic_load(&mesh->active) == (int64_t)(2 * mesh->links);
 }
 
+static void count_dials(struct mesh *mesh)
+{
+    uint64_t accepted = 0;
+    for (unsigned i = 0; i < mesh->count; i++) {
+        cohort_node_stats stats;
+        cohort_node_stats_get(mesh->nodes[i], &stats);
+        mesh->dials += stats.links_dialled;
+        accepted += stats.links_accepted;
+    }
+    mesh->crossed = accepted > mesh->links ? accepted - mesh->links : 0;
+}
+
 /* The events said so; what can be asked says the same. */
 static bool members_agree(const struct mesh *mesh)
 {
@@ -270,7 +283,9 @@ static bool act_meet(struct mesh *mesh)
         return false;
     }
     mesh->full_mesh_ms = now_ms() - started_ms;
-    say(mesh, "  full mesh after %.0f ms\n", mesh->full_mesh_ms);
+    count_dials(mesh);
+    say(mesh, "  full mesh after %.0f ms; %" PRIu64 " dials, %" PRIu64 " of which met one from the other end\n", mesh->full_mesh_ms,
+        mesh->dials, mesh->crossed);
     if (!wait_for(members_agree, mesh, "every node has one link to each other and shows it ACTIVE")) {
         return false;
     }
@@ -317,11 +332,12 @@ static bool act_idle(struct mesh *mesh)
 
 static void print_json(const struct mesh *mesh, bool seen)
 {
-    json_t *object =
-        json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f}", "ok", seen, "nodes", (json_int_t)mesh->count, "links",
-                  (json_int_t)mesh->links, "loops", (json_int_t)mesh->options->loops, "descriptors", (json_int_t)mesh->descriptors,
-                  "messages", (json_int_t)atomic_load(&mesh->heard), "full_mesh_ms", mesh->full_mesh_ms, "bytes_per_link_end",
-                  (json_int_t)mesh->bytes_per_end, "broadcast_ms", mesh->broadcast_ms, "idle_cpu_ms_per_s", mesh->idle_ms_per_s);
+    json_t *object = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:f, s:f}", "ok", seen, "nodes",
+                               (json_int_t)mesh->count, "links", (json_int_t)mesh->links, "loops", (json_int_t)mesh->options->loops,
+                               "descriptors", (json_int_t)mesh->descriptors, "messages", (json_int_t)atomic_load(&mesh->heard),
+                               "dials", (json_int_t)mesh->dials, "crossed", (json_int_t)mesh->crossed, "full_mesh_ms",
+                               mesh->full_mesh_ms, "bytes_per_link_end", (json_int_t)mesh->bytes_per_end, "broadcast_ms",
+                               mesh->broadcast_ms, "idle_cpu_ms_per_s", mesh->idle_ms_per_s);
     json_dumpf(object, stdout, JSON_INDENT(2));
     printf("\n");
     json_decref(object);

@@ -56,7 +56,14 @@ static void print_usage(FILE *out)
 static int run(int argc, char **argv)
 {
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+    static char option[] = "--help";
+    char *asked[] = {argv[0], argc > 2 ? argv[2] : NULL, option, NULL};
+    if (strcmp(name, "help") == 0 && asked[1] != NULL) { /* 'cohort help send' */
+        argc = 3;
+        argv = asked;
+        name = argv[1];
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_usage(stdout);
         return EXIT_FINE;
     }

@@ -298,6 +298,22 @@ static uint32_t random_timeout_ms(struct run *run)
     return draw == 0 ? 0 : 1 + (uint32_t)cohort_sim_random(run->sim, draw == 1 ? 20 : 5000);
 }
 
+/* By name, or over a route, which is all the same. */
+static int send_question(struct question *q, const char *to, const void *data, size_t len, uint32_t timeout_ms, cohort_request_id *id)
+{
+    cohort_node *node = q->run->players[q->from].node;
+    if (cohort_sim_random(q->run->sim, 2) == 0) {
+        return cohort_request(node, to, subjects[q->lane], data, len, timeout_ms, on_result, q, id);
+    }
+    cohort_route *route = NULL;
+    int status = cohort_route_open(node, to, subjects[q->lane], &route);
+    if (status == COHORT_OK) {
+        status = cohort_route_request(route, data, len, timeout_ms, on_result, q, id);
+        cohort_route_close(route);
+    }
+    return status;
+}
+
 static void ask_one(struct run *run, struct player *from, struct player *to, bool again)
 {
     struct question *q = new_question(run);
@@ -320,7 +336,7 @@ static void ask_one(struct run *run, struct player *from, struct player *to, boo
     memset(data, (int)(q->number * 3), size);
     memcpy(data, &q->number, sizeof q->number);
     memcpy(data + sizeof q->number, &size, sizeof size);
-    int status = cohort_request(from->node, to->id, subjects[q->lane], data, size, timeout_ms, on_result, q, &id);
+    int status = send_question(q, to->id, data, size, timeout_ms, &id);
     free(data);
     if (status != COHORT_OK) {
         if (status == COHORT_EAGAIN) {
@@ -382,13 +398,11 @@ void asker_ended(struct player *p, bool closed)
     }
 }
 
-/* Of a process that lives. One without a deadline may stay open whose handler said nothing, if there was no memory to tell of that. */
+/* Of a process that lives. */
 static bool is_open(const struct run *run, const struct question *q)
 {
     const struct player *from = &run->players[q->from];
-    bool untold = q->stumbled || (q->deed == DEED_SILENT && run->players[q->to].alloc_failed);
-    bool excused = untold && q->deadline_ns == UINT64_MAX;
-    return !q->ended && from->node != NULL && from->process == q->process && !excused;
+    return !q->ended && from->node != NULL && from->process == q->process;
 }
 
 bool asker_settled(void *arg)

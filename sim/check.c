@@ -217,9 +217,7 @@ void check_echo(cohort_node *node, const char *id, int status, uint64_t rtt_ns, 
 
 static bool fails(struct player *p)
 {
-    bool now = p->fail_in > 0 && --p->fail_in == 0;
-    p->alloc_failed = p->alloc_failed || now;
-    return now;
+    return p->fail_in > 0 && --p->fail_in == 0;
 }
 
 static void count(struct player *p, uint64_t size)

@@ -39,8 +39,7 @@ struct player {
     struct view *views;
     cohort_allocator allocator;
     uint64_t blocks, bytes, bytes_max;
-    int64_t fail_in;   /* allocations until one fails; 0: none */
-    bool alloc_failed; /* one has, of any process */
+    int64_t fail_in; /* allocations until one fails; 0: none */
     uint32_t echoes_out;
     struct held *held;   /* calls of others that it has kept */
     cohort_queue *queue; /* of this process; NULL: it has none */

@@ -42,7 +42,7 @@ typedef enum cohort_dial_mode {
 /** How members are dialled. */
 typedef struct cohort_dial_policy {
     cohort_dial_mode mode;
-    uint32_t delay_min_ms;       /* default 100 */
+    uint32_t delay_min_ms;       /* default 100; where nobody listens the first pause is eight times that */
     uint32_t delay_max_ms;       /* default 10 000 */
     uint32_t connect_timeout_ms; /* default 3 000: a connect unanswered for so long has failed */
 } cohort_dial_policy;
@@ -62,7 +62,9 @@ typedef struct cohort_limits {
     uint32_t window_bytes;         /* default 4 MiB: what a peer may send ahead of our handlers, in each lane */
     uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
     uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
-    uint32_t handler_ms; /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
+    uint32_t handler_ms;           /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
+    uint64_t node_queue_bytes_max; /* default 256 MiB: the same for all peers and lanes together; a lane that holds up to 64 KiB is not
+                                      refused for it, nor is a reply */
 } cohort_limits;
 
 /** Whose threads run a node. */
@@ -100,6 +102,8 @@ typedef struct cohort_config {
                          its bind, else the ip; for a host name all addresses */
     const char *definition_path; /* NULL: none. Followed while the node runs, see cohort_node_apply_definition(). Also read when the
                                     node is opened, unless `definition` gives what it held. Relative to the working directory */
+    bool deliver_local; /* default false: sending to our own id is COHORT_EINVAL. true: it reaches our own handlers, from a loop of the
+                           node, never inside the call; else as to any other member */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */
@@ -385,13 +389,13 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  *
  *   COHORT_ENOPEER    not a member.
  *   COHORT_EINACTIVE  a legacy member without a link. Retry after ACTIVATED.
- *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes of this lane are not acknowledged. Nothing was queued; retry when
- *                     cohort_on_writable() tells.
+ *   COHORT_EAGAIN     limits.peer_queue_bytes_max bytes of this lane, or limits.node_queue_bytes_max of all, are not acknowledged.
+ *                     Nothing was queued; retry when cohort_on_writable() tells.
  *   COHORT_ESIZE      larger than the limit. Permanent for this message.
  *   COHORT_ELEGACY    a named subject to a legacy peer: it knows raw types only.
  *   COHORT_ETYPE      the raw type belongs to the protocol (1, 2; 0x80000000 and above to a peer that is not legacy).
  *   COHORT_ELIMIT     limits.subjects_max names are in use with this peer.
- *   COHORT_EINVAL     not a subject name, or the local node's id.
+ *   COHORT_EINVAL     not a subject name, or the local node's id without config.deliver_local.
  *   COHORT_ENOMEM, COHORT_ECLOSED.
  *
  * Thread: any. Does not block and runs no callback.
@@ -422,7 +426,9 @@ COHORT_API COHORT_NODISCARD int cohort_route_send(cohort_route *route, const voi
  *
  * data_len   at most 65 280 bytes, and limits.message_bytes_max.
  *
- *   As cohort_send() for a named subject. Unless COHORT_OK is returned, there is nothing to commit or abort.
+ *   As cohort_send() for a named subject, also when the lane is full: COHORT_FULL_BLOCK waits, COHORT_FULL_DISCONNECT parts with the
+ *   member. Only COHORT_FULL_DROP means COHORT_EAGAIN here, uncounted: there is nothing yet to drop.
+ *   Unless COHORT_OK is returned, there is nothing to commit or abort.
  */
 COHORT_API COHORT_NODISCARD int cohort_route_claim(cohort_route *route, size_t data_len, void **data);
 /** Send what was claimed, of which data_len bytes are used: no more than were claimed. Same thread. */
@@ -443,6 +449,10 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
  */
 COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                  size_t *sent);
+
+/** The same, and to the local node, which needs no member to be there. COHORT_EINVAL without config.deliver_local. */
+COHORT_API COHORT_NODISCARD int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                     size_t *sent);
 
 /** What was accepted and is not known to have been handled. Borrowed for the call. */
 typedef struct cohort_undelivered {
@@ -475,16 +485,18 @@ COHORT_API COHORT_NODISCARD int cohort_on_undelivered(cohort_node *node, cohort_
 typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lane lane, void *arg);
 
 /**
- * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone.
+ * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone, in the lane
+ * or, if it was refused for that, in the node; in a lane that holds little at once, whatever the others do.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *
- * Called on the loop of the member's link.
+ * Called on a loop of the node.
  */
 COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_writable_fn fn, void *arg, cohort_release_fn release,
                                                    cohort_handle_id *out);
 
-/** What a send does when the lane to a member is full. */
+/** What a send does when the lane to a member is full. A request does the same, but for DROP: somebody waits for its end, so it is
+ * COHORT_EAGAIN. */
 typedef enum cohort_when_full {
     COHORT_FULL_FAIL = 0,       /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
     COHORT_FULL_BLOCK = 1,      /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback of the node */
@@ -498,7 +510,7 @@ typedef struct cohort_subject_options {
     size_t size; /* sizeof: set by cohort_subject_options_init() */
     cohort_lane lane;
     cohort_when_full when_full;
-    uint32_t block_ms; /* default 1000 */
+    uint32_t block_ms; /* default 1000; of a request besides its own time, which begins when it is queued */
     /* Default 0: none. A message of which nothing was written after so long is withdrawn, and told as undelivered (ETIMEDOUT). Requests
      * have their own time; claims have none. */
     uint32_t ttl_ms;
@@ -545,7 +557,7 @@ typedef uint64_t cohort_request_id;
  * because the time is over. A reply that comes after that is dropped and counted.
  *
  * timeout_ms  from now, 1 .. 2^31; the member is told how much of it was left when the request was queued. 0: none; it then ends
- *             only by a reply, or with the session or the member; not even by COHORT_ENOREPLY, if the member had no memory or room to say so.
+ *             only by a reply, or with the session or the member.
  * out         may be NULL: for cohort_cancel().
  *
  *   As cohort_send() for a named subject; COHORT_EINVAL for a raw one; COHORT_ELEGACY to a legacy member.
@@ -556,6 +568,16 @@ typedef uint64_t cohort_request_id;
 COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data,
                                                size_t data_len, uint32_t timeout_ms, cohort_result_fn fn, void *arg,
                                                cohort_request_id *out);
+
+/**
+ * cohort_request() over a route: as it is in everything, but that nothing is looked up. cohort_cancel() wants the id of the member.
+ *
+ *   As cohort_request(); COHORT_ENOPEER for good once the member was removed.
+ *
+ * Thread: any, several at once; not between a claim and its commit.
+ */
+COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
+                                                     cohort_result_fn fn, void *arg, cohort_request_id *out);
 
 /** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);
@@ -672,6 +694,7 @@ typedef struct cohort_node_stats {
     uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[64];           /* links ended, by reason: errors[-code] */
     cohort_rates rates;
+    uint64_t queued_bytes; /* accepted for members and not acknowledged, to within 16 KiB for each */
 } cohort_node_stats;
 
 /** Copy the totals. Thread: any. */

@@ -87,6 +87,8 @@ void cohorti_cluster_deinit(struct cohorti_cluster *c)
     memset(c, 0, sizeof *c);
 }
 
+/* What is due is dialled in this very step, not at the first timer: who starts after us finds that we have dialled already, and is
+ * the only one of the two that dials. */
 void cohorti_cluster_start(struct cohorti_cluster *c, uint64_t now_ns)
 {
     c->started = true;
@@ -94,7 +96,11 @@ void cohorti_cluster_start(struct cohorti_cluster *c, uint64_t now_ns)
     for (size_t i = 0; i < c->member_count; i++) {
         struct cohorti_member *m = c->members[i];
         cohorti_dialler_init(&m->dialler, &c->config.dial, now_ns, now_ns);
-        cohorti_cluster_schedule(c, now_ns, m);
+        if (m != c->self && m->dialler.next_ns <= now_ns) {
+            cohorti_cluster_dial(c, now_ns, m);
+        } else {
+            cohorti_cluster_schedule(c, now_ns, m);
+        }
     }
 }
 

@@ -38,6 +38,7 @@ void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct coh
     link->dialled = true;
     m->attempt_max += m->attempt_max < UINT32_MAX;
     link->attempt = m->attempt_max;
+    m->host_count = 0;
     cohorti_cluster_link_bind(link, m);
     cohorti_timer_set(&c->timers, &link->timer, now_ns + c->config.dial.connect_timeout_ms * COHORTI_NS_PER_MS);
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_DIAL, link->number);
@@ -85,6 +86,14 @@ int cohorti_cluster_accepted(struct cohorti_cluster *c, uint64_t now_ns, uint64_
     return COHORT_OK;
 }
 
+void cohorti_cluster_resolved(struct cohorti_cluster *c, uint64_t number, uint32_t count)
+{
+    struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
+    if (link != NULL && link->state == COHORTI_CLUSTER_LINK_DIALLING && link->member != NULL) {
+        link->member->host_count = count;
+    }
+}
+
 void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
@@ -98,6 +107,12 @@ void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint6
         return;
     }
     begin_greeting(c, now_ns, link);
+}
+
+const char *cohorti_cluster_dialled(const struct cohorti_cluster *c, uint64_t number)
+{
+    const struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
+    return link != NULL && link->dialled && link->member != NULL ? link->member->public.id : NULL;
 }
 
 void cohorti_cluster_received(struct cohorti_cluster *c, uint64_t number)

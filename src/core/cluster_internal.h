@@ -17,7 +17,8 @@ struct cohorti_member {
     bool added;           /* by add(): a definition that does not list it any more does not remove it */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
     struct cohorti_dialler dialler;
-    uint32_t dial_turn; /* dials that did not even connect: which of a name's addresses is next */
+    uint32_t dial_turn;  /* dials that did not even connect: which of a name's addresses is next */
+    uint32_t host_count; /* how many addresses its name had at the last dial; 0: it is an address, or has none */
     struct cohorti_timer dial_timer;
     struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
 };
@@ -62,6 +63,8 @@ struct cohorti_member *cohorti_member_make(struct cohorti_cluster *c, uint64_t n
                                            uint16_t tcp_port);
 COHORT_NODISCARD int cohorti_member_reserve(struct cohorti_cluster *c, size_t more);
 void cohorti_member_insert(struct cohorti_cluster *c, struct cohorti_member *m);
+/* Listed, by a definition or add(): its links are no stranger's any more. Effects must be reserved. */
+void cohorti_member_configure(struct cohorti_cluster *c, struct cohorti_member *m);
 /* Another address, with its UPDATE, and a dial there; false when it is the one it has. Effects must be reserved. */
 bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const char *ip,
                               uint16_t tcp_port);

@@ -517,15 +517,24 @@ void cohorti_cluster_refused(struct cohorti_cluster *c, uint64_t now_ns, uint64_
 }
 
 /* What the end of this link means for the next dial. */
-static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const struct cohorti_cluster_link *link)
+static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m,
+                         const struct cohorti_cluster_link *link, int code)
 {
     const cohort_dial_policy *policy = &c->config.dial;
     if (link->refused) {
         cohorti_dialler_refused(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
     } else if (link->was_open || link->redundant) {
         cohorti_dialler_lost(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
+    } else if (link->dialled && !link->connected) {
+        m->dial_turn++;
+        if (m->host_count > 1 && m->dial_turn % m->host_count != 0) {
+            cohorti_dialler_next_address(&m->dialler, policy, c->started_ns, now_ns);
+        } else if (code == COHORT_EREFUSED) {
+            cohorti_dialler_absent(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
+        } else {
+            cohorti_dialler_failed(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
+        }
     } else if (link->dialled) {
-        m->dial_turn += !link->connected;
         cohorti_dialler_failed(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
     }
 }
@@ -575,7 +584,7 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         admit_held(c, now_ns, m);
         if (!orphan) {
             end_forsaken(c, m, link);
-            tell_dialler(c, now_ns, m, link);
+            tell_dialler(c, now_ns, m, link, code);
         }
         cohorti_cluster_schedule(c, now_ns, m);
     }

@@ -6,6 +6,7 @@
 
 #define SEED_FIRST_MS 1000
 #define SEED_PERIOD_MS 5000
+#define ABSENT_STEPS 3
 
 /* The next tick of the custodian after `now`: one clock for all members, as in the original. */
 static uint64_t seed_tick(uint64_t started_ns, uint64_t now_ns)
@@ -51,6 +52,20 @@ void cohorti_dialler_failed(struct cohorti_dialler *d, const cohort_dial_policy 
         d->failures++;
     }
     d->next_ns = policy->mode == COHORT_DIAL_SEED ? seed_tick(started_ns, now_ns) : now_ns + backoff_ns(d, policy, prng);
+}
+
+void cohorti_dialler_next_address(struct cohorti_dialler *d, const cohort_dial_policy *policy, uint64_t started_ns, uint64_t now_ns)
+{
+    d->next_ns = policy->mode == COHORT_DIAL_SEED ? seed_tick(started_ns, now_ns) : now_ns;
+}
+
+void cohorti_dialler_absent(struct cohorti_dialler *d, const cohort_dial_policy *policy, uint64_t started_ns, uint64_t now_ns,
+                            struct cohorti_prng *prng)
+{
+    if (d->failures < ABSENT_STEPS) {
+        d->failures = ABSENT_STEPS;
+    }
+    cohorti_dialler_failed(d, policy, started_ns, now_ns, prng);
 }
 
 void cohorti_dialler_refused(struct cohorti_dialler *d, const cohort_dial_policy *policy, uint64_t started_ns, uint64_t now_ns,

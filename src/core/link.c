@@ -330,6 +330,15 @@ void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inboun
     feed_held(link);
 }
 
+void cohorti_link_open_local(struct cohorti_link *link, const char *id, struct cohorti_inbound *inbound)
+{
+    assert(link->state == COHORTI_LINK_GREETING);
+    link->peer.extended = cohorti_copy_string(link->peer.id, sizeof link->peer.id, id);
+    link->version = COHORTI_PROTOCOL_VERSION;
+    link->state = COHORTI_LINK_WELCOMED;
+    cohorti_link_open(link, inbound);
+}
+
 void cohorti_link_close(struct cohorti_link *link)
 {
     link->state = COHORTI_LINK_CLOSED;

@@ -88,6 +88,8 @@ bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *eve
 void cohorti_link_admit(struct cohorti_link *link);
 /** WELCOMED: this is the link to use; `inbound` takes its lanes (not looked at with a legacy peer). poll() again afterwards. */
 void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inbound);
+/** Instead of all before: a link to ourselves, `id`, open from here on without a handshake. */
+void cohorti_link_open_local(struct cohorti_link *link, const char *id, struct cohorti_inbound *inbound);
 /** Any state: no more events. */
 void cohorti_link_close(struct cohorti_link *link);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Blocks in a list, oldest first. A block grows with what is outstanding: an idle lane holds none or a small one, a busy one blocks
- * of BLOCK_BYTES_MAX. Blocks that were acknowledged serve again, as many as are outstanding and a few more, until everything is
- * acknowledged: a lane that fills, waits until half is gone and fills again allocates nothing. It knows nothing of frames but that
- * a reservation is never split.
+ * of BLOCK_BYTES_MAX. Blocks that were acknowledged serve again, so a lane that fills and empties again and again allocates nothing. Those
+ * that were not needed between two calls of rest() go, by and by: what is held is what was outstanding at the most a moment ago.
+ * Rejected: to free them when the lane is empty, which a lane of small requests is at every acknowledgement. It knows nothing of frames
+ * but that a reservation is never split.
  */
 #include "core/log.h"
 
@@ -14,7 +15,6 @@
 
 #define BLOCK_BYTES_MAX ((size_t)64 * 1024 - 64) /* with its head and malloc's, just within 64 KiB */
 #define BLOCK_BYTES_MIN ((size_t)2 * 1024 - 64)
-#define SPARES 8 /* besides as many as are outstanding */
 
 void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc)
 {
@@ -53,6 +53,7 @@ static struct cohorti_block *take_spare(struct cohorti_log *log)
     if (block != NULL) {
         log->spare = block->next;
         log->spare_count--;
+        log->spare_min = log->spare_count < log->spare_min ? log->spare_count : log->spare_min;
     }
     return block;
 }
@@ -197,29 +198,6 @@ static void retire(struct cohorti_log *log, struct cohorti_block *block)
     log->spare_count++;
 }
 
-static void trim_spares(struct cohorti_log *log)
-{
-    while (log->spare_count > SPARES + cohorti_log_len(log) / BLOCK_BYTES_MAX) {
-        cohorti_release(log->alloc, take_spare(log));
-    }
-}
-
-/* Nothing is outstanding: a small block stays, so that a quiet exchange allocates nothing; all else goes. */
-static void settle(struct cohorti_log *log)
-{
-    free_list(log, log->spare);
-    log->spare = NULL;
-    log->spare_count = 0;
-    if (log->last != NULL && log->last->cap <= BLOCK_BYTES_MIN) {
-        log->last->len = 0;
-        log->last->offset = log->appended;
-    } else if (log->last != NULL) {
-        cohorti_release(log->alloc, log->last);
-        log->first = log->last = NULL;
-    }
-    log->sending = NULL;
-}
-
 void cohorti_log_ack(struct cohorti_log *log, uint64_t offset)
 {
     assert(offset >= log->acked && offset <= log->sent);
@@ -229,10 +207,55 @@ void cohorti_log_ack(struct cohorti_log *log, uint64_t offset)
         log->first = block->next;
         retire(log, block);
     }
-    trim_spares(log);
-    if (log->acked == log->appended) {
-        settle(log);
+    if (log->acked == log->appended && log->last != NULL) {
+        log->last->len = 0;
+        log->last->offset = log->appended;
+        log->sending = NULL;
     }
+}
+
+/* ---- blocks that are kept ------------------------------------------------------------------------------------------- */
+
+static bool is_large_and_empty(const struct cohorti_log *log)
+{
+    return log->acked == log->appended && log->last != NULL && log->last->cap > BLOCK_BYTES_MIN;
+}
+
+bool cohorti_log_keeps(const struct cohorti_log *log)
+{
+    return log->spare_count > 0 || is_large_and_empty(log);
+}
+
+/* A small block stays, so that a quiet exchange allocates nothing. */
+static void drop_large(struct cohorti_log *log)
+{
+    if (is_large_and_empty(log)) {
+        cohorti_release(log->alloc, log->last);
+        log->first = log->last = NULL;
+    }
+}
+
+/* While the lane is in use half of what it did not need goes: how many blocks it needs varies a little, as they are not all of a size. */
+bool cohorti_log_rest(struct cohorti_log *log)
+{
+    bool quiet = log->rested == log->appended;
+    for (uint32_t unneeded = quiet ? log->spare_min : log->spare_min / 2; unneeded > 0; unneeded--) {
+        cohorti_release(log->alloc, take_spare(log));
+    }
+    if (quiet) {
+        drop_large(log);
+    }
+    log->spare_min = log->spare_count;
+    log->rested = log->appended;
+    return cohorti_log_keeps(log);
+}
+
+void cohorti_log_drop_spares(struct cohorti_log *log)
+{
+    free_list(log, log->spare);
+    log->spare = NULL;
+    log->spare_count = log->spare_min = 0;
+    drop_large(log);
 }
 
 size_t cohorti_log_at(const struct cohorti_log *log, uint64_t offset, uint8_t **out)

@@ -24,11 +24,11 @@ struct cohorti_block {
 
 struct cohorti_log {
     const cohort_allocator *alloc;
-    struct cohorti_block *first, *last; /* those of [acked .. appended) */
-    struct cohorti_block *sending;      /* holds `sent`; NULL when nothing is left to send */
-    struct cohorti_block *spare;        /* empty ones, to serve again while the lane is busy */
-    uint32_t spare_count;
-    uint64_t acked, sent, appended;
+    struct cohorti_block *first, *last;     /* those of [acked .. appended) */
+    struct cohorti_block *sending;          /* holds `sent`; NULL when nothing is left to send */
+    struct cohorti_block *spare;            /* empty ones, to serve again while the lane is busy */
+    uint32_t spare_count, spare_min;        /* how many, and the fewest since the last rest() */
+    uint64_t acked, sent, appended, rested; /* rested: what `appended` was at the last rest() */
 };
 
 void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc);
@@ -63,6 +63,13 @@ size_t cohorti_log_peek(const struct cohorti_log *log, size_t skip, const uint8_
 void cohorti_log_advance(struct cohorti_log *log, size_t len);
 /** The peer took everything before `offset`; acked <= offset <= sent. */
 void cohorti_log_ack(struct cohorti_log *log, uint64_t offset);
+/** Called now and then while blocks are kept, some time apart: of those that were not needed since the last call half go, all if nothing was
+ * appended. Whether any is kept. */
+bool cohorti_log_rest(struct cohorti_log *log);
+/** Something is kept that a call of rest() may free. */
+bool cohorti_log_keeps(const struct cohorti_log *log);
+/** All go that hold nothing. */
+void cohorti_log_drop_spares(struct cohorti_log *log);
 /** Begin to send again at `offset`; acked <= offset <= appended. */
 void cohorti_log_rewind(struct cohorti_log *log, uint64_t offset);
 

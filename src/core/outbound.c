@@ -18,6 +18,7 @@
 const unsigned cohorti_lane_order[COHORTI_LANE_COUNT] = {1, 0, 2}; /* control, normal, bulk */
 
 #define RAW_LANE 0U
+#define BULK_LANE 2U
 
 struct cohorti_outbound_subject {
     struct cohorti_map_node node;
@@ -34,6 +35,8 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     ob->limits = *limits;
     ob->half = half;
     ob->cut = -1;
+    ob->share.of = limits->quota;
+    cohorti_pace_init(&ob->pace);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
@@ -61,6 +64,7 @@ void cohorti_outbound_deinit(struct cohorti_outbound *ob)
         cohorti_map_deinit(&lane->by_name);
         cohorti_log_deinit(&lane->log);
     }
+    cohorti_quota_count(&ob->share, 0);
 }
 
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob)
@@ -89,7 +93,21 @@ size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
     return len;
 }
 
+void cohorti_outbound_count(struct cohorti_outbound *ob)
+{
+    cohorti_quota_count(&ob->share, cohorti_outbound_len(ob));
+}
+
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
+
+static void count_appended(struct cohorti_outbound *ob, size_t len)
+{
+    ob->frames++;
+    ob->share.uncounted += len;
+    if (ob->share.uncounted >= COHORTI_QUOTA_STEP) {
+        cohorti_outbound_count(ob);
+    }
+}
 
 /* One frame of up to two pieces. */
 static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
@@ -110,7 +128,7 @@ static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lan
         memcpy(at + head_len, body, body_len);
     }
     cohorti_log_commit(&lane->log, len);
-    ob->frames++;
+    count_appended(ob, len);
     return COHORT_OK;
 }
 
@@ -215,10 +233,12 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
-    if (queued <= max && need <= max - queued) {
+    bool full = queued > max || need > max - queued;
+    if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
     lane->blocked = true;
+    lane->starved = !full;
     return true;
 }
 
@@ -340,7 +360,7 @@ void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_p
 {
     cohort_frame_encode_header(body - COHORT_FRAME_HEADER_BYTES, cohorti_type_subject(put->kind, put->lane, put->hint->number), len);
     cohorti_log_commit(&ob->lanes[put->lane].log, COHORT_FRAME_HEADER_BYTES + len);
-    ob->frames++;
+    count_appended(ob, COHORT_FRAME_HEADER_BYTES + len);
 }
 
 int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len)
@@ -357,13 +377,22 @@ int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const v
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
+/* No frame is begun at or beyond it. */
+static uint64_t write_limit(const struct cohorti_outbound *ob, unsigned lane)
+{
+    const struct cohorti_outbound_lane *l = &ob->lanes[lane];
+    uint64_t room = l->limit > l->log.acked ? l->limit - l->log.acked : 0;
+    return l->log.acked + (lane == BULK_LANE && ob->pace.window < room ? ob->pace.window : room);
+}
+
 /* Runs of one lane from `skip` on, while there is room and credit. A run may go beyond the credit: it is begun before it. */
 static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size_t skip, struct cohorti_slice *out, size_t max,
                           size_t *bytes_left)
 {
     const struct cohorti_log *log = &ob->lanes[lane].log;
+    uint64_t limit = write_limit(ob, lane);
     size_t count = 0;
-    while (count<max && * bytes_left> 0 && log->sent + skip < ob->lanes[lane].limit) {
+    while (count<max && * bytes_left> 0 && log->sent + skip < limit) {
         size_t len = cohorti_log_peek(log, skip, &out[count].bytes);
         if (len == 0) {
             break;
@@ -433,15 +462,42 @@ bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
     bool wants = ob->cut >= 0;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        wants = wants || (lane->log.sent < lane->log.appended && lane->log.sent < lane->limit);
+        wants = wants || (lane->log.sent < lane->log.appended && lane->log.sent < write_limit(ob, i));
     }
     return wants;
 }
 
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns)
+{
+    const struct cohorti_log *bulk = &ob->lanes[BULK_LANE].log;
+    cohorti_pace_written(&ob->pace, now_ns, bulk->sent, bulk->acked);
+}
+
 /* ---- what the peer says -------------------------------------------------------------------------------------------- */
+
+bool cohorti_outbound_rest(struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = cohorti_log_rest(&ob->lanes[i].log) || keeps;
+    }
+    return keeps;
+}
+
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob)
+{
+    bool keeps = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        keeps = keeps || cohorti_log_keeps(&ob->lanes[i].log);
+    }
+    return keeps;
+}
 
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob)
 {
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        cohorti_log_drop_spares(&ob->lanes[i].log);
+    }
     ob->resumed = false;
 }
 
@@ -623,16 +679,20 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
     }
     ob->cut = -1;
     ob->resumed = true;
+    cohorti_pace_restart(&ob->pace);
     return COHORT_OK;
 }
 
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
 {
     unsigned writable = 0;
+    cohorti_outbound_count(ob);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        if (lane->blocked && cohorti_log_len(&lane->log) <= ob->limits.lane_bytes_max / 2) {
-            lane->blocked = false;
+        size_t len = cohorti_log_len(&lane->log);
+        bool fed = !lane->starved || len <= COHORTI_QUOTA_RESERVE / 2 || cohorti_quota_has_room(&ob->share);
+        if (lane->blocked && len <= ob->limits.lane_bytes_max / 2 && fed) {
+            lane->blocked = lane->starved = false;
             writable |= 1U << i;
         }
     }
@@ -667,6 +727,15 @@ int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *
         lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;
     }
     return COHORT_OK;
+}
+
+void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns)
+{
+    uint64_t urgent = 0;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        urgent += i == BULK_LANE ? 0 : ob->lanes[i].log.appended;
+    }
+    cohorti_pace_acked(&ob->pace, now_ns, ob->lanes[BULK_LANE].log.acked, urgent);
 }
 
 void cohorti_outbound_left(struct cohorti_outbound *ob)

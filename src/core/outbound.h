@@ -16,12 +16,15 @@
 
 #include "base/map.h"
 #include "core/log.h"
+#include "core/pace.h"
+#include "core/quota.h"
 #include "wire/control.h"
 
 struct cohorti_outbound_limits {
-    size_t lane_bytes_max;    /* high watermark of one lane: appended and not acknowledged */
-    size_t message_bytes_max; /* body of one message */
-    uint32_t subjects_max;    /* names in one lane */
+    size_t lane_bytes_max;       /* high watermark of one lane: appended and not acknowledged */
+    size_t message_bytes_max;    /* body of one message */
+    uint32_t subjects_max;       /* names in one lane */
+    struct cohorti_quota *quota; /* of all halves of the node; NULL: none */
 };
 
 struct cohorti_outbound_subject;
@@ -42,6 +45,7 @@ struct cohorti_outbound_lane {
     uint64_t written_max; /* highest `sent` ever with this reader */
     uint64_t held_until;  /* bytes before are being written just now, without the lock: they must not change. 0: none */
     bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
+    bool starved;         /* ... not for the lane but for the quota */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
     uint32_t subject_count, subject_cap;
@@ -51,11 +55,13 @@ struct cohorti_outbound_lane {
 struct cohorti_outbound {
     const cohort_allocator *alloc;
     struct cohorti_outbound_limits limits;
-    uint64_t half;   /* names this half; never 0 */
-    uint64_t reader; /* the peer's half that reads, or read last; 0: none yet */
-    bool resumed;    /* RESUME came over the present link: lanes may be written */
-    int cut;         /* the lane whose block was written in part; -1: none */
-    uint64_t frames; /* appended */
+    uint64_t half;            /* names this half; never 0 */
+    uint64_t reader;          /* the peer's half that reads, or read last; 0: none yet */
+    bool resumed;             /* RESUME came over the present link: lanes may be written */
+    int cut;                  /* the lane whose block was written in part; -1: none */
+    uint64_t frames;          /* appended */
+    struct cohorti_pace pace; /* of the bulk lane */
+    struct cohorti_quota_share share;
     struct cohorti_outbound_lane lanes[COHORTI_LANE_COUNT];
 };
 
@@ -132,6 +138,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 {
     return ob->cut >= 0;
 }
+/** After advance(), with the time. */
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
 /** gather() would give something. */
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
 
@@ -150,9 +158,17 @@ COHORT_NODISCARD int cohorti_outbound_resume(struct cohorti_outbound *ob, const 
 bool cohorti_outbound_ack_is_early(const struct cohorti_outbound *ob, const struct cohorti_ack *ack);
 /** ACK came. COHORT_EPROTOCOL: it claims more than was sent. */
 COHORT_NODISCARD int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *ack);
-/** A bit for each lane that refused something and has room again; each is told once. */
+/** After ack(), with the time. */
+void cohorti_outbound_acked(struct cohorti_outbound *ob, uint64_t now_ns);
+/** Tell the quota exactly what is held: in steps it is told anyway. */
+void cohorti_outbound_count(struct cohorti_outbound *ob);
+/** A bit for each lane that refused something and has room again; each is told once. Counts. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob);
-/** The link ended: nothing is written until the next RESUME. */
+/** Called now and then while blocks are kept: of those that were not needed since the last call half go, all if the lane was
+ * not in use. Whether any is kept. */
+bool cohorti_outbound_rest(struct cohorti_outbound *ob);
+bool cohorti_outbound_keeps(const struct cohorti_outbound *ob);
+/** The link ended: nothing is written until the next RESUME, and no block is kept. */
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
 /** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
 void cohorti_outbound_left(struct cohorti_outbound *ob);

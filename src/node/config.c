@@ -33,7 +33,8 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .window_bytes = 4 * 1024 * 1024,
                    .requests_max = 65536,
                    .legacy_idle_ms = 0,
-                   .handler_ms = 200},
+                   .handler_ms = 200,
+                   .node_queue_bytes_max = 256 * 1024 * 1024},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
@@ -75,6 +76,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.legacy_links_max", l->legacy_links_max, 1, 1024},
         {"limits.message_bytes_max", l->message_bytes_max, 1024, 1024UL * 1024 * 1024},
         {"limits.peer_queue_bytes_max", l->peer_queue_bytes_max, queue_min, 4095UL * 1024 * 1024},
+        {"limits.node_queue_bytes_max", l->node_queue_bytes_max, queue_min, 1024UL * 1024 * 1024 * 1024},
         {"limits.subjects_max", l->subjects_max, 1, 1000000},
         {"limits.echoes_max", l->echoes_max, 1, 65536},
         {"limits.handlers_max", l->handlers_max, 1, 1000000},

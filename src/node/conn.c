@@ -45,6 +45,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->channel = &cohorti_channel_plain;
     conn->phase = CONN_HANDSHAKE;
     conn->ack_due_ns = COHORTI_NEVER;
+    conn->rest_due_ns = COHORTI_NEVER;
     atomic_init(&conn->refs, 1);
     init_core(conn);
     cohorti_timer_init(&conn->timer);
@@ -103,7 +104,9 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 {
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
     conn->phase = connecting ? CONN_CONNECTING : CONN_HANDSHAKE;
-    ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    if (!connecting) { /* else the system does not know yet, and we do */
+        ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    }
     int status = ops->attach(conn->socket, conn->worker->loop, cohorti_conn_on_event, conn);
     if (status != COHORT_OK) {
         cohorti_conn_end(conn, status);
@@ -115,7 +118,7 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 
 /* ---- open: from control to a worker -------------------------------------------------------------------------------- */
 
-static struct worker *least_used(struct cohort_node *node)
+struct worker *cohorti_conn_least_used(struct cohort_node *node)
 {
     struct worker *best = node->worker_count == 0 ? &node->control : &node->workers[0];
     for (uint32_t i = 1; i < node->worker_count; i++) {
@@ -157,7 +160,7 @@ void cohorti_conn_hand_over(struct conn *conn)
     cohorti_mutex_lock(&conn->peer->lock);
     conn->owner->io->ops->detach(conn->socket);
     conn->attached = false;
-    conn->worker = least_used(conn->owner);
+    conn->worker = cohorti_conn_least_used(conn->owner);
     cohorti_mutex_unlock(&conn->peer->lock);
     cohorti_timer_cancel(&conn->owner->control.timers, &conn->timer);
     conn->phase = CONN_OPEN;
@@ -270,7 +273,11 @@ static void run_flush(struct mail *mail)
     cohorti_conn_unlock(conn);
     if (conn->phase != CONN_ENDED) {
         cohorti_session_acknowledge(conn);
-        cohorti_conn_flush(conn);
+        if (conn->local) {
+            cohorti_local_turn(conn);
+        } else {
+            cohorti_conn_flush(conn);
+        }
     }
     cohorti_conn_unref(conn);
 }
@@ -377,15 +384,19 @@ static void run_ended(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     struct cohort_node *node = conn->owner;
-    if (conn->peer != NULL) {
-        atomic_fetch_sub(&node->counters.links_open, 1);
-    } else {
+    if (conn->peer == NULL) {
         atomic_fetch_sub(&node->counters.handshakes, 1);
+    } else if (!conn->local) {
+        atomic_fetch_sub(&node->counters.links_open, 1);
     }
     node->draining_count -= conn->drains_on_control;
     cohorti_map_remove(&node->conns, &conn->node);
     cohorti_list_remove(&conn->of_node);
-    cohorti_control_conn_ended(conn);
+    if (conn->local) {
+        cohorti_local_ended(conn);
+    } else {
+        cohorti_control_conn_ended(conn);
+    }
     cohorti_conn_unref(conn); /* control's */
     cohorti_conn_unref(conn); /* the mail's */
 }
@@ -424,7 +435,8 @@ static void expire_echoes(struct conn *conn, uint64_t now_ns)
 
 uint64_t cohorti_conn_idle_deadline(const struct conn *conn)
 {
-    return conn->phase == CONN_OPEN && conn->idle_ns > 0 ? atomic_load(&conn->last_in_ns) + conn->idle_ns : COHORTI_NEVER;
+    uint64_t idle_ns = conn->phase == CONN_OPEN ? atomic_load(&conn->idle_ns) : 0;
+    return idle_ns > 0 ? atomic_load(&conn->last_in_ns) + idle_ns : COHORTI_NEVER;
 }
 
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
@@ -439,6 +451,7 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
     }
     cohorti_conn_ref(conn); /* each of these may end it, and control may then be quicker than we are */
     expire_echoes(conn, now_ns);
+    cohorti_session_rest(conn, now_ns);
     cohorti_session_acknowledge(conn);
     cohorti_conn_flush(conn); /* sets the next timer */
     cohorti_conn_unref(conn);

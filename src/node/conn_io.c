@@ -4,7 +4,8 @@
  *
  * Who writes: a thread that queues onto a connection that has been idle for a few microseconds writes at once; in a burst, on the
  * connection's own loop, and when bytes wait already, the loop writes, all that has gathered in one call; unless it has become so
- * much that the sender does it, which keeps both on one processor from taking turns for every few messages. Invariant, under the
+ * much that the sender does it, which keeps both on one processor from taking turns for every few messages. What handlers queue while a
+ * batch is read goes out at its end, and in the middle of a long one (write_early()). Invariant, under the
  * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or somebody is writing and will look again, or the
  * connection is not attached yet and its attaching will flush.
  */
@@ -16,6 +17,12 @@
 #define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
+#define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
+#define EARLY_NS 50000    /* or so long since */
+#define LOOK_MESSAGES 4   /* the clock is looked at after so many */
+#define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
+
+static int write_out(struct conn *conn);
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -151,13 +158,50 @@ static void publish_counters(struct conn *conn)
     atomic_store(&conn->frames_in, frames);
 }
 
+/* A socket that fails here the flush that follows will meet as well. */
+static void write_now(struct conn *conn)
+{
+    cohorti_conn_lock(conn);
+    if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
+        (void)write_out(conn);
+    }
+    cohorti_conn_unlock(conn);
+    conn->early.since_ns = cohorti_now(conn->owner);
+}
+
+static bool has_queued(const struct conn *conn)
+{
+    return conn->phase == CONN_OPEN && atomic_load_explicit(&conn->flush_posted, memory_order_relaxed);
+}
+
+/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, unless those were few: then the
+ * peer is at work on the one half while we are on the other, instead of each sleeping while the other works. And when it has taken
+ * long: a slow handler does not hold up what was said before it. */
+static void write_early(struct conn *conn)
+{
+    if (!has_queued(conn)) {
+        return;
+    }
+    conn->early.messages++;
+    bool half = conn->early.half > 0 && conn->link.reader.piece_len <= conn->early.half;
+    bool looks = conn->early.messages % LOOK_MESSAGES == 0;
+    conn->early.half = half ? 0 : conn->early.half;
+    if ((half && conn->early.messages >= EARLY_MESSAGES) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
+        write_now(conn);
+    }
+}
+
 void cohorti_conn_pump(struct conn *conn)
 {
     struct cohorti_link_event event;
     conn->pumping = true;
+    conn->early.messages = 0;
+    conn->early.half = conn->link.reader.piece_len / 2;
+    conn->early.since_ns = atomic_load(&conn->last_in_ns);
     while (conn->phase != CONN_ENDED && cohorti_link_poll(&conn->link, &event)) {
         if (conn->phase == CONN_OPEN) {
             on_event_open(conn, &event);
+            write_early(conn);
         } else {
             cohorti_control_conn_event(conn, &event);
         }
@@ -182,7 +226,7 @@ static bool wants_read(const struct conn *conn)
     return conn->phase == CONN_DRAINING || (!waits && conn->phase != CONN_CONNECTING);
 }
 
-static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
+void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
 {
     const uint8_t *plain = NULL;
     size_t plain_len = 0;
@@ -205,13 +249,26 @@ static void on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
     cohorti_conn_pump(conn);
 }
 
+/* When many messages have come, more are likely to come soon: those who answer what we are about to write. So it is written, and looked
+ * after them a few times, before the loop is left, which would cost as much as some messages, and to be woken again as much as many. */
+static bool expects_more(struct conn *conn)
+{
+    bool many = conn->early.messages >= AGAIN_MESSAGES && has_queued(conn);
+    if (many) {
+        write_now(conn);
+    }
+    return many;
+}
+
 static void read_some(struct conn *conn)
 {
+    const struct cohorti_io_ops *ops = conn->owner->io->ops;
     struct worker *w = conn->worker;
+    bool soon = false;
     for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
         size_t room = conn->phase == CONN_OPEN ? COHORTI_RECEIVE_BYTES : COHORTI_HANDSHAKE_PIECE_BYTES;
         size_t n = 0;
-        int status = conn->owner->io->ops->recv(conn->socket, w->receive, room, &n);
+        int status = (soon ? ops->recv_soon : ops->recv)(conn->socket, w->receive, room, &n);
         if (status == COHORT_EAGAIN) {
             return;
         }
@@ -219,9 +276,10 @@ static void read_some(struct conn *conn)
             cohorti_conn_end(conn, status);
             return;
         }
-        on_bytes(conn, w->receive, n);
+        cohorti_conn_on_bytes(conn, w->receive, n);
         cohorti_session_acknowledge(conn);
-        if (n < room) {
+        soon = n < room;
+        if (soon && !expects_more(conn)) {
             return; /* level-triggered: if more has come since, we are called again */
         }
     }
@@ -291,7 +349,7 @@ static int send_batch(struct conn *conn, const struct batch *batch, size_t *n)
     return status;
 }
 
-static void count_frames(struct conn *conn)
+void cohorti_conn_count_frames(struct conn *conn)
 {
     uint64_t frames = cohorti_conn_frames_out(conn);
     atomic_fetch_add(&conn->owner->counters.frames_out, frames - conn->frames_counted);
@@ -315,8 +373,11 @@ static int write_batch(struct conn *conn, const struct batch *batch)
         conn->writing = false;
         cohorti_outbound_advance(&conn->peer->outbound, NULL, 0, 0);
     }
-    count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
+    cohorti_conn_count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
+    if (batch->slice_count > 0) {
+        cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
+    }
     return status;
 }
 
@@ -324,7 +385,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
 static int write_out(struct conn *conn)
 {
     struct batch batch;
-    count_frames(conn);
+    cohorti_conn_count_frames(conn);
     for (gather(conn, &batch); batch.run_count > 0; gather(conn, &batch)) {
         int status = write_batch(conn, &batch);
         conn->socket_full = status == COHORT_EAGAIN;
@@ -353,11 +414,12 @@ void cohorti_conn_watch(struct conn *conn)
     conn->owner->io->ops->watch(conn->socket, events);
 }
 
-static void set_timer(struct conn *conn, uint64_t echo_deadline_ns)
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns)
 {
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
     deadline = conn->ack_due_ns < deadline ? conn->ack_due_ns : deadline;
+    deadline = conn->rest_due_ns < deadline ? conn->rest_due_ns : deadline;
     uint64_t idle_ns = cohorti_conn_idle_deadline(conn); /* bytes that come do not move the timer: it looks again when it fires */
     deadline = idle_ns < deadline ? idle_ns : deadline;
     cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline);
@@ -369,7 +431,10 @@ void cohorti_conn_flush(struct conn *conn)
         return;
     }
     cohorti_conn_lock(conn);
-    if (!conn->attached) {
+    if (!conn->attached || conn->local) {
+        if (conn->local) {
+            cohorti_conn_post_flush(conn);
+        }
         cohorti_conn_unlock(conn);
         return;
     }
@@ -399,7 +464,7 @@ void cohorti_conn_flush(struct conn *conn)
         cohorti_session_leave(conn);
         return;
     }
-    set_timer(conn, echo_deadline_ns);
+    cohorti_conn_set_timer(conn, echo_deadline_ns);
 }
 
 void cohorti_conn_post_flush(struct conn *conn)
@@ -407,7 +472,11 @@ void cohorti_conn_post_flush(struct conn *conn)
     if (!conn->flush_posted) {
         conn->flush_posted = true;
         cohorti_conn_ref(conn);
-        cohorti_worker_post(conn->worker, &conn->flush_mail);
+        if (conn->local) {
+            cohorti_worker_post_later(conn->worker, &conn->flush_mail);
+        } else {
+            cohorti_worker_post(conn->worker, &conn->flush_mail);
+        }
     }
 }
 
@@ -433,6 +502,10 @@ static bool write_here(struct conn *conn)
 
 void cohorti_conn_kick(struct conn *conn)
 {
+    if (conn->local) {
+        cohorti_conn_post_flush(conn);
+        return;
+    }
     bool needs_loop = conn->echoes.count > 0; /* for its timer, also while the socket has no room */
     if (!conn->attached || ((conn->watching_write || conn->writing) && !needs_loop)) {
         return; /* who attaches, the loop when the socket has room, or who is writing, will write */

@@ -44,9 +44,11 @@ int cohorti_control_add(struct cohort_node *node, const char *id, const char *ip
 
 /* ---- what connections report --------------------------------------------------------------------------------------- */
 
+/* Who it says it is; until then whom we dialled, or where it comes from. */
 static const char *peer_label(const struct conn *conn)
 {
-    return conn->link.peer.id[0] == '\0' ? conn->remote : conn->link.peer.id;
+    const char *dialled = conn->link.peer.id[0] != '\0' ? NULL : cohorti_cluster_dialled(&conn->owner->cluster, conn->number);
+    return conn->link.peer.id[0] != '\0' ? conn->link.peer.id : dialled != NULL ? dialled : conn->remote;
 }
 
 void cohorti_control_conn_event(struct conn *conn, const struct cohorti_link_event *event)
@@ -169,6 +171,9 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
     if (timer == &node->accept_pause && node->listener != NULL) {
         node->io->ops->watch(node->listener, COHORTI_IO_READ);
     }
+    if (timer == &node->local_pause) {
+        cohorti_local_begin(node);
+    }
     if (timer == &node->close_deadline) {
         COHORTI_LIST_FOREACH_SAFE (it, &node->conn_list) {
             cohorti_conn_close(COHORTI_CONTAINER(it, struct conn, of_node), COHORT_ETIMEDOUT, false);
@@ -189,6 +194,7 @@ void cohorti_control_begin_close(struct cohort_node *node, uint64_t deadline_ns,
     cohorti_timer_cancel(&node->control.timers, &node->accept_pause);
     cohorti_timer_set(&node->control.timers, &node->close_deadline, deadline_ns);
     cohorti_cluster_stop(&node->cluster);
+    cohorti_local_close(node);
     cohorti_control_effects(node);
     cohorti_control_check_idle(node);
 }
@@ -288,6 +294,9 @@ static void do_link_effect(struct cohort_node *node, struct conn *conn, const st
         break;
     case COHORTI_EFFECT_RECEIVE:
         cohorti_conn_hand_over(conn);
+        break;
+    case COHORTI_EFFECT_KEEP:
+        atomic_store(&conn->idle_ns, 0); /* its timer fires once more, and finds nothing */
         break;
     case COHORTI_EFFECT_REFUSE:
         do_refuse(node, conn, fx);

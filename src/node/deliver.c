@@ -50,11 +50,13 @@ static int call_handlers(struct conn *conn, const struct cohorti_handlers *handl
         message.call = NULL;
         count++;
     }
-    if (cohorti_queue_put(queued, count) != COHORT_OK) {
+    if (count > 0 && cohorti_queue_put(queued, count) != COHORT_OK) {
         return COHORT_ENOMEM;
     }
     *consumed = count == 0;
-    atomic_fetch_add(&conn->owner->counters.messages_dropped, dropped);
+    if (dropped) {
+        atomic_fetch_add(&conn->owner->counters.messages_dropped, 1);
+    }
     for (size_t i = 0; i < handlers->count; i++) {
         struct cohorti_handler *h = handlers->at[i];
         if (h->queue == NULL && !atomic_load(&h->removed)) {

@@ -3,13 +3,14 @@
  * A dial of the cluster: at once when the address is numeric, else when its name is resolved.
  *
  * While a name is looked up, the cluster's link is dialling, with its time-out running; there is no connection yet, and the lookup
- * stands for it: a CLOSE of the link ends the lookup. One address is tried a dial, by turns, so that the back-off holds between
- * them and an address that answers is stayed with. Control loop only.
+ * stands for it: a CLOSE of the link ends the lookup. One address is tried a dial, by turns; an address that answers is stayed with.
+ * The core is told how many there are, and pauses after the last. Control loop only.
  */
 #include "node/node.h"
 
 #include "base/name.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct name_dial {
@@ -39,6 +40,8 @@ static void connect_to(struct cohort_node *node, const struct cohorti_effect *fx
         fail(node, fx, COHORT_LOG_DEBUG, status, "");
         return;
     }
+    bool v6 = strchr(address, ':') != NULL;
+    snprintf(conn->remote, sizeof conn->remote, v6 ? "[%.45s]:%u" : "%.45s:%u", address, fx->u.dial.port);
     cohorti_conn_begin(conn, true);
 }
 
@@ -66,6 +69,7 @@ static void on_resolved(void *ctx, int status, const struct cohorti_addresses *a
         const char *address = addresses->at[fx.u.dial.turn % addresses->count];
         cohorti_log(node, COHORT_LOG_DEBUG, "dial", fx.u.dial.id, COHORT_OK, "%s is %s (%zu of %zu)", fx.u.dial.host, address,
                     fx.u.dial.turn % addresses->count + 1, addresses->count);
+        cohorti_cluster_resolved(&node->cluster, fx.link, (uint32_t)addresses->count);
         connect_to(node, &fx, address);
     } else {
         fail_to_resolve(node, &fx, why);

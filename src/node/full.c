@@ -20,34 +20,42 @@ void cohorti_full_wake(struct peer *peer)
     }
 }
 
-static int send_when_woken(struct peer *peer, const struct outgoing *m, uint64_t deadline_ns)
+/* With the lock held, which is let go: until there may be room, or for `left_ns`. */
+static void wait_for_room(struct peer *peer, uint64_t left_ns)
+{
+    struct cohorti_io *io = peer->owner->io;
+    struct waiting waiting;
+    cohorti_waiter_init(&waiting.waiter);
+    cohorti_list_init(&waiting.node);
+    cohorti_list_append(&peer->waiting, &waiting.node);
+    cohorti_mutex_unlock(&peer->lock);
+    (void)io->ops->wait(io, &waiting.waiter, left_ns);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_list_remove(&waiting.node);
+    cohorti_mutex_unlock(&peer->lock);
+    cohorti_waiter_deinit(&waiting.waiter);
+}
+
+static int try_when_woken(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns)
 {
     struct cohort_node *node = peer->owner;
-    int status = COHORT_EAGAIN;
-    while (status == COHORT_EAGAIN) {
-        struct waiting waiting;
+    for (;;) {
         uint64_t now_ns = cohorti_now(node);
         if (now_ns >= deadline_ns) {
             return COHORT_ETIMEDOUT;
         }
-        cohorti_waiter_init(&waiting.waiter);
-        cohorti_list_init(&waiting.node);
         cohorti_mutex_lock(&peer->lock);
         bool closing = atomic_load(&node->phase) == NODE_CLOSING;
-        status = closing ? COHORT_ECLOSED : cohorti_send_locked(peer, m); /* it may have got room since */
+        int status = closing ? COHORT_ECLOSED : attempt->make(peer, attempt->ctx); /* it may have got room since */
         if (status == COHORT_EAGAIN) {
-            cohorti_list_append(&peer->waiting, &waiting.node);
+            wait_for_room(peer, deadline_ns - now_ns);
+            continue;
         }
-        cohorti_mutex_unlock(&peer->lock);
-        if (status == COHORT_EAGAIN) {
-            (void)node->io->ops->wait(node->io, &waiting.waiter, deadline_ns - now_ns);
+        if (status != COHORT_OK || !attempt->keeps_lock) {
+            cohorti_mutex_unlock(&peer->lock);
         }
-        cohorti_mutex_lock(&peer->lock);
-        cohorti_list_remove(&waiting.node);
-        cohorti_mutex_unlock(&peer->lock);
-        cohorti_waiter_deinit(&waiting.waiter);
+        return status;
     }
-    return status;
 }
 
 void cohorti_full_close(struct cohort_node *node)
@@ -75,16 +83,19 @@ static int part(struct peer *peer)
     return COHORT_EAGAIN;
 }
 
-int cohorti_full(struct peer *peer, const struct outgoing *m)
+int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt)
 {
     struct cohort_node *node = peer->owner;
-    switch (m->options.when_full) {
+    switch (options->when_full) {
     case COHORT_FULL_BLOCK:
         if (cohorti_node_in_callback(node) || !node->loops->threads) {
             return COHORT_ECALLBACK;
         }
-        return send_when_woken(peer, m, cohorti_now(node) + m->options.block_ms * COHORTI_NS_PER_MS);
+        return try_when_woken(peer, attempt, cohorti_now(node) + options->block_ms * COHORTI_NS_PER_MS);
     case COHORT_FULL_DROP:
+        if (!attempt->can_drop) {
+            return COHORT_EAGAIN;
+        }
         atomic_fetch_add(&node->counters.messages_dropped, 1);
         return COHORT_OK;
     case COHORT_FULL_DISCONNECT:
@@ -92,4 +103,14 @@ int cohorti_full(struct peer *peer, const struct outgoing *m)
     default:
         return COHORT_EAGAIN;
     }
+}
+
+static int send_again(struct peer *peer, void *ctx)
+{
+    return cohorti_send_locked(peer, ctx);
+}
+
+int cohorti_full_send(struct peer *peer, struct outgoing *m)
+{
+    return cohorti_full(peer, &m->options, &(struct attempt){.make = send_again, .ctx = m, .can_drop = true});
 }

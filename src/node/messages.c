@@ -145,12 +145,12 @@ void cohorti_kick(struct peer *peer)
     }
 }
 
-static int send_to(struct peer *peer, const struct outgoing *m)
+static int send_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_send_locked(peer, m);
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
 int cohorti_check_message(struct cohort_node *node, const char *subject, const void *data, size_t data_len, struct outgoing *out)
@@ -181,12 +181,10 @@ int cohort_send(cohort_node *node, const char *id, const char *subject, const vo
     if (status != COHORT_OK) {
         return status;
     }
-    if (id == NULL || strcmp(id, node->id) == 0) {
-        return COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     status = send_to(peer, &message);
     cohorti_peer_unref(peer);
@@ -209,19 +207,19 @@ size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_cou
 
 /* To members with a link only: a broadcast is for who is there. The loops write: one call here for each member would take longer than
  * all else, and more may follow. */
-static int broadcast_to(struct peer *peer, const struct outgoing *m)
+static int broadcast_to(struct peer *peer, struct outgoing *m)
 {
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
-    int status = conn == NULL ? COHORT_EINACTIVE : append_locked(peer, conn, m);
-    if (status == COHORT_OK) {
+    int status = conn == NULL && !peer->self ? COHORT_EINACTIVE : append_locked(peer, conn, m);
+    if (status == COHORT_OK && conn != NULL) {
         cohorti_conn_kick_later(conn);
     }
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, m) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
 {
     size_t done = 0;
     struct outgoing message;
@@ -231,6 +229,9 @@ int cohort_broadcast(cohort_node *node, const char *subject, const void *data, s
         first_error = COHORT_ENOMEM;
     }
     for (size_t i = 0; all != NULL && i < all->count; i++) {
+        if (all->at[i]->self && !to_self) {
+            continue;
+        }
         int status = broadcast_to(all->at[i], &message);
         done += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
@@ -243,6 +244,19 @@ int cohort_broadcast(cohort_node *node, const char *subject, const void *data, s
         *sent = done;
     }
     return first_error;
+}
+
+int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    return broadcast(node, subject, data, data_len, sent, false);
+}
+
+int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    if (!node->deliver_local) {
+        return COHORT_EINVAL;
+    }
+    return broadcast(node, subject, data, data_len, sent, true);
 }
 
 /* ---- echo ---------------------------------------------------------------------------------------------------------- */
@@ -274,7 +288,8 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
                 void *arg)
 {
     uint8_t own[16];
-    if (id == NULL || fn == NULL || (data == NULL && data_len > 0) || strcmp(id, node->id) == 0) {
+    struct peer *peer = NULL;
+    if (id == NULL || fn == NULL || (data == NULL && data_len > 0)) {
         return COHORT_EINVAL;
     }
     if (data_len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES) {
@@ -284,20 +299,20 @@ int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data
         return COHORT_ECLOSED;
     }
     if (data_len == 0) {
-        int status = node->io->ops->entropy(node->io, own, sizeof own);
-        if (status != COHORT_OK) {
-            return status;
+        int drawn = node->io->ops->entropy(node->io, own, sizeof own);
+        if (drawn != COHORT_OK) {
+            return drawn;
         }
         data = own;
         data_len = sizeof own;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    int status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
-    int status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
+    status = conn == NULL ? COHORT_EINACTIVE : echo_on(node, conn, data, data_len, timeout_ms, fn, arg);
     cohorti_mutex_unlock(&peer->lock);
     cohorti_peer_unref(peer);
     return status;

@@ -53,6 +53,7 @@ static int publish_self(struct cohort_node *node)
         return COHORT_ENOMEM;
     }
     cohort_member self;
+    peer->self = true;
     cohorti_list_append(&node->spare_peers, &peer->spare);
     (void)cohorti_cluster_member_at(&node->cluster, 0, &self);
     cohorti_peer_publish(node, &self, false);
@@ -76,6 +77,9 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     memcpy(node->id, cluster->id, sizeof node->id);
     snprintf(node->bind, sizeof node->bind, "%s", config->bind);
     node->limits = config->limits;
+    node->deliver_local = config->deliver_local;
+    node->quota.max = config->limits.node_queue_bytes_max;
+    node->room_mail.run = cohorti_session_room;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_mutex_init(&node->queues_lock);
@@ -89,6 +93,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_list_init(&node->spare_peers);
     cohorti_list_init(&node->name_dials);
     cohorti_timer_init(&node->accept_pause);
+    cohorti_timer_init(&node->local_pause);
     cohorti_timer_init(&node->close_deadline);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
     cohorti_subjects_init(&node->subjects, &node->alloc, config->limits.subjects_max);
@@ -278,6 +283,7 @@ static int start_cluster(struct cohort_node *node, void *arg)
     if (status == COHORT_OK) {
         cohorti_cluster_start(&node->cluster, cohorti_now(node));
         cohorti_follow_begin(node);
+        cohorti_local_begin(node);
     }
     return status;
 }

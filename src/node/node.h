@@ -37,7 +37,8 @@
 #define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
 #define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)64 * 1024)      /* or so much untold */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
 #define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
 #define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
@@ -62,8 +63,9 @@ struct runner {
     uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
     struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
-    struct cohorti_list mail; /* under mail_lock */
-    _Atomic uint32_t load;    /* open connections here */
+    struct cohorti_list mail;  /* under mail_lock */
+    struct cohorti_list later; /* for the next time it wakes; the same */
+    _Atomic uint32_t load;     /* open connections here */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -109,6 +111,8 @@ void cohorti_worker_init(struct worker *w, struct cohort_node *owner, struct run
 void cohorti_worker_detach(struct worker *w);
 /** Run `mail` on the worker's loop, after what was posted before. Any thread. */
 void cohorti_worker_post(struct worker *w, struct mail *mail);
+/** The same, but the loop serves others first: who is on it and posts to itself again and again holds up nobody. */
+void cohorti_worker_post_later(struct worker *w, struct mail *mail);
 /** Forget the mail that waits: nobody will read it. No call may be under way. */
 void cohorti_worker_abandon(struct worker *w);
 /** Its timers, or its cluster, changed outside its own callbacks: look after it at the end of this one. Loop thread. */
@@ -129,7 +133,10 @@ struct peer {
     cohort_member member;             /* published; under owner->peers_lock */
     struct cohorti_list spare;        /* in owner->spare_peers */
     struct cohorti_mutex lock;
-    struct cohorti_list conns;             /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list conns;    /* open ones, the newest last: that one is sent to; under lock */
+    struct cohorti_list has_room; /* while writable events are collected: session.c */
+    unsigned room_lanes;
+    bool self;                             /* the local node; does not change */
     bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
@@ -143,13 +150,18 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
+    _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
+    struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;        /* when it is tried again; under lock */
+    cohort_call *owed_room;      /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
+/** To send to, with a reference. COHORT_EINVAL: none, or ourselves when that is not to be; COHORT_ENOPEER. Any thread. */
+COHORT_NODISCARD int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out);
 /** All peers in order of id, with a reference each: as they were when asked. NULL without memory. Any thread. */
 struct peers {
     const cohort_allocator *alloc;
@@ -207,10 +219,15 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
-    int end_code;     /* why it ends */
-    bool pumping;     /* its events are being handled */
+    _Atomic uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
+    int end_code;             /* why it ends */
+    bool pumping;             /* its events are being handled */
     struct watch watch;
+    struct {
+        uint32_t messages;                                    /* handled while something waited to be written */
+        size_t half;                                          /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                                    /* the last write, or the begin */
+    } early;                                                  /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -218,6 +235,7 @@ struct conn {
     bool tells_end;         /* the same of the news for control */
     bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
     uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
+    uint64_t rest_due_ns;   /* when memory of the lanes that was not needed goes; COHORTI_NEVER: none is kept */
     bool drains_on_control; /* counted in owner->draining_count */
 
     struct peer *peer; /* from OPEN on; with a reference. Its lock guards the rest once set */
@@ -225,8 +243,8 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;     /* the worker watches it */
-    bool flush_posted; /* flush_mail is under way */
+    bool attached;             /* the worker watches it */
+    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -237,6 +255,7 @@ struct conn {
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
+    bool local; /* to ourselves: local.c; does not change once it is open */
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
@@ -255,6 +274,8 @@ void cohorti_conn_begin(struct conn *conn, bool connecting);
 /** OPEN: it is the peer's link from now on; the reference is taken also on failure, after which it is to end. RECEIVE: hand it over. */
 COHORT_NODISCARD int cohorti_conn_open(struct conn *conn, struct peer *peer);
 void cohorti_conn_hand_over(struct conn *conn);
+/** Whose loop carries the fewest links. */
+struct worker *cohorti_conn_least_used(struct cohort_node *node);
 /** Free it without a word to anybody: the process it lived in is dead. */
 void cohorti_conn_abandon(struct conn *conn);
 /** Close it wherever it is, now or by mail. leave: what is queued and LEAVE go out first. */
@@ -285,6 +306,9 @@ void cohorti_watch_end(struct conn *conn);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
+void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len);
+void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
+void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 
 /* deliver.c: messages to their handlers. Its loop's thread. */
 /**
@@ -310,6 +334,14 @@ void cohorti_conn_watch(struct conn *conn); /* with the lock held */
 void cohorti_conn_lock(struct conn *conn);
 void cohorti_conn_unlock(struct conn *conn);
 
+/* local.c: the link to ourselves. */
+void cohorti_local_turn(struct conn *conn);         /* its loop's thread: read what was written */
+void cohorti_local_begin(struct cohort_node *node); /* control, all three; if the configuration wants one and there is none */
+void cohorti_local_ended(struct conn *conn);
+void cohorti_local_close(struct cohort_node *node);
+/** Its session is to end: what was taken counts as acknowledged. No link stands. */
+void cohorti_local_settle(struct peer *self);
+
 /** Frames queued on this link, its own and its session's; with the lock held. */
 uint64_t cohorti_conn_frames_out(const struct conn *conn);
 
@@ -326,10 +358,14 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** The quota has room: tell all lanes that it refused. Control. */
+void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
@@ -346,8 +382,16 @@ struct outgoing {
     struct cohorti_put put;
     cohort_subject_options options; /* of a named subject */
 };
+/* What met a full lane and may be tried again. */
+struct attempt {
+    int (*make)(struct peer *peer, void *ctx); /* with the lock held */
+    void *ctx;
+    bool keeps_lock; /* once it has succeeded the lock stays held */
+    bool can_drop;   /* there is something to drop: for nobody waits, and nothing is to be filled in */
+};
 /** The lane is full: do as the options say (full.c). No lock held. */
-COHORT_NODISCARD int cohorti_full(struct peer *peer, const struct outgoing *m);
+COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
+COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
@@ -362,6 +406,17 @@ COHORT_NODISCARD int cohorti_check_message(struct cohort_node *node, const char 
 
 void cohorti_requests_init(struct peer *peer);
 void cohorti_requests_deinit(struct peer *peer);
+/** A request to be made: subject, lane and body in `put`. */
+struct asking {
+    struct cohorti_put put;
+    uint32_t timeout_ms; /* 0: no deadline */
+    cohort_result_fn fn;
+    void *arg;
+    uint64_t id; /* given to it when it was queued */
+};
+/** As cohort_request(). No lock held. */
+COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
+                                          cohort_request_id *out);
 /** A request came: hand it to the handlers of its subject, and see that it is answered. Its loop's thread. */
 COHORT_NODISCARD int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *taken, bool *consumed);
 /** Keep a call for a queued handler, which sets *taken when it keeps it itself; NULL without memory. And, unless it did: the handler has
@@ -379,6 +434,8 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
+/** There may be memory or room for answers that are owed. With the lock held. */
+void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 
@@ -408,6 +465,10 @@ struct cohort_node {
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
+    bool deliver_local;
+    struct cohorti_quota quota; /* of all peers */
+    struct mail room_mail;      /* to control: whoever the quota refused is told */
+    _Atomic bool room_posted;
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
 
@@ -424,6 +485,8 @@ struct cohort_node {
     struct cohorti_file_watch *file_watch;
     struct cohorti_socket *listener;
     struct cohorti_timer accept_pause;
+    struct conn *local; /* to ourselves; NULL: none */
+    struct cohorti_timer local_pause;
     struct cohorti_timer close_deadline;
     bool settling;
     uint32_t draining_count;

@@ -23,7 +23,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_outbound_init(&peer->outbound, &node->alloc,
                               &(struct cohorti_outbound_limits){.lane_bytes_max = limits->peer_queue_bytes_max,
                                                                 .message_bytes_max = limits->message_bytes_max,
-                                                                .subjects_max = limits->subjects_max},
+                                                                .subjects_max = limits->subjects_max,
+                                                                .quota = &node->quota},
                               half);
         cohorti_inbound_init(&peer->inbound, &node->alloc,
                              &(struct cohorti_inbound_limits){.message_bytes_max = limits->message_bytes_max,
@@ -35,6 +36,7 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_mutex_init(&peer->lock);
         cohorti_list_init(&peer->conns);
         cohorti_list_init(&peer->spare);
+        cohorti_list_init(&peer->has_room);
         cohorti_list_init(&peer->waiting);
     }
     return peer;
@@ -73,6 +75,21 @@ struct peer *cohorti_peer_find(struct cohort_node *node, const char *id)
     }
     cohorti_mutex_unlock(&node->peers_lock);
     return peer;
+}
+
+int cohorti_peer_to(struct cohort_node *node, const char *id, struct peer **out)
+{
+    *out = NULL;
+    if (id == NULL) {
+        return COHORT_EINVAL;
+    }
+    struct peer *peer = cohorti_peer_find(node, id);
+    if (peer != NULL && peer->self && !node->deliver_local) {
+        cohorti_peer_unref(peer);
+        return COHORT_EINVAL;
+    }
+    *out = peer;
+    return peer == NULL ? COHORT_ENOPEER : COHORT_OK;
 }
 
 static int compare_peers(const void *a, const void *b)

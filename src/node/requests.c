@@ -6,6 +6,8 @@
  * are one timer a peer on the control loop, which
  * is told only when an earlier one appears: a caller that always gives the same time wakes it once.
  * A call of a peer lives on the handler's stack until somebody keeps it.
+ * An answer that the library gives for a handler, and that finds no memory or room, is owed: the call waits in peer->owed until it can be
+ * sent, for the caller may have set no time limit. Room for that is there before a handler sees the request, else it is not taken.
  */
 #include "node/node.h"
 
@@ -24,81 +26,88 @@ struct cohort_call {
     bool kept, replied;
     bool *taken;              /* kept for a handler in a queue, which says here that it has kept it itself; NULL when it has */
     struct cohort_call *copy; /* when it was kept */
+    struct cohorti_list owed; /* peer->owed, under its lock: `code` is to be sent */
+    int code;
 };
+
+#define OWED_RETRY_NS (UINT64_C(20) * 1000000) /* memory tells nobody that it is there again */
 
 void cohorti_requests_init(struct peer *peer)
 {
     cohorti_calls_init(&peer->calls, &peer->owner->alloc, peer->owner->limits.requests_max, peer->outbound.half);
     cohorti_timer_init(&peer->calls_timer);
     peer->calls_timer.kind = COHORTI_TIMER_CALLS;
-    peer->calls_armed_ns = COHORTI_NEVER;
+    peer->calls_armed_ns = peer->owed_due_ns = COHORTI_NEVER;
+    cohorti_list_init(&peer->owed);
 }
 
 void cohorti_requests_deinit(struct peer *peer)
 {
-    struct cohorti_call *call;
-    while ((call = cohorti_calls_pop(&peer->calls, peer->calls.next_id)) != NULL) { /* of a process that was killed: nobody is told */
-        cohorti_calls_recycle(&peer->calls, call);
+    struct cohorti_caller caller;
+    while (cohorti_calls_pop(&peer->calls, peer->calls.next_id, &caller)) { /* of a process that was killed: nobody is told */
     }
     cohorti_calls_deinit(&peer->calls);
+    struct cohorti_list *owed;
+    while ((owed = cohorti_list_pop(&peer->owed)) != NULL) { /* to a member that is gone */
+        cohorti_release(&peer->owner->alloc, COHORTI_CONTAINER(owed, struct cohort_call, owed));
+    }
+    cohorti_release(&peer->owner->alloc, peer->owed_room);
 }
 
 /* ---- completing ours ------------------------------------------------------------------------------------------------ */
 
-static void complete(struct peer *peer, struct cohorti_call *call, cohort_result *result)
+static void complete(struct peer *peer, const struct cohorti_caller *caller, cohort_result *result)
 {
     cohort_result_fn fn;
-    memcpy(&fn, &call->fn, sizeof fn); /* no cast from an object pointer to a function */
+    memcpy(&fn, &caller->fn, sizeof fn); /* no cast from an object pointer to a function */
     result->from = peer->id;
-    fn(peer->owner, result, call->arg);
-    cohorti_mutex_lock(&peer->lock);
-    cohorti_calls_recycle(&peer->calls, call);
-    cohorti_mutex_unlock(&peer->lock);
+    fn(peer->owner, result, caller->arg);
 }
 
-static void complete_with(struct peer *peer, struct cohorti_call *call, int status)
+static void complete_with(struct peer *peer, const struct cohorti_caller *caller, int status)
 {
-    complete(peer, call, &(cohort_result){.status = status, .text = ""});
+    complete(peer, caller, &(cohort_result){.status = status, .text = ""});
 }
 
-static struct cohorti_call *take(struct peer *peer, uint64_t id)
+static bool take(struct peer *peer, uint64_t id, struct cohorti_caller *caller)
 {
     cohorti_mutex_lock(&peer->lock);
-    struct cohorti_call *call = cohorti_calls_take(&peer->calls, id);
+    bool taken = cohorti_calls_take(&peer->calls, id, caller);
     cohorti_mutex_unlock(&peer->lock);
-    return call;
+    return taken;
 }
 
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken)
 {
     struct cohorti_reader r;
+    struct cohorti_caller caller;
     cohorti_reader_init(&r, taken->prefix, cohorti_kind_prefix_bytes(taken->kind));
-    struct cohorti_call *call = take(conn->peer, cohorti_read_u64(&r));
-    if (call == NULL) {
+    if (!take(conn->peer, cohorti_read_u64(&r), &caller)) {
         atomic_fetch_add(&conn->owner->counters.replies_late, 1);
         return;
     }
     if (taken->kind == COHORTI_KIND_REPLY) {
-        complete(conn->peer, call, &(cohort_result){.text = "", .data = taken->body, .data_len = taken->body_len});
+        complete(conn->peer, &caller, &(cohort_result){.text = "", .data = taken->body, .data_len = taken->body_len});
         return;
     }
     char text[256];
     uint32_t number = cohorti_read_u32(&r);
     bool known = number < 65536 && cohort_error_scope_of(-(int)number) != COHORT_SCOPE_NONE;
     snprintf(text, sizeof text, "%.*s", (int)(taken->body_len < 255 ? taken->body_len : 255), (const char *)taken->body);
-    complete(conn->peer, call, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
+    complete(conn->peer, &caller, &(cohort_result){.status = known ? -(int)number : COHORT_EHANDLER, .text = text});
 }
 
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason)
 {
     for (;;) {
+        struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
-        struct cohorti_call *call = cohorti_calls_pop(&peer->calls, end_id);
+        bool taken = cohorti_calls_pop(&peer->calls, end_id, &caller);
         cohorti_mutex_unlock(&peer->lock);
-        if (call == NULL) {
+        if (!taken) {
             return;
         }
-        complete_with(peer, call, reason);
+        complete_with(peer, &caller, reason);
     }
 }
 
@@ -109,7 +118,9 @@ static void arm(struct peer *peer)
 {
     cohorti_mutex_lock(&peer->lock);
     uint64_t calls_ns = cohorti_calls_deadline(&peer->calls), expires_ns = cohorti_outbound_expires_ns(&peer->outbound);
-    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : calls_ns < expires_ns ? calls_ns : expires_ns;
+    uint64_t soonest_ns = calls_ns < expires_ns ? calls_ns : expires_ns;
+    soonest_ns = peer->owed_due_ns < soonest_ns ? peer->owed_due_ns : soonest_ns;
+    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : soonest_ns;
     uint64_t deadline_ns = peer->calls_armed_ns;
     cohorti_mutex_unlock(&peer->lock);
     cohorti_timer_set(&peer->owner->control.timers, &peer->calls_timer, deadline_ns);
@@ -118,15 +129,19 @@ static void arm(struct peer *peer)
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
 {
     for (;;) {
+        struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
-        struct cohorti_call *call = cohorti_calls_expire(&peer->calls, now_ns);
+        bool taken = cohorti_calls_expire(&peer->calls, now_ns, &caller);
         cohorti_mutex_unlock(&peer->lock);
-        if (call == NULL) {
+        if (!taken) {
             break;
         }
-        complete_with(peer, call, COHORT_ETIMEDOUT);
+        complete_with(peer, &caller, COHORT_ETIMEDOUT);
     }
     cohorti_session_expire(peer, now_ns);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_requests_pay(peer);
+    cohorti_mutex_unlock(&peer->lock);
     arm(peer);
 }
 
@@ -162,64 +177,47 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-struct asking {
-    struct outgoing message;
-    uint32_t timeout_ms;
-    cohort_result_fn fn;
-    void *arg;
-};
-
-static int ask_locked(struct peer *peer, const struct asking *asking, uint64_t *id)
+static int ask_locked(struct peer *peer, void *ctx)
 {
+    struct asking *asking = ctx;
     uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
-    uint64_t deadline_ns =
-        asking->timeout_ms == 0 ? COHORTI_NEVER : cohorti_now(peer->owner) + asking->timeout_ms * COHORTI_NS_PER_MS;
-    struct cohorti_call *call = NULL;
+    uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner), deadline_ns = COHORTI_NEVER;
+    struct cohorti_caller caller = {.arg = asking->arg};
+    memcpy(&caller.fn, &asking->fn, sizeof asking->fn);
     if (peer->removed || peer->legacy) {
         return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
     }
-    int status = cohorti_calls_add(&peer->calls, deadline_ns, &call);
+    int status = cohorti_calls_add(&peer->calls, &caller, now_ns, asking->timeout_ms, &asking->id, &deadline_ns);
     if (status != COHORT_OK) {
         return status;
     }
-    memcpy(&call->fn, &asking->fn, sizeof asking->fn);
-    call->arg = asking->arg;
     struct cohorti_writer w;
     cohorti_writer_init(&w, prefix, sizeof prefix);
-    cohorti_write_u64(&w, call->id);
+    cohorti_write_u64(&w, asking->id);
     cohorti_write_u32(&w, asking->timeout_ms);
-    struct cohorti_put put = asking->message.put;
-    put.kind = COHORTI_KIND_REQUEST;
-    put.prefix = prefix;
-    put.prefix_len = sizeof prefix;
-    status = cohorti_outbound_put(&peer->outbound, &put);
+    asking->put.kind = COHORTI_KIND_REQUEST;
+    asking->put.prefix = prefix;
+    asking->put.prefix_len = sizeof prefix;
+    status = cohorti_outbound_put(&peer->outbound, &asking->put);
     if (status != COHORT_OK) {
-        cohorti_calls_recycle(&peer->calls, cohorti_calls_take(&peer->calls, call->id));
+        (void)cohorti_calls_take(&peer->calls, asking->id, &caller);
         return status;
     }
-    *id = call->id;
     cohorti_requests_want_timer(peer, deadline_ns);
     cohorti_kick(peer);
     return COHORT_OK;
 }
 
-static int ask(struct peer *peer, const struct asking *asking, cohort_request_id *out)
+int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options, cohort_request_id *out)
 {
-    uint64_t id = 0;
     cohorti_mutex_lock(&peer->lock);
-    int status = ask_locked(peer, asking, &id);
+    int status = ask_locked(peer, asking);
     cohorti_mutex_unlock(&peer->lock);
-    if (status == COHORT_OK && out != NULL) {
-        *out = id;
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full(peer, options, &(struct attempt){.make = ask_locked, .ctx = asking});
     }
-    return status;
-}
-
-static int check_asking(cohort_node *node, const char *subject, const void *data, size_t data_len, struct asking *asking)
-{
-    int status = cohorti_check_message(node, subject, data, data_len, &asking->message);
-    if (status == COHORT_OK && (asking->message.raw || asking->fn == NULL)) {
-        status = COHORT_EINVAL;
+    if (status == COHORT_OK && out != NULL) {
+        *out = asking->id;
     }
     return status;
 }
@@ -227,16 +225,18 @@ static int check_asking(cohort_node *node, const char *subject, const void *data
 int cohort_request(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len, uint32_t timeout_ms,
                    cohort_result_fn fn, void *arg, cohort_request_id *out)
 {
-    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
-    int status = check_asking(node, subject, data, data_len, &asking);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
+    struct outgoing message;
+    struct peer *peer = NULL;
+    int status = cohorti_check_message(node, subject, data, data_len, &message);
+    if (status == COHORT_OK && (message.raw || fn == NULL)) {
+        status = COHORT_EINVAL;
     }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
-    status = ask(peer, &asking, out);
+    struct asking asking = {.put = message.put, .timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    status = cohorti_requests_ask(peer, &asking, &message.options, out);
     cohorti_peer_unref(peer);
     return status;
 }
@@ -244,17 +244,19 @@ int cohort_request(cohort_node *node, const char *id, const char *subject, const
 int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request)
 {
     struct peer *peer = cohorti_peer_find(node, id);
-    struct cohorti_call *call = peer == NULL ? NULL : take(peer, request);
-    if (call != NULL) {
-        complete_with(peer, call, COHORT_ECANCELLED);
+    struct cohorti_caller caller;
+    bool taken = peer != NULL && take(peer, request, &caller);
+    if (taken) {
+        complete_with(peer, &caller, COHORT_ECANCELLED);
     }
     cohorti_peer_unref(peer);
-    return call == NULL ? COHORT_EINVAL : COHORT_OK;
+    return taken ? COHORT_OK : COHORT_EINVAL;
 }
 
 /* ---- requests of peers ---------------------------------------------------------------------------------------------- */
 
-static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
+/* With the lock of its peer held. */
+static int send_reply(const cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
 {
     struct peer *peer = call->peer;
     uint8_t prefix[COHORTI_ERROR_PREFIX_BYTES];
@@ -271,21 +273,80 @@ static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, 
                               .body = body,
                               .body_len = body_len,
                               .has_room = true};
-    cohorti_mutex_lock(&peer->lock);
     bool gone = peer->removed || peer->legacy || peer->outbound.reader != call->reader;
     int status = gone ? COHORT_ENOPEER : cohorti_outbound_put(&peer->outbound, &put);
     if (status == COHORT_OK) {
         cohorti_kick(peer);
     }
-    cohorti_mutex_unlock(&peer->lock);
     return status;
+}
+
+static bool may_come_to_be(int status)
+{
+    return status == COHORT_EAGAIN || status == COHORT_ENOMEM;
+}
+
+void cohorti_requests_pay(struct peer *peer)
+{
+    uint64_t due_ns = COHORTI_NEVER;
+    while (!cohorti_list_empty(&peer->owed) && due_ns == COHORTI_NEVER) {
+        cohort_call *call = COHORTI_CONTAINER(peer->owed.next, struct cohort_call, owed);
+        if (may_come_to_be(send_reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-call->code, NULL, 0))) {
+            due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
+        } else {
+            cohorti_list_remove(&call->owed);
+            atomic_fetch_sub(&peer->calls_kept, 1);
+            cohorti_release(&peer->owner->alloc, call);
+        }
+    }
+    peer->owed_due_ns = due_ns;
+    cohorti_requests_want_timer(peer, due_ns);
+}
+
+/* The call goes over to the peer: a kept one itself, else it is copied to the room made for that. Nothing of it was sent. */
+static void owe(cohort_call *call, int code)
+{
+    struct peer *peer = call->peer;
+    cohort_call *owed = call;
+    if (!call->kept) { /* on the loop of the link */
+        owed = peer->owed_room;
+        peer->owed_room = NULL;
+        *owed = *call;
+        call->replied = true;
+        atomic_fetch_add(&peer->calls_kept, 1);
+    }
+    owed->code = code;
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_list_append(&peer->owed, &owed->owed);
+    peer->owed_due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
+    cohorti_requests_want_timer(peer, peer->owed_due_ns);
+    cohorti_mutex_unlock(&peer->lock);
+    if (owed == call) {
+        cohorti_peer_unref(peer); /* what the peer holds does not hold the peer */
+    }
+}
+
+/* Room to owe an answer, for the loop of the link. Of requests beyond the limit, which are all answered with COHORT_ELIMIT, as many may be
+ * owed as there may be others: a member that sends more and takes no replies loses its link. */
+static bool can_owe(struct peer *peer, uint32_t kept)
+{
+    if (kept / 2 >= peer->owner->limits.requests_max) {
+        return false;
+    }
+    if (peer->owed_room == NULL) {
+        peer->owed_room = cohorti_alloc(&peer->owner->alloc, sizeof *peer->owed_room);
+    }
+    return peer->owed_room != NULL;
 }
 
 static void give_back(cohort_call *call)
 {
     call->replied = true;
-    atomic_fetch_sub(&call->peer->calls_in, 1);
-    if (call->kept && call->taken == NULL) {
+    if (!call->kept) {
+        return;
+    }
+    atomic_fetch_sub(&call->peer->calls_kept, 1);
+    if (call->taken == NULL) {
         struct cohort_node *node = call->node;
         cohorti_peer_unref(call->peer);
         cohorti_release(&node->alloc, call);
@@ -300,7 +361,12 @@ static int reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const
     if (call->replied || call->copy != NULL) {
         return COHORT_ESTATE;
     }
-    int status = atomic_load(&call->node->phase) == NODE_CLOSING ? COHORT_ECLOSED : send_reply(call, kind, code, body, body_len);
+    int status = COHORT_ECLOSED;
+    if (atomic_load(&call->node->phase) != NODE_CLOSING) {
+        cohorti_mutex_lock(&call->peer->lock);
+        status = send_reply(call, kind, code, body, body_len);
+        cohorti_mutex_unlock(&call->peer->lock);
+    }
     if (status == COHORT_OK || status == COHORT_ENOPEER || status == COHORT_ECLOSED) {
         give_back(call);
     }
@@ -338,6 +404,7 @@ cohort_call *cohort_call_keep(cohort_call *call)
         *copy = *call;
         copy->kept = true;
         atomic_fetch_add(&copy->peer->refs, 1);
+        atomic_fetch_add(&copy->peer->calls_kept, 1);
         call->copy = copy;
     }
     return copy;
@@ -355,6 +422,9 @@ cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
 void cohorti_call_forget(cohort_call *call)
 {
     struct cohort_node *node = call->node;
+    if (!call->replied) {
+        atomic_fetch_sub(&call->peer->calls_kept, 1);
+    }
     cohorti_peer_unref(call->peer);
     cohorti_release(&node->alloc, call);
 }
@@ -371,9 +441,8 @@ uint32_t cohort_call_time_left_ms(const cohort_call *call)
 /* The handler said nothing and kept nothing. */
 static void answer_for(cohort_call *call, int code)
 {
-    int status = cohort_reply_error(call, code, NULL);
-    if (status != COHORT_OK && status != COHORT_ENOPEER && status != COHORT_ECLOSED) {
-        give_back(call); /* no room even for that: the caller's time will end it */
+    if (may_come_to_be(cohort_reply_error(call, code, NULL))) {
+        owe(call, code);
     }
 }
 
@@ -394,15 +463,18 @@ int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *t
     cohorti_reader_init(&r, taken->prefix, COHORTI_REQUEST_PREFIX_BYTES);
     cohort_call call = {.node = node, .peer = conn->peer, .id = cohorti_read_u64(&r), .lane = taken->lane};
     uint32_t left_ms = cohorti_read_u32(&r);
-    call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : cohorti_now(node) + left_ms * COHORTI_NS_PER_MS;
+    uint64_t came_ns = atomic_load(&conn->last_in_ns);
+    call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : came_ns + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
     int status = COHORT_ELIMIT;
-    if (atomic_fetch_add(&conn->peer->calls_in, 1) < node->limits.requests_max) {
+    uint32_t kept = atomic_load(&conn->peer->calls_kept);
+    if (!can_owe(conn->peer, kept)) {
+        status = COHORT_ENOMEM;
+    } else if (kept < node->limits.requests_max) {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
         status = cohorti_conn_deliver(conn, &message, taken, consumed);
     }
     if (status == COHORT_ENOMEM) {
-        atomic_fetch_sub(&conn->peer->calls_in, 1);
         return status;
     }
     if (!call.replied && call.copy == NULL) {

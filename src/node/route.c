@@ -21,12 +21,10 @@ int cohort_route_open(cohort_node *node, const char *id, const char *subject, co
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, NULL, 0, &message);
-    if (status != COHORT_OK || id == NULL || strcmp(id, node->id) == 0) {
-        return status != COHORT_OK ? status : COHORT_EINVAL;
-    }
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
+    struct peer *peer = NULL;
+    status = status != COHORT_OK ? status : cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
     }
     size_t size = strlen(subject) + 1;
     cohort_route *route = cohorti_alloc(&node->alloc, sizeof *route + size);
@@ -75,27 +73,63 @@ int cohort_route_send(cohort_route *route, const void *data, size_t data_len)
         message = route->message; /* another thread may use the route from here on */
     }
     cohorti_mutex_unlock(&peer->lock);
-    return status == COHORT_EAGAIN ? cohorti_full(peer, &message) : status;
+    return status == COHORT_EAGAIN ? cohorti_full_send(peer, &message) : status;
+}
+
+int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms, cohort_result_fn fn,
+                         void *arg, cohort_request_id *out)
+{
+    struct peer *peer = route->peer;
+    if (fn == NULL || route->message.raw || (data == NULL && data_len > 0)) {
+        return COHORT_EINVAL;
+    }
+    int status = check(route);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    struct asking asking = {.timeout_ms = timeout_ms, .fn = fn, .arg = arg};
+    asking.put = (struct cohorti_put){
+        .lane = route->message.put.lane, .subject = route->subject, .body = data, .body_len = data_len, .hint = &route->hint};
+    return cohorti_requests_ask(peer, &asking, &route->message.options, out);
+}
+
+struct claiming {
+    cohort_route *route;
+    size_t data_len;
+};
+
+static int claim_locked(struct peer *peer, void *ctx)
+{
+    const struct claiming *claiming = ctx;
+    cohort_route *route = claiming->route;
+    if (peer->removed || peer->legacy) {
+        return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
+    }
+    route->message.put.body_len = claiming->data_len;
+    return cohorti_outbound_claim(&peer->outbound, &route->message.put, &route->claimed);
 }
 
 int cohort_route_claim(cohort_route *route, size_t data_len, void **data)
 {
     struct peer *peer = route->peer;
+    struct claiming claiming = {.route = route, .data_len = data_len};
     int status = check(route);
     if (status != COHORT_OK || route->message.raw) {
         return status != COHORT_OK ? status : COHORT_EINVAL;
     }
     cohorti_mutex_lock(&peer->lock);
-    route->message.put.body_len = data_len;
-    status = peer->removed  ? COHORT_ENOPEER
-             : peer->legacy ? COHORT_ELEGACY
-                            : cohorti_outbound_claim(&peer->outbound, &route->message.put, &route->claimed);
+    status = claim_locked(peer, &claiming);
     if (status != COHORT_OK) {
         cohorti_mutex_unlock(&peer->lock);
-        return status;
     }
-    *data = route->claimed;
-    return COHORT_OK;
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full(peer, &route->message.options,
+                              &(struct attempt){.make = claim_locked, .ctx = &claiming, .keeps_lock = true});
+    }
+    if (status == COHORT_OK) {
+        *data = route->claimed;
+    }
+    return status;
 }
 
 void cohort_route_commit(cohort_route *route, size_t data_len)

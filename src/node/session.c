@@ -74,10 +74,15 @@ uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *los
     return count;
 }
 
-/* Lanes that have room again; whoever waits for it wakes. With the lock held. */
+/* Lanes that have room again; whoever waits for it wakes. With the lock held. What made room in this one may have made it in the node's
+ * quota, and so for lanes of others. */
 static unsigned take_writable(struct peer *peer)
 {
+    struct cohort_node *node = peer->owner;
     unsigned lanes = cohorti_outbound_writable(&peer->outbound);
+    if (cohorti_quota_take_room(&node->quota) && !atomic_exchange(&node->room_posted, true)) {
+        cohorti_worker_post(&node->control, &node->room_mail);
+    }
     if (lanes != 0) {
         cohorti_full_wake(peer);
     }
@@ -97,6 +102,33 @@ static void tell_writable(struct peer *peer, unsigned lanes)
         }
     }
     cohorti_registry_put(&node->registry, listeners);
+}
+
+void cohorti_session_room(struct mail *mail)
+{
+    struct cohort_node *node = COHORTI_CONTAINER(mail, struct cohort_node, room_mail);
+    struct cohorti_list found, *it;
+    cohorti_list_init(&found);
+    atomic_store(&node->room_posted, false);
+    cohorti_mutex_lock(&node->peers_lock);
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *at = node->peers.buckets[b]; at != NULL; at = at->next) {
+            struct peer *peer = (struct peer *)at;
+            cohorti_mutex_lock(&peer->lock);
+            peer->room_lanes = take_writable(peer);
+            cohorti_mutex_unlock(&peer->lock);
+            if (peer->room_lanes != 0) {
+                atomic_fetch_add(&peer->refs, 1);
+                cohorti_list_append(&found, &peer->has_room);
+            }
+        }
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+    while ((it = cohorti_list_pop(&found)) != NULL) {
+        struct peer *peer = COHORTI_CONTAINER(it, struct peer, has_room);
+        tell_writable(peer, peer->room_lanes);
+        cohorti_peer_unref(peer);
+    }
 }
 
 /* ---- a link joins --------------------------------------------------------------------------------------------------- */
@@ -146,6 +178,14 @@ int cohorti_session_on_resume(struct conn *conn)
     return status;
 }
 
+/* The timer is set anew when it fires, and at each flush. */
+static void bring_timer_forward(struct conn *conn, uint64_t deadline_ns)
+{
+    if (conn->timer.deadline_ns > deadline_ns) {
+        cohorti_timer_set(&conn->worker->timers, &conn->timer, deadline_ns);
+    }
+}
+
 int cohorti_session_on_ack(struct conn *conn)
 {
     struct peer *peer = conn->peer;
@@ -154,9 +194,18 @@ int cohorti_session_on_ack(struct conn *conn)
         cohorti_conn_wait_for_writer(conn);
     }
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
+    cohorti_outbound_acked(&peer->outbound, cohorti_now(peer->owner));
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
+    if (!cohorti_list_empty(&peer->owed)) {
+        cohorti_requests_pay(peer);
+    }
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
+    bool keeps = cohorti_outbound_keeps(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    if (keeps && conn->rest_due_ns == COHORTI_NEVER) {
+        conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
+        bring_timer_forward(conn, conn->rest_due_ns);
+    }
     tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
@@ -198,9 +247,17 @@ void cohorti_session_acknowledge(struct conn *conn)
         cohorti_conn_flush(conn);
     } else if (conn->ack_due_ns == COHORTI_NEVER) {
         conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
-        if (conn->timer.deadline_ns > conn->ack_due_ns) {
-            cohorti_timer_set(&conn->worker->timers, &conn->timer, conn->ack_due_ns);
-        }
+        bring_timer_forward(conn, conn->ack_due_ns);
+    }
+}
+
+void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
+{
+    if (now_ns >= conn->rest_due_ns) {
+        cohorti_conn_lock(conn);
+        bool keeps = cohorti_outbound_rest(&conn->peer->outbound);
+        cohorti_conn_unlock(conn);
+        conn->rest_due_ns = keeps ? now_ns + COHORTI_REST_NS : COHORTI_NEVER;
     }
 }
 
@@ -265,6 +322,9 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_undelivered_init(&lost);
     if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
         half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
+    }
+    if (peer->self) {
+        cohorti_local_settle(peer);
     }
     cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);

@@ -86,6 +86,7 @@ void cohort_node_stats_get(cohort_node *node, cohort_node_stats *out)
     out->bytes_dropped = atomic_load(&c->bytes_dropped);
     out->echoes_dropped = atomic_load(&c->echoes_dropped);
     out->handlers_slow = atomic_load(&c->handlers_slow);
+    out->queued_bytes = atomic_load(&node->quota.used);
     out->decode_failures = atomic_load(&node->codecs.failures);
     for (size_t i = 0; i < sizeof out->errors / sizeof out->errors[0]; i++) {
         out->errors[i] = atomic_load(&c->errors[i]);

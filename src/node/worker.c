@@ -74,7 +74,14 @@ void cohorti_worker_settle(struct worker *w)
 
 static void on_wake(void *ctx)
 {
-    settle(ctx);
+    struct runner *r = ctx;
+    struct cohorti_list *it;
+    cohorti_mutex_lock(&r->mail_lock);
+    while ((it = cohorti_list_pop(&r->later)) != NULL) {
+        cohorti_list_append(&r->mail, it);
+    }
+    cohorti_mutex_unlock(&r->mail_lock);
+    settle(r);
 }
 
 static void run_timers(struct worker *w, uint64_t now_ns)
@@ -84,7 +91,7 @@ static void run_timers(struct worker *w, uint64_t now_ns)
     while ((timer = cohorti_timers_pop(&w->timers, now_ns)) != NULL) {
         if (timer->kind == COHORTI_TIMER_CALLS) {
             cohorti_requests_on_timer(COHORTI_CONTAINER(timer, struct peer, calls_timer), now_ns);
-        } else if (is_control(w) && (timer == &node->accept_pause || timer == &node->close_deadline)) {
+        } else if (is_control(w) && (timer == &node->accept_pause || timer == &node->local_pause || timer == &node->close_deadline)) {
             cohorti_control_on_timer(node, timer, now_ns);
         } else {
             cohorti_conn_on_timer(COHORTI_CONTAINER(timer, struct conn, timer), now_ns);
@@ -127,6 +134,7 @@ int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char
     cohorti_timers_init(&r->timers);
     cohorti_mutex_init(&r->mail_lock);
     cohorti_list_init(&r->mail);
+    cohorti_list_init(&r->later);
     cohorti_list_init(&r->touched);
     return COHORT_OK;
 }
@@ -156,17 +164,23 @@ void cohorti_worker_detach(struct worker *w)
     cohorti_list_remove(&w->touched);
 }
 
+static void take_mail_of(const struct worker *w, struct cohorti_list *from, struct cohorti_list *to)
+{
+    COHORTI_LIST_FOREACH_SAFE (it, from) {
+        if (COHORTI_CONTAINER(it, struct mail, node)->to == w) {
+            cohorti_list_remove(it);
+            cohorti_list_append(to, it);
+        }
+    }
+}
+
 void cohorti_worker_abandon(struct worker *w)
 {
     struct cohorti_list mine;
     cohorti_list_init(&mine);
     cohorti_mutex_lock(&w->runner->mail_lock);
-    COHORTI_LIST_FOREACH_SAFE (it, &w->runner->mail) {
-        if (COHORTI_CONTAINER(it, struct mail, node)->to == w) {
-            cohorti_list_remove(it);
-            cohorti_list_append(&mine, it);
-        }
-    }
+    take_mail_of(w, &w->runner->mail, &mine);
+    take_mail_of(w, &w->runner->later, &mine);
     cohorti_mutex_unlock(&w->runner->mail_lock);
     struct cohorti_list *node;
     while ((node = cohorti_list_pop(&mine)) != NULL) {
@@ -192,4 +206,14 @@ void cohorti_worker_post(struct worker *w, struct mail *mail)
     if (first && !ops->loop_is_current(r->loop)) {
         ops->loop_wake(r->loop);
     }
+}
+
+void cohorti_worker_post_later(struct worker *w, struct mail *mail)
+{
+    struct runner *r = w->runner;
+    mail->to = w;
+    cohorti_mutex_lock(&r->mail_lock);
+    cohorti_list_append(&r->later, &mail->node);
+    cohorti_mutex_unlock(&r->mail_lock);
+    r->owner->io->ops->loop_wake(r->loop);
 }

@@ -233,6 +233,11 @@ int cohort_broadcast(cohort_node *node, const char *subject, const void *data, s
     return cohort_send(node, "*", subject, data, data_len);
 }
 
+int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+{
+    return cohort_broadcast(node, subject, data, data_len, sent);
+}
+
 int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len, uint32_t timeout_ms, cohort_echo_fn fn,
                 void *arg)
 {

@@ -137,6 +137,8 @@ static bool decide(struct run *run)
         run->admitted = true;
         FUZZ_CHECK(run->link.state == (run->link.peer.extended ? COHORTI_LINK_ADMITTED : COHORTI_LINK_WELCOMED));
     } else {
+        struct cohorti_resume marks;
+        cohorti_inbound_marks(&run->inbound, 1, &marks); /* as in the shell: the peer's credit */
         cohorti_link_open(&run->link, &run->inbound);
         run->opened = true;
         FUZZ_CHECK(cohorti_link_is_open(&run->link));

@@ -238,6 +238,7 @@ static void call_ack(struct pair *p)
     struct cohorti_ack ack;
     if (p->up && !p->lied && cohorti_inbound_ack(&p->in, &ack)) {
         FUZZ_CHECK(cohorti_outbound_ack(&p->out, &ack) == COHORT_OK);
+        cohorti_outbound_acked(&p->out, p->now_ns);
     }
 }
 
@@ -266,6 +267,7 @@ static void call_write(struct pair *p, bool arrives)
         free(piece);
     }
     cohorti_outbound_advance(&p->out, slices, count, len);
+    cohorti_outbound_written(&p->out, p->now_ns);
     if (!arrives && count > 0) {
         down(p);
     }

@@ -159,6 +159,21 @@ class ClusterTest(harness.NetTest):
             self.assertEqual(listener.wait(), 0)
             self.assertIn("to everyone", listener.out)
 
+    def test_what_is_sent_here_is_heard_here(self):
+        a, b = self.cluster(2)
+        here, there = a.listen("here", count=3), b.listen("here", count=1)
+        a.ok("send", a.id, "here", "to myself")
+        self.assertIn("1 member", a.ok("broadcast", "here", "to others"))
+        self.assertIn("2 members", a.ok("broadcast", "here", "to all", "--local"))
+        self.assertEqual(there.wait(), 0)
+        a.ok("send", a.id, "here", "once more")
+        self.assertEqual(here.wait(), 0)
+        self.assertLess(here.out.index("to myself"), here.out.index("to all"))
+        self.assertIn("once more", here.out)
+        self.assertNotIn("to others", here.out)
+        a.ok("ping", a.id, "-c", "1")
+        self.assertEqual([link["id"] for link in a.http().ask("GET", "/v1/links")[1]["links"]], [b.id])
+
     def test_raw_types(self):
         a, b = self.cluster(2)
         listener = b.listen("#77", count=1)
@@ -203,10 +218,9 @@ class ClusterTest(harness.NetTest):
     def test_send_to_nobody(self):
         place = address()
         (a,) = self.cluster(1, extra=[("silent", *place)])
-        for peer in ("nobody", a.id):
-            result = a.cli("send", peer, "x", "y")
-            self.assertEqual(result.status, 1, peer)
-            self.assertEqual(len(result.err.strip().splitlines()), 1, result.err)
+        result = a.cli("send", "nobody", "x", "y")
+        self.assertEqual(result.status, 1)
+        self.assertEqual(len(result.err.strip().splitlines()), 1, result.err)
         a.ok("send", "silent", "x", "kept until it comes")
         self.assertGreater(a.link("silent")["queued_bytes"], 0)
 
@@ -305,6 +319,10 @@ class UsageTest(harness.NetTest):
             result2 = run(command, "--help")
             self.assertEqual(result2.status, 0, result2)
             self.assertIn(command, result2.out)
+            result3 = run("help", command)
+            self.assertEqual((result3.status, result3.out), (0, result2.out))
+        self.assertEqual(run("help").out, result.out)
+        self.assertEqual(run("help", "nosuch").status, 2)
 
     def test_version(self):
         result = run("--version")

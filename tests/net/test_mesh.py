@@ -33,6 +33,7 @@ class MeshTest(unittest.TestCase):
             self.assertEqual(value["loops"], int(loops))
             self.assertEqual(value["links"], NODES * (NODES - 1) // 2)
             self.assertEqual(value["messages"], NODES * (NODES - 1))
+            self.assertGreaterEqual(value["dials"], value["links"] + value["crossed"])
             self.assertGreater(value["full_mesh_ms"], 0)
             self.assertGreater(value["bytes_per_link_end"], 0)
 

@@ -63,7 +63,7 @@ class RequestTest(harness.NetTest):
         self.fails(a, "request", b.id, "nobody", "x", code="ENOHANDLER")
         self.fails(a, "request", b.id, "slow", "x", "--timeout", "1", code="ETIMEDOUT")
         self.fails(a, "request", "stranger", "bad", "x", code="ENOPEER")
-        self.fails(a, "request", a.id, "bad", "x", code="EINVAL")
+        self.fails(a, "request", a.id, "bad", "x", code="ENOHANDLER")  # itself, as anybody
         self.fails(a, "request", b.id, "#7", "x", code="EINVAL")
         wait_until(lambda: b.stats()["requests_open"] == 0, what="the command is killed, and its reply given")
         self.assertTrue(slow.running())

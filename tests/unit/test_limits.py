@@ -11,7 +11,7 @@ import sys
 ROOT = pathlib.Path(sys.argv[1])
 ROW = re.compile(r"^\| `([\w.]+)` \| ([^|]+) \|(?: ([^|]+) \|)?", re.MULTILINE)
 # The lower bound depends on another field: shown in words.
-IN_WORDS = {"limits.peer_queue_bytes_max"}
+IN_WORDS = {"limits.peer_queue_bytes_max", "limits.node_queue_bytes_max"}
 
 
 def number(text):

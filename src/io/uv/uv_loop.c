@@ -252,6 +252,7 @@ static const struct cohorti_io_ops uv_ops = {
     .detach = cohorti_uv_detach,
     .watch = cohorti_uv_watch,
     .recv = cohorti_uv_recv,
+    .recv_soon = cohorti_uv_recv_soon,
     .send = cohorti_uv_send,
     .shutdown = cohorti_uv_shutdown,
     .close = cohorti_uv_close,

@@ -49,8 +49,7 @@ static void nothing_is_dialled_before_start(void **state)
     rig_add(&r, "a");
     rig_pass(&r, 100 * SECOND);
     rig_expect(&r, "ADDED a");
-    cohorti_cluster_start(&r.c, r.now);
-    rig_pass(&r, 0);
+    cohorti_cluster_start(&r.c, r.now); /* in this step, not at the next timer: see the function */
     rig_expect(&r, "DIAL 1 127.0.0.2:9000");
     rig_close(&r);
 }
@@ -66,7 +65,7 @@ static void a_dial_that_fails_is_repeated_later_and_later(void **state)
     uint64_t most = 100 * MS;
     for (uint64_t link = 1; link < 20; link++) {
         char text[64];
-        rig_closed(&r, link, COHORT_EREFUSED);
+        rig_closed(&r, link, COHORT_EUNREACHABLE);
         uint64_t wait = cohorti_cluster_deadline(&r.c) - r.now;
         assert_in_range(wait, most / 2, most);
         rig_pass(&r, wait);
@@ -74,6 +73,23 @@ static void a_dial_that_fails_is_repeated_later_and_later(void **state)
         rig_expect(&r, text);
         most = most * 2 > 10 * SECOND ? 10 * SECOND : most * 2;
     }
+    rig_close(&r);
+}
+
+/* Whoever starts there dials us at once, so there is no hurry: 800 ms, not 100. */
+static void where_nobody_listens_the_next_dial_is_not_soon(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    rig_add(&r, "a");
+    rig_pass(&r, 0);
+    rig_expect(&r, "ADDED a; DIAL 1 127.0.0.2:9000");
+    rig_closed(&r, 1, COHORT_EREFUSED);
+    assert_in_range(cohorti_cluster_deadline(&r.c) - r.now, 400 * MS, 800 * MS);
+    rig_pass(&r, 800 * MS);
+    rig_expect(&r, "DIAL 2 127.0.0.2:9000");
+    rig_closed(&r, 2, COHORT_EREFUSED);
+    assert_in_range(cohorti_cluster_deadline(&r.c) - r.now, 800 * MS, 1600 * MS);
     rig_close(&r);
 }
 
@@ -136,6 +152,8 @@ static void a_connect_without_answer_is_given_up(void **state)
     rig_add(&r, "a");
     rig_pass(&r, 0);
     rig_expect(&r, "ADDED a; DIAL 1 127.0.0.2:9000");
+    assert_string_equal(cohorti_cluster_dialled(&r.c, 1), "a");
+    assert_null(cohorti_cluster_dialled(&r.c, 2));
     rig_pass(&r, 3 * SECOND - 1);
     rig_expect(&r, "");
     rig_pass(&r, 1);
@@ -281,6 +299,7 @@ int main(void)
         cmocka_unit_test(the_greeting_says_who_we_are),
         cmocka_unit_test(nothing_is_dialled_before_start),
         cmocka_unit_test(a_dial_that_fails_is_repeated_later_and_later),
+        cmocka_unit_test(where_nobody_listens_the_next_dial_is_not_soon),
         cmocka_unit_test(only_a_byte_resets_the_back_off),
         cmocka_unit_test(the_seed_schedule),
         cmocka_unit_test(a_connect_without_answer_is_given_up),

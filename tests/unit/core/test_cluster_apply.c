@@ -171,9 +171,10 @@ static void the_name_of_the_cluster(void **state)
     rig_open(&r, &config);
     applies(&r, "blue|a 10.0.0.1:1", "ADDED a"); /* not started: the configuration overrides the file */
     cohorti_cluster_start(&r.c, r.now);
+    rig_expect(&r, "DIAL 1 10.0.0.1:1");
     assert_int_equal(apply(&r, "red|", &done), COHORT_ECLUSTER);
     rig_expect(&r, "");
-    applies(&r, "blue|", "REMOVED a EREMOVED");
+    applies(&r, "blue|", "CLOSE 1 EREMOVED; REMOVED a EREMOVED");
     applies(&r, "", "NOTE m ESTATE");
     applies(&r, "green|", "NOTE m ESTATE");
     assert_int_equal(apply(&r, "blue|a 10.0.0.1:1", &done), COHORT_ECLUSTER);
@@ -310,6 +311,32 @@ static void the_turn_moves_on_when_a_dial_does_not_connect(void **state)
     rig_close(&r);
 }
 
+/* All addresses of a name without a pause, then one; from whichever was the turn. */
+static void a_name_is_dialled_at_all_its_addresses_before_a_pause(void **state)
+{
+    struct rig r;
+    struct cohorti_effect fx;
+    rig_start(&r);
+    applies(&r, "a h.example:1", "ADDED a");
+    for (uint32_t turn = 0; turn < 7; turn++) {
+        uint64_t due = cohorti_cluster_deadline(&r.c);
+        bool pause = turn > 0 && turn % 3 == 0;
+        assert_int_equal(due > r.now, pause);
+        rig_pass(&r, due > r.now ? due - r.now : 0);
+        assert_true(cohorti_cluster_poll(&r.c, &fx));
+        assert_int_equal(fx.type, COHORTI_EFFECT_DIAL);
+        assert_int_equal(fx.u.dial.turn, turn);
+        cohorti_cluster_resolved(&r.c, fx.link, 3);
+        cohorti_cluster_resolved(&r.c, fx.link + 1, 1); /* a link that is not there */
+        rig_closed(&r, fx.link, turn % 2 == 0 ? COHORT_EREFUSED : COHORT_EUNREACHABLE);
+    }
+    rig_pass(&r, 0);
+    assert_true(cohorti_cluster_poll(&r.c, &fx));
+    rig_closed(&r, fx.link, COHORT_ENORESOLVE); /* the name is gone: no address is left to try */
+    assert_true(cohorti_cluster_deadline(&r.c) > r.now);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,6 +353,7 @@ int main(void)
         cmocka_unit_test(a_whole_large_cluster_is_replaced),
         cmocka_unit_test(without_memory_nothing_changes),
         cmocka_unit_test(the_turn_moves_on_when_a_dial_does_not_connect),
+        cmocka_unit_test(a_name_is_dialled_at_all_its_addresses_before_a_pause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

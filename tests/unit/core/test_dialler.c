@@ -79,6 +79,29 @@ static void a_byte_resets_the_doubling(void **state)
     assert_in_range(d.next_ns - NOW, 50 * MS, 100 * MS);
 }
 
+/* Three steps on, once; from there as after any failure. A longest delay that is shorter holds. */
+static void where_nobody_listens_the_doubling_begins_later(void **state)
+{
+    static const uint64_t most_ms[] = {800, 1600, 3000, 3000};
+    static const cohort_dial_policy hasty = {.mode = COHORT_DIAL_BACKOFF, .delay_min_ms = 20, .delay_max_ms = 50};
+    struct cohorti_dialler d;
+    struct cohorti_prng prng;
+    cohorti_prng_init(&prng, 1);
+    cohorti_dialler_init(&d, &backoff, START, NOW);
+    for (size_t i = 0; i < UNIT_COUNT(most_ms); i++) {
+        cohorti_dialler_absent(&d, &backoff, START, NOW, &prng);
+        assert_in_range(d.next_ns - NOW, most_ms[i] * MS / 2, most_ms[i] * MS);
+    }
+    cohorti_dialler_received(&d);
+    cohorti_dialler_failed(&d, &backoff, START, NOW, &prng);
+    assert_in_range(d.next_ns - NOW, 50 * MS, 100 * MS);
+    cohorti_dialler_init(&d, &hasty, START, NOW);
+    cohorti_dialler_absent(&d, &hasty, START, NOW, &prng);
+    assert_in_range(d.next_ns - NOW, 25 * MS, 50 * MS);
+    cohorti_dialler_absent(&d, &seed, START, NOW, &prng);
+    assert_int_equal(d.next_ns, START + 56000 * MS);
+}
+
 static void a_refusal_is_a_failure_whatever_bytes_came(void **state)
 {
     struct cohorti_dialler d;
@@ -141,6 +164,7 @@ int main(void)
         cmocka_unit_test(delays_double_within_the_bounds_of_the_jitter),
         cmocka_unit_test(failures_never_overflow),
         cmocka_unit_test(a_byte_resets_the_doubling),
+        cmocka_unit_test(where_nobody_listens_the_doubling_begins_later),
         cmocka_unit_test(a_refusal_is_a_failure_whatever_bytes_came),
         cmocka_unit_test(a_lost_link_is_redialled_soon_but_not_all_at_once),
         cmocka_unit_test(the_seed_knows_only_its_ticks),

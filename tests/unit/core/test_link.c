@@ -95,6 +95,14 @@ static void rig_open(struct rig *r, size_t message_bytes_max)
     r->text_len = 0;
 }
 
+/* As in the shell: what RESUME says is told before the link opens, and is the peer's credit. */
+static void rig_open_link(struct rig *r)
+{
+    struct cohorti_resume marks;
+    cohorti_inbound_marks(&r->inbound, 1, &marks);
+    cohorti_link_open(&r->link, &r->inbound);
+}
+
 static void rig_close(struct rig *r)
 {
     cohorti_link_deinit(&r->link);
@@ -194,7 +202,7 @@ static void decide(struct rig *r)
         if (r->link.state == COHORTI_LINK_GREETED) {
             cohorti_link_admit(&r->link);
         } else {
-            cohorti_link_open(&r->link, &r->inbound);
+            rig_open_link(r);
         }
         poll_all(r);
     }
@@ -294,7 +302,7 @@ static void bytes_behind_a_decision_are_kept(void **state)
     unit_bytes_free(&piece);
     assert_string_equal(r.text, "HELLO a");
     poll_all(&r);
-    cohorti_link_open(&r.link, &r.inbound); /* not yet */
+    rig_open_link(&r); /* not yet */
     poll_all(&r);
     assert_string_equal(r.text, "HELLO a");
     cohorti_link_admit(&r.link);
@@ -304,7 +312,7 @@ static void bytes_behind_a_decision_are_kept(void **state)
     poll_all(&r);
     assert_string_equal(r.text, "HELLO a; WELCOME 1");
     assert_false(cohorti_link_is_open(&r.link));
-    cohorti_link_open(&r.link, &r.inbound);
+    rig_open_link(&r);
     assert_true(cohorti_link_is_open(&r.link));
     poll_all(&r);
     assert_string_equal(r.text, SESSION_TEXT);
@@ -322,7 +330,7 @@ static void a_decision_may_come_before_the_rest_was_polled(void **state)
     while (cohorti_link_poll(&r.link, &event)) {
         say_event(&r, &event);
         cohorti_link_admit(&r.link);
-        cohorti_link_open(&r.link, &r.inbound);
+        rig_open_link(&r);
     }
     assert_string_equal(r.text, SESSION_TEXT);
     rig_close(&r);

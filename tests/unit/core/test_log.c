@@ -106,6 +106,11 @@ static void step(struct rig *r)
     case 5:
         r->acked += below(r, 4) == 0 ? r->sent - r->acked : below(r, r->sent - r->acked + 1);
         cohorti_log_ack(&r->log, r->acked);
+        if (below(r, 4) == 0) {
+            (void)cohorti_log_rest(&r->log);
+        } else if (below(r, 8) == 0) {
+            cohorti_log_drop_spares(&r->log);
+        }
         break;
     case 6:
         r->sent = r->acked + below(r, r->appended - r->acked + 1);
@@ -134,6 +139,9 @@ static void random_use(uint64_t seed, size_t fail_each)
     }
     cohorti_log_advance(&r.log, (size_t)(r.appended - r.sent));
     cohorti_log_ack(&r.log, r.appended);
+    for (int i = 0; i < 3 && cohorti_log_rest(&r.log); i++) {
+    }
+    assert_false(cohorti_log_keeps(&r.log));
     assert_true(r.memory.blocks <= 1); /* idle: a small block at most */
     rig_close(&r);
 }
@@ -229,8 +237,30 @@ static void blocks_serve_again(void **state)
     }
 }
 
-/* What was needed at the fullest is not kept for the little that is outstanding now. */
-static void spares_go_with_what_is_outstanding(void **state)
+/* Bursts of any size, all acknowledged before the next: what served the one serves the next. */
+static void a_burst_after_another_allocates_nothing(void **state)
+{
+    static const size_t bursts[] = {20, 100, 900, 3000};
+    for (size_t i = 0; i < UNIT_COUNT(bursts); i++) {
+        struct rig r;
+        rig_open(&r, i);
+        for (int burst = 0; burst < 24; burst++) {
+            for (size_t n = 0; n < bursts[i]; n++) {
+                assert_true(append(&r, 92));
+            }
+            cohorti_log_advance(&r.log, (size_t)(r.appended - r.sent));
+            r.sent = r.acked = r.appended;
+            cohorti_log_ack(&r.log, r.acked);
+            (void)cohorti_log_rest(&r.log);
+            r.memory.calls = burst < 12 ? 0 : r.memory.calls; /* until small blocks have been replaced */
+        }
+        assert_int_equal(r.memory.calls, 0);
+        rig_close(&r);
+    }
+}
+
+/* What was needed at the fullest is kept at first; then half of what is not needed goes each time; at rest all of it. */
+static void unneeded_blocks_go(void **state)
 {
     struct rig r;
     rig_open(&r, 1);
@@ -238,14 +268,48 @@ static void spares_go_with_what_is_outstanding(void **state)
         assert_true(append(&r, 1000));
     }
     cohorti_log_advance(&r.log, (size_t)r.appended);
-    r.sent = r.appended;
-    size_t at_most = r.memory.blocks;
-    while (r.sent - r.acked > 200000) {
-        r.acked += 100000;
+    r.sent = r.acked = r.appended;
+    size_t most = r.memory.blocks;
+    cohorti_log_ack(&r.log, r.acked);
+    assert_int_equal(r.memory.blocks, most);
+    assert_true(cohorti_log_keeps(&r.log));
+    assert_true(cohorti_log_rest(&r.log)); /* they were needed since the call before */
+    assert_int_equal(r.memory.blocks, most);
+    for (size_t i = 0, before = most; i < 10; i++, before = r.memory.blocks) {
+        assert_true(append(&r, 800));
+        cohorti_log_advance(&r.log, 800);
+        r.sent = r.acked = r.appended;
         cohorti_log_ack(&r.log, r.acked);
-        assert_true(r.memory.blocks <= at_most);
+        assert_true(cohorti_log_rest(&r.log));
+        assert_in_range(r.memory.blocks, before / 2, before / 2 + 2);
     }
-    assert_true(r.memory.blocks <= 20);
+    assert_true(r.memory.blocks <= 3);
+    (void)cohorti_log_rest(&r.log);
+    assert_false(cohorti_log_rest(&r.log));
+    assert_true(r.memory.blocks <= 1);
+    check_held(&r);
+    assert_true(append(&r, 80));
+    check_held(&r);
+    rig_close(&r);
+}
+
+static void dropping_spares_leaves_what_is_held(void **state)
+{
+    struct rig r;
+    rig_open(&r, 1);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(append(&r, 1000));
+    }
+    cohorti_log_advance(&r.log, 900000);
+    r.sent = 900000;
+    r.acked = 800000;
+    cohorti_log_ack(&r.log, r.acked);
+    size_t before = r.memory.blocks;
+    cohorti_log_drop_spares(&r.log);
+    assert_in_range(before - r.memory.blocks, 10, 20);
+    assert_false(cohorti_log_keeps(&r.log));
+    check_held(&r);
+    check_peek(&r);
     rig_close(&r);
 }
 
@@ -329,7 +393,9 @@ int main(void)
         cmocka_unit_test(a_reservation_is_never_split),
         cmocka_unit_test(a_steady_state_allocates_nothing),
         cmocka_unit_test(blocks_serve_again),
-        cmocka_unit_test(spares_go_with_what_is_outstanding),
+        cmocka_unit_test(a_burst_after_another_allocates_nothing),
+        cmocka_unit_test(unneeded_blocks_go),
+        cmocka_unit_test(dropping_spares_leaves_what_is_held),
         cmocka_unit_test(compacting_moves_what_is_behind),
         cmocka_unit_test(compacting_may_empty_the_first_block),
     };

@@ -73,33 +73,62 @@ static void fail_tells_writable_once(void **state)
 
 struct sender {
     struct rig_node *n;
+    cohort_route *route; /* NULL, or claim and commit over it */
+    struct asked *asked; /* NULL, or a request */
     uint32_t number;
     int status;
     uint64_t took_ms;
     _Atomic bool begun, done;
 };
 
+static int claim_number(cohort_route *route, uint32_t number)
+{
+    void *at = NULL;
+    int status = cohort_route_claim(route, MESSAGE_BYTES, &at);
+    if (status == COHORT_OK) {
+        memset(at, (uint8_t)number, MESSAGE_BYTES);
+        memcpy(at, &number, sizeof number);
+        cohort_route_commit(route, MESSAGE_BYTES);
+    }
+    return status;
+}
+
+static int ask_number(struct rig_node *n, uint32_t number, struct asked *asked)
+{
+    uint8_t data[MESSAGE_BYTES];
+    memset(data, (uint8_t)number, sizeof data);
+    memcpy(data, &number, sizeof number);
+    return cohort_request(n->node, address(1), "full", data, sizeof data, 0, on_result, asked, &asked->id);
+}
+
 static void *send_blocking(void *arg)
 {
     struct sender *sender = arg;
     uint64_t begin = clock_ms();
     atomic_store(&sender->begun, true);
-    sender->status = send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
+    sender->status = sender->route != NULL   ? claim_number(sender->route, sender->number)
+                     : sender->asked != NULL ? ask_number(sender->n, sender->number, sender->asked)
+                                             : send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
     sender->took_ms = clock_ms() - begin;
     atomic_store(&sender->done, true);
     return NULL;
 }
 
-static pthread_t begin_sending(struct stuck *s, struct sender *sender)
+static pthread_t begin(struct stuck *s, struct sender *sender, cohort_route *route, struct asked *asked)
 {
     pthread_t thread;
-    *sender = (struct sender){.n = &s->n[0], .number = s->next};
+    *sender = (struct sender){.n = &s->n[0], .route = route, .asked = asked, .number = s->next};
     assert_int_equal(pthread_create(&thread, NULL, send_blocking, sender), 0);
     WAIT_FOR(atomic_load(&sender->begun));
     uint64_t begin = clock_ms();
     WAIT_FOR(clock_ms() - begin > 20); /* inside the wait by now, most likely */
     assert_false(atomic_load(&sender->done));
     return thread;
+}
+
+static pthread_t begin_sending(struct stuck *s, struct sender *sender)
+{
+    return begin(s, sender, NULL, NULL);
 }
 
 static void block_waits_for_room(void **state)
@@ -112,6 +141,57 @@ static void block_waits_for_room(void **state)
     WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
     pthread_join(thread, NULL);
     assert_int_equal(sender.status, COHORT_OK);
+    unstick(&s);
+}
+
+static cohort_route *full_route(struct stuck *s)
+{
+    cohort_route *route = NULL;
+    assert_int_equal(cohort_route_open(s->n[0].node, address(1), "full", &route), COHORT_OK);
+    return route;
+}
+
+static void a_claim_waits_for_room(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    cohort_route *route = full_route(&s);
+    pthread_t thread = begin(&s, &sender, route, NULL);
+    s.next++;
+    WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
+/* And leaves nothing locked: others send afterwards. */
+static void a_claim_ends_at_its_deadline(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_BLOCK, 50);
+    cohort_route *route = full_route(&s);
+    uint64_t begin = clock_ms();
+    assert_int_equal(claim_number(route, s.next), COHORT_ETIMEDOUT);
+    assert_true(clock_ms() - begin >= 50);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
+static void a_request_waits_for_room(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    struct asked asked = {0};
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    pthread_t thread = begin(&s, &sender, NULL, &asked);
+    s.next++;
+    WAIT_FOR((is_drained(&s), atomic_load(&sender.done)));
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    WAIT_FOR((cohort_queue_dispatch(s.queue, SIZE_MAX), atomic_load(&asked.calls) > 0));
+    expect_result(&asked, COHORT_ENOREPLY);
     unstick(&s);
 }
 
@@ -221,6 +301,21 @@ static void drop_counts_what_is_gone(void **state)
     unstick(&s);
 }
 
+/* For a request somebody waits, and of a claim there is nothing yet: neither can be dropped. */
+static void what_cannot_be_dropped_is_refused(void **state)
+{
+    static struct stuck s;
+    struct asked asked = {0};
+    stick(&s, COHORT_FULL_DROP, 0);
+    cohort_route *route = full_route(&s);
+    assert_int_equal(claim_number(route, s.next), COHORT_EAGAIN);
+    assert_int_equal(ask_number(&s.n[0], s.next, &asked), COHORT_EAGAIN);
+    assert_int_equal(totals(&s.n[0]).messages_dropped, 0);
+    cohort_route_close(route);
+    unstick(&s);
+    assert_int_equal(atomic_load(&asked.calls), 0);
+}
+
 /* ---- disconnect ------------------------------------------------------------------------------------------------------ */
 
 struct slow_losses {
@@ -257,18 +352,168 @@ static void disconnect_tells_all_and_works_again(void **state)
     assert_int_equal(atomic_load(&lost.count), told);
 }
 
+static void a_claim_disconnects(void **state)
+{
+    static struct stuck s;
+    stick(&s, COHORT_FULL_DISCONNECT, 0);
+    cohort_route *route = full_route(&s);
+    assert_int_equal(claim_number(route, s.next), COHORT_EAGAIN);
+    WAIT_FOR(totals(&s.n[0]).errors[-COHORT_ESLOW] == 1);
+    WAIT_FOR(atomic_load(&s.n[0].activated) == 2 && atomic_load(&s.n[1].activated) == 2 && both_are_active(s.n));
+    (void)cohort_queue_dispatch(s.queue, SIZE_MAX);
+    atomic_store(&s.sink.next, s.next);
+    assert_int_equal(claim_number(route, s.next++), COHORT_OK);
+    cohort_route_close(route);
+    unstick(&s);
+}
+
+/* ---- the whole node ------------------------------------------------------------------------------------------------- */
+
+#define NODE_BYTES (512U * 1024)
+
+/* 0 may hold little in all; 1 and 2 are away. */
+struct crowded {
+    struct rig_node n[3];
+    struct sink sinks[3];
+    _Atomic unsigned writable[3];
+};
+
+static void on_writable_of(cohort_node *node, const char *id, cohort_lane lane, void *arg)
+{
+    struct crowded *c = arg;
+    for (unsigned i = 0; i < 3; i++) {
+        atomic_fetch_add(&c->writable[i], strcmp(id, address(i)) == 0 ? 1 : 0);
+    }
+}
+
+static void crowd(struct crowded *c)
+{
+    cohort_handle_id ignored;
+    cohort_limits limits = default_limits();
+    limits.message_bytes_max = 32 * 1024;
+    limits.node_queue_bytes_max = NODE_BYTES;
+    memset(c, 0, sizeof *c);
+    run_without_handlers(&c->n[0], 0, &limits);
+    assert_int_equal(cohort_on_writable(c->n[0].node, on_writable_of, c, NULL, &ignored), COHORT_OK);
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(cohort_node_add(c->n[0].node, address(i), address(i), PORT), COHORT_OK);
+    }
+}
+
+/* Handlers come first: what is sent is not to find the node without. */
+static void let_come(struct crowded *c, unsigned i)
+{
+    rig_begin(&c->n[i]);
+    cohort_config config = rig_config(&c->n[i], i);
+    rig_open(&c->n[i], &config);
+    cohort_handle_id ignored;
+    assert_int_equal(cohort_handle(c->n[i].node, "plain", take_in_order, &c->sinks[i], NULL, &ignored), COHORT_OK);
+    rig_start(&c->n[i]);
+}
+
+/* 1 has taken its part: 2, which was refused for it and is still away, is told once that there is room. */
+static void a_full_node_tells_all_it_refused(void **state)
+{
+    static struct crowded c;
+    crowd(&c);
+    uint32_t first = fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES), second = fill(&c.n[0], 2, "plain", 0, MESSAGE_BYTES);
+    assert_in_range(first * FRAME(MESSAGE_BYTES), NODE_BYTES - 2 * 16384, NODE_BYTES + 2 * 16384);
+    assert_in_range(second * FRAME(MESSAGE_BYTES), 65536 - 100, 65536 + 2 * MESSAGE_BYTES);
+    assert_true(totals(&c.n[0]).queued_bytes >= NODE_BYTES - 2 * 16384);
+    assert_int_equal(atomic_load(&c.writable[1]) + atomic_load(&c.writable[2]), 0);
+    let_come(&c, 1);
+    WAIT_FOR(atomic_load(&c.writable[1]) == 1 && atomic_load(&c.writable[2]) == 1);
+    WAIT_FOR(atomic_load(&c.sinks[1].handled) == first && unacknowledged(&c.n[0], 1) == 0);
+    assert_true(fill(&c.n[0], 2, "plain", second, MESSAGE_BYTES) > second + 100);
+    assert_int_equal(atomic_load(&c.writable[1]) + atomic_load(&c.writable[2]), 2);
+    assert_int_equal(atomic_load(&c.sinks[1].wrong), 0);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT); /* 2 never came */
+    assert_int_equal(rig_close(&c.n[1]), COHORT_OK);
+}
+
+static void *send_to_the_second(void *arg)
+{
+    struct sender *sender = arg;
+    atomic_store(&sender->begun, true);
+    sender->status = send_number(sender->n, 2, "full", sender->number, MESSAGE_BYTES);
+    atomic_store(&sender->done, true);
+    return NULL;
+}
+
+static void who_waits_for_the_node_wakes(void **state)
+{
+    static struct crowded c;
+    struct sender sender = {.n = &c.n[0]};
+    pthread_t thread;
+    crowd(&c);
+    set_options(&c.n[0], "full", COHORT_LANE_NORMAL, COHORT_FULL_BLOCK, 60000);
+    uint32_t first = fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES);
+    (void)fill(&c.n[0], 2, "plain", 0, MESSAGE_BYTES);
+    assert_int_equal(pthread_create(&thread, NULL, send_to_the_second, &sender), 0);
+    uint64_t begin = clock_ms();
+    WAIT_FOR(atomic_load(&sender.begun) && clock_ms() - begin > 20);
+    assert_false(atomic_load(&sender.done));
+    let_come(&c, 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    WAIT_FOR(atomic_load(&c.sinks[1].handled) == first);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT);
+    assert_int_equal(rig_close(&c.n[1]), COHORT_OK);
+}
+
+/* 1 is away and holds all there is: 2 is sent to all the same, each refusal followed by its event, and its requests are answered. */
+static void one_that_is_away_does_not_stop_another(void **state)
+{
+    static struct crowded c;
+    struct answerer s = {0};
+    crowd(&c);
+    (void)fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES);
+    let_come(&c, 2);
+    WAIT_FOR(cohort_node_state(c.n[0].node, address(2)) == COHORT_ACTIVE);
+    handle(&c.n[0], "ask", reply_same, &s);
+    uint32_t next = 0;
+    unsigned refused = 0;
+    while (next < 20000) {
+        unsigned before = atomic_load(&c.writable[2]);
+        int status = send_number(&c.n[0], 2, "plain", next, MESSAGE_BYTES);
+        next += status == COHORT_OK;
+        if (status != COHORT_OK) {
+            assert_int_equal(status, COHORT_EAGAIN);
+            WAIT_FOR(atomic_load(&c.writable[2]) != before);
+            refused++;
+        }
+    }
+    cohort_answer answer;
+    assert_int_equal(cohort_request_wait(c.n[2].node, address(0), "ask", "x", 1, 20000, &answer), COHORT_OK);
+    cohort_answer_free(&answer);
+    WAIT_FOR(atomic_load(&c.sinks[2].handled) == next);
+    assert_int_equal(atomic_load(&c.sinks[2].wrong), 0);
+    assert_int_equal(atomic_load(&c.writable[2]), refused);
+    assert_int_equal(atomic_load(&c.writable[1]), 0);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_ETIMEDOUT);
+    assert_int_equal(rig_close(&c.n[2]), COHORT_OK);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         node_test(fail_tells_writable_once),
         node_test(block_waits_for_room),
+        node_test(a_claim_waits_for_room),
+        node_test(a_claim_ends_at_its_deadline),
+        node_test(a_request_waits_for_room),
         node_test(block_wakes_everybody),
         node_test(block_ends_at_its_deadline),
         node_test(block_ends_when_the_member_is_removed),
         node_test(block_is_an_error_in_a_handler),
         node_test(block_in_a_queue_ends_when_the_node_closes),
         node_test(drop_counts_what_is_gone),
+        node_test(what_cannot_be_dropped_is_refused),
+        node_test(a_claim_disconnects),
         node_test(disconnect_tells_all_and_works_again),
+        node_test(a_full_node_tells_all_it_refused),
+        node_test(who_waits_for_the_node_wakes),
+        node_test(one_that_is_away_does_not_stop_another),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);

@@ -250,7 +250,7 @@ static void time_runs_out_once_and_the_late_reply_is_counted(void **state)
     }
     assert_in_range(clock_ms() - begun_ms, 149, 15000);
     WAIT_FOR(atomic_load(&s.kept_count) == UNIT_COUNT(timeouts));
-    assert_int_equal(cohort_call_time_left_ms(s.kept[1]), 0);
+    WAIT_FOR(cohort_call_time_left_ms(s.kept[1]) == 0); /* it may have come late */
     for (unsigned i = 1; i < UNIT_COUNT(timeouts); i++) {
         assert_int_equal(cohort_reply(s.kept[i], "late", 4), COHORT_OK);
     }

@@ -248,6 +248,28 @@ static void a_route_keeps_to_the_policy_of_its_subject(void **state)
     (void)rig_close(&n);
 }
 
+/* A burst takes memory, and a while after it is acknowledged that is gone. */
+static void memory_of_a_burst_goes(void **state)
+{
+    static struct rig_node n[2];
+    static const char data[1000];
+    rig_pair(n);
+    cohort_route *route = open_route(&n[0], 1, "burst");
+    assert_int_equal(cohort_route_send(route, data, sizeof data), COHORT_OK);
+    WAIT_FOR(atomic_load(&n[1].messages) == 1);
+    int64_t before = atomic_load(&n[0].memory.blocks), most = before;
+    for (unsigned i = 0; i < 5000; i++) {
+        assert_int_equal(cohort_route_send(route, data, sizeof data), COHORT_OK);
+        int64_t now = atomic_load(&n[0].memory.blocks);
+        most = now > most ? now : most;
+    }
+    assert_true(most > before + 1);
+    WAIT_FOR(atomic_load(&n[1].messages) == 5001);
+    WAIT_FOR(atomic_load(&n[0].memory.blocks) <= before);
+    cohort_route_close(route);
+    rig_close_pair(n);
+}
+
 /* ---- members and errors --------------------------------------------------------------------------------------------- */
 
 static void a_route_ends_with_the_membership(void **state)
@@ -348,6 +370,7 @@ int main(void)
         node_test(several_threads_send_over_one_route),
         node_test(a_full_lane_is_told_writable_once),
         node_test(a_route_keeps_to_the_policy_of_its_subject),
+        node_test(memory_of_a_burst_goes),
         node_test(a_route_ends_with_the_membership),
         node_test(a_route_outlives_links_and_processes),
         node_test(a_legacy_member_takes_raw_frames_over_a_route),

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * pace: how much of the bulk lane may be under way while more urgent lanes are in use.
+ *
+ * What the system and the network hold cannot be overtaken any more. A stream in the bulk lane would fill them, up to its credit of
+ * megabytes, and an urgent message would wait behind all of it. So while there are urgent messages the lane keeps only as much under way
+ * as the path carries in one round trip, found as in Cardwell et al., "BBR: Congestion-Based Congestion Control", ACM Queue 14(5), 2016:
+ * the highest rate of delivery seen lately times the shortest time from writing to acknowledgement. While there are none
+ * it is not limited.
+ */
+#ifndef COHORTI_CORE_PACE_H
+#define COHORTI_CORE_PACE_H
+
+#include <cohort/types.h>
+
+#define COHORTI_PACE_BYTES_MIN (UINT64_C(32) * 1024) /* always allowed */
+
+struct cohorti_pace {
+    uint64_t window; /* no frame is begun with so much under way; UINT64_MAX: no limit */
+
+    uint64_t urgent_bytes; /* ever appended to more urgent lanes, when last looked at */
+    uint64_t urgent_ns;    /* when that was last found to have changed */
+
+    /* One write at a time is followed until it is acknowledged. */
+    bool following;
+    uint64_t end;        /* offset in the lane behind what was written */
+    uint64_t acked;      /* when it was written */
+    uint64_t written_ns; /* when */
+
+    uint64_t rate[2];      /* bytes a second, the highest of these and of the previous RATE_SAMPLES */
+    uint64_t trip_ns[2];   /* the shortest of these and of the previous TRIP_NS */
+    uint32_t rate_samples; /* in rate[0] */
+    uint64_t trip_since_ns;
+    bool emptying; /* the window is at its least until one write was followed under it: what waited before is not in trip_ns */
+};
+
+void cohorti_pace_init(struct cohorti_pace *pace);
+/** Offsets begin anew, or what was written is written again. */
+void cohorti_pace_restart(struct cohorti_pace *pace);
+/** The lane was written up to `sent`, and is acknowledged up to `acked`. */
+void cohorti_pace_written(struct cohorti_pace *pace, uint64_t now_ns, uint64_t sent, uint64_t acked);
+/** An acknowledgement came, after which the lane is acknowledged up to `acked`; `urgent_bytes` were ever appended to more urgent lanes. */
+void cohorti_pace_acked(struct cohorti_pace *pace, uint64_t now_ns, uint64_t acked, uint64_t urgent_bytes);
+
+#endif
