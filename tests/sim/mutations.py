@@ -87,6 +87,12 @@ MUTATIONS = [
     ("the threads of a queue are not woken", "src/node/queue.c", "    if (first && shard->loop != NULL) {\n", "    if (0) {\n"),
     ("messages in queues give no credit back", "src/node/session.c", "    peer->consumed[lane] += bytes;\n", ""),
     ("messages in queues hold no credit", "src/core/inbound.c", "    lane->waiting += consumed ? 0 : d->credit_bytes;\n", ""),
+    ("nobody is told of room", "src/core/outbound.c", "    lane->blocked = true;\n", ""),
+    ("room is told again and again", "src/core/outbound.c", "            lane->blocked = false;\n", ""),
+    ("a lane is never full", "src/core/outbound.c", "    if (queued <= max && need <= max - queued) {", "    if (true) {"),
+    ("spare blocks stay when nothing waits", "src/core/log.c",
+     "    free_list(log, log->spare);\n    log->spare = NULL;\n    log->spare_count = 0;\n    if (log->last",
+     "    if (log->last"),
     ("old half resumed", "src/core/outbound.c", "return resume->known == ob->half && resume->half == ob->reader;",
      "return ob->reader != 0;"),
 ]
