@@ -53,6 +53,7 @@ struct agent {
     struct hub *hub;
     struct desk *echoes, *asks, *uploads;
     struct downloads *downloads;
+    struct measure *measure;
     cohort_node *node;
     struct http *http;
     cohort_member local;
@@ -132,7 +133,9 @@ static bool open_node(struct agent *agent)
     agent->asks = desk_new(ASKS_MAX);
     agent->uploads = desk_new(UPLOADS_MAX);
     agent->downloads = downloads_new(DOWNLOADS_MAX);
-    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->uploads == NULL || agent->downloads == NULL) {
+    agent->measure = measure_new();
+    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->uploads == NULL || agent->downloads == NULL ||
+        agent->measure == NULL) {
         return fail("out of memory");
     }
     agent->plan.config.deliver_local = true; /* whoever listens here hears what is sent here */
@@ -142,7 +145,8 @@ static bool open_node(struct agent *agent)
     if (cohort_listen(agent->node, hub_on_event, agent->hub, NULL, &ignored) != COHORT_OK ||
         cohort_on_undelivered(agent->node, hub_on_undelivered, agent->hub, NULL, &ignored) != COHORT_OK ||
         cohort_on_writable(agent->node, upload_on_writable, agent->uploads, NULL, &ignored) != COHORT_OK ||
-        cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK) {
+        cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK ||
+        measure_serve(agent->measure, agent->node) != COHORT_OK) {
         return fail("cannot register with the node");
     }
     cohort_node_local(agent->node, &agent->local);
@@ -181,6 +185,7 @@ static bool serve(struct agent *agent)
         .asks = agent->asks,
         .uploads = agent->uploads,
         .downloads = agent->downloads,
+        .measure = agent->measure,
         .effective = &agent->effective,
         .body_bytes_max = agent->plan.config.limits.message_bytes_max,
     };
@@ -247,6 +252,7 @@ static void close_all(struct agent *agent)
         control_unlink(&agent->control);
     }
     http_stop(agent->http, STREAMS_TIMEOUT_MS);
+    measure_join(agent->measure);
     if (agent->node != NULL && cohort_node_close(agent->node, CLOSE_TIMEOUT_MS) == COHORT_ETIMEDOUT) {
         log_say(&agent->log, COHORT_LOG_WARN, "not all that was queued could be sent");
     }
@@ -255,6 +261,7 @@ static void close_all(struct agent *agent)
     desk_free(agent->asks);
     desk_free(agent->uploads);
     downloads_free(agent->downloads);
+    measure_free(agent->measure);
     if (agent->control_held) {
         control_close(&agent->control);
     }

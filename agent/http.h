@@ -11,6 +11,7 @@
 #include "echo.h"
 #include "effective.h"
 #include "hub.h"
+#include "measure.h"
 #include "upload.h"
 
 #include <cohort/cohort.h>
@@ -25,6 +26,7 @@ struct agent_service {
     struct desk *asks;           /* requests to members */
     struct desk *uploads;        /* streams to members */
     struct downloads *downloads; /* and from them */
+    struct measure *measure;
     struct effective *effective; /* the configuration */
     size_t body_bytes_max;
 };

@@ -12,10 +12,11 @@ struct request {
     struct MHD_Connection *connection;
     const char *rest; /* of the path, behind the route's; "" if none */
     struct writer body;
-    size_t body_excess;     /* bytes beyond the limit, thrown away */
-    struct echo_wait *echo; /* while one is asked for */
-    struct ask_wait *ask;   /* the same */
-    struct upload *upload;  /* the body goes there */
+    size_t body_excess;             /* bytes beyond the limit, thrown away */
+    struct echo_wait *echo;         /* while one is asked for */
+    struct ask_wait *ask;           /* the same */
+    struct measure_wait *measuring; /* while that runs */
+    struct upload *upload;          /* the body goes there */
 };
 
 typedef enum MHD_Result (*route_fn)(struct request *request);

@@ -219,6 +219,9 @@ static void write_some(struct sent *s)
     bool whole = s->written == s->len && s->announced;
     int status = cohort_stream_write(s->stream, data, len, &taken);
     s->written = before + taken;
+    if (status == COHORT_EAGAIN) {
+        ledger_full(&s->run->players[s->from], &s->run->players[s->to], COHORT_LANE_BULK);
+    }
     bool expected = status == COHORT_OK || status == COHORT_EAGAIN || status == COHORT_ENOMEM || s->over;
     if (!expected || taken > len || (status == COHORT_OK && taken != len)) {
         run_fail(s->run, "stream %" PRIu64 "%s: writing %" PRIu64 " bytes took %zu: %s", s->number, whole ? ", its last" : "", len,

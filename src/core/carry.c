@@ -6,6 +6,7 @@
 #include "core/outbound.h"
 
 #include "core/chunk.h"
+#include "core/log_frame.h"
 #include "core/stream.h"
 
 #include <assert.h>
@@ -61,11 +62,12 @@ static enum goes goes_over(struct carrying *c, const cohort_frame *frame, uint64
     return !c->whole_goes ? STAYS : chunk.kind == COHORTI_KIND_MESSAGE ? GOES : ENDS;
 }
 
-static bool carry_frame(struct carrying *c, const cohort_frame *frame, uint64_t at)
+static bool carry_frame(struct carrying *c, const struct cohorti_log_frame *f, uint64_t at)
 {
+    const cohort_frame *frame = &f->frame;
     uint64_t new_at = c->lane->log.appended;
     struct cohorti_chunk chunk;
-    if (cohorti_outbound_append(c->ob, c->index, frame->type, frame->data, frame->data_len, NULL, 0) != COHORT_OK) {
+    if (cohorti_outbound_append_again(c->ob, c->index, f) != COHORT_OK) {
         return false;
     }
     if (cohorti_kind_is_chunk((enum cohorti_kind)kind_of(frame)) && cohorti_chunk_decode(frame, &chunk) == COHORT_OK &&
@@ -95,14 +97,9 @@ void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, st
                          .written_max = lost->lanes[index].written_max};
     lost->lanes[index].end = end;
     while (at < end) {
-        uint8_t *bytes = NULL;
-        size_t run = cohorti_log_at(old, at, &bytes);
-        cohort_frame frame = {0};
-        size_t len = 0, needed = 0;
-        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
-        assert(status == COHORT_OK && len > 0);
-        (void)status;
-        enum goes goes = goes_over(&c, &frame, at, len);
+        struct cohorti_log_frame frame;
+        cohorti_log_frame_at(old, at, &frame);
+        enum goes goes = goes_over(&c, &frame.frame, at, frame.len);
         if (goes == GOES && !carry_frame(&c, &frame, at)) {
             lost->lanes[index].end = end; /* no memory: then all of it is told */
             cohorti_log_truncate(&lane->log, announced);
@@ -113,6 +110,6 @@ void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, st
         if (goes != STAYS && lost->lanes[index].end == end) {
             lost->lanes[index].end = at;
         }
-        at += len;
+        at += frame.len;
     }
 }

@@ -10,6 +10,14 @@
 
 #include <cohort/frame.h>
 
+/* Data of one frame of a subject: a body of 64 KiB and what its kind puts before it. What is larger is cut into chunks, between which a more
+ * urgent lane may go first. */
+#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 + 16)
+_Static_assert(COHORTI_PREFIX_BYTES_MAX == 16, "what a kind puts before a body");
+
+/* The largest frame of an open link, header included; with room for what chunks may say of themselves one day. */
+#define COHORTI_FRAME_BYTES_MAX ((size_t)65 * 1024)
+
 #define COHORTI_STREAMS_MAX 16U /* that one end has begun and not ended in one lane, but for number 0: docs/protocol.md */
 #define COHORTI_TOTAL_UNKNOWN ((UINT64_C(1) << 56) - 1)
 #define COHORTI_OFFSET_MAX ((UINT64_C(1) << 48) - 1)

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define RAW_LANE 0U
+#define WHOLE_AT_ONCE_BYTES ((size_t)1024 * 1024)
 
 void cohorti_inbound_init(struct cohorti_inbound *in, const cohort_allocator *alloc, const struct cohorti_inbound_limits *limits)
 {
@@ -227,18 +228,25 @@ static int begin_partial(struct cohorti_inbound *in, struct cohorti_inbound_lane
     return COHORT_OK;
 }
 
-/* Of an unknown total as much as has come, and as much again. */
+/* A small one at once; else as much as has come, and as much again: who claims a large total and sends nothing costs nothing. */
+static size_t room_wanted(const struct cohorti_chunk *chunk, size_t need, size_t max)
+{
+    if (chunk->total <= WHOLE_AT_ONCE_BYTES && chunk->total >= need) {
+        return (size_t)chunk->total;
+    }
+    size_t most = chunk->total == COHORTI_TOTAL_UNKNOWN ? max : (size_t)chunk->total;
+    size_t cap = need > most / 2 ? most : need * 2;
+    return chunk->total != COHORTI_TOTAL_UNKNOWN && cap < WHOLE_AT_ONCE_BYTES ? WHOLE_AT_ONCE_BYTES : cap;
+}
+
 static int make_room(struct cohorti_inbound *in, struct cohorti_partial *partial, const struct cohorti_chunk *chunk)
 {
     size_t max = in->limits.message_bytes_max + cohorti_kind_prefix_bytes(partial->kind);
-    uint64_t need = chunk->total == COHORTI_TOTAL_UNKNOWN ? chunk->at + chunk->data_len : chunk->total;
-    if (need > max) {
+    uint64_t need = chunk->at + chunk->data_len;
+    if (need > max || (chunk->total != COHORTI_TOTAL_UNKNOWN && chunk->total > max)) {
         return COHORT_ESIZE;
     }
-    size_t cap = (size_t)need;
-    if (chunk->total == COHORTI_TOTAL_UNKNOWN) {
-        cap = cap > max / 2 ? max : cap * 2;
-    }
+    size_t cap = room_wanted(chunk, (size_t)need, max);
     if (partial->cap >= need && partial->bytes != NULL) {
         return COHORT_OK;
     }
@@ -253,7 +261,7 @@ static int make_room(struct cohorti_inbound *in, struct cohorti_partial *partial
 
 static void put_piece(struct cohorti_partial *partial, const struct cohorti_chunk *chunk)
 {
-    if (chunk->data_len > 0) {
+    if (chunk->data_len > 0 && chunk->data != partial->bytes + chunk->at) {
         memcpy(partial->bytes + chunk->at, chunk->data, chunk->data_len);
     }
 }
@@ -329,7 +337,8 @@ static bool goes_on(const struct cohorti_partial *partial, const struct cohorti_
     return chunk->at == partial->len && same_total && chunk->kind == partial->kind && number == partial->number;
 }
 
-static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed, struct cohorti_delivery *out,
+                      const char **why)
 {
     struct cohorti_inbound_lane *lane = &in->lanes[out->lane];
     uint32_t number = cohorti_type_number(frame->type);
@@ -339,6 +348,7 @@ static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, str
         return status;
     }
     out->kind = out->chunk.kind;
+    out->chunk.data = placed != NULL ? placed : out->chunk.data;
     if (out->chunk.first) {
         return first_piece(in, lane, number, out, why);
     }
@@ -363,7 +373,8 @@ static bool has_credit(const struct cohorti_inbound_lane *lane)
     return lane->told_limit > 0 && lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
 }
 
-static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+static int take(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed, struct cohorti_delivery *out,
+                const char **why)
 {
     memset(out, 0, sizeof *out);
     out->frame_bytes = out->credit_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
@@ -376,7 +387,7 @@ static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct co
             return COHORT_EPROTOCOL;
         }
         if (cohorti_kind_is_chunk(out->kind)) {
-            return take_chunk(in, frame, out, why);
+            return take_chunk(in, frame, placed, out, why);
         }
         out->nothing = out->kind == COHORTI_KIND_VOID;
         return out->nothing ? COHORT_OK : open_data(in, cohorti_type_number(frame->type), frame->data, frame->data_len, out, why);
@@ -396,9 +407,30 @@ static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct co
     return COHORT_OK;
 }
 
+uint8_t *cohorti_inbound_place(struct cohorti_inbound *in, const cohort_frame *front)
+{
+    struct cohorti_chunk chunk;
+    unsigned lane = cohorti_type_lane(front->type);
+    bool is_chunk = cohorti_type_class(front->type) == COHORTI_TYPE_SUBJECT && lane < COHORTI_LANE_COUNT &&
+                    cohorti_kind_is_chunk((enum cohorti_kind)cohorti_type_kind(front->type));
+    if (!is_chunk || cohorti_chunk_decode(front, &chunk) != COHORT_OK || chunk.first || chunk.aborts) {
+        return NULL;
+    }
+    struct cohorti_partial *partial = find_partial(&in->lanes[lane], chunk.stream);
+    bool belongs = partial != NULL && partial->len > 0 && partial->bytes != NULL &&
+                   goes_on(partial, &chunk, cohorti_type_number(front->type)) && make_room(in, partial, &chunk) == COHORT_OK;
+    return belongs ? partial->bytes + chunk.at : NULL;
+}
+
 int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
 {
-    int status = take(in, frame, out, why);
+    return cohorti_inbound_take_placed(in, frame, NULL, out, why);
+}
+
+int cohorti_inbound_take_placed(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed,
+                                struct cohorti_delivery *out, const char **why)
+{
+    int status = take(in, frame, placed, out, why);
     if (status == COHORT_OK && !has_credit(&in->lanes[out->lane])) {
         *why = "a frame beyond the credit of its lane";
         return COHORT_EPROTOCOL;

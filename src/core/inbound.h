@@ -18,8 +18,8 @@
 #include "core/chunk.h"
 #include "wire/control.h"
 
-#define COHORTI_RUN_BYTES_MAX \
-    UINT64_C(65536) /* how far a peer may write beyond a limit: what it began before it, docs/protocol.md */
+/* How far a peer may write beyond a limit: what it began before it, docs/protocol.md. A block of its log, or a frame. */
+#define COHORTI_RUN_BYTES_MAX COHORTI_FRAME_BYTES_MAX
 
 struct cohorti_inbound_limits {
     size_t message_bytes_max; /* body of one message, put together */
@@ -107,6 +107,12 @@ COHORT_NODISCARD int cohorti_inbound_take(struct cohorti_inbound *in, const coho
 COHORT_NODISCARD int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery *d);
 /** Take back one reader of those whose stream has not ended, before resume() or deinit() ends it; NULL when there is none. */
 void *cohorti_inbound_take_reader(struct cohorti_inbound *in);
+/** The same, of a chunk whose data behind its prefix are at `placed`; NULL: where frame->data say. */
+COHORT_NODISCARD int cohorti_inbound_take_placed(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed,
+                                                 struct cohorti_delivery *out, const char **why);
+/** Of a frame only the header and COHORTI_CHUNK_PREFIX_BYTES are here: where the rest of it belongs, in a message that is put together.
+ * NULL: nowhere, or that is not known yet. It stays so until the frame was taken, or another one. */
+uint8_t *cohorti_inbound_place(struct cohorti_inbound *in, const cohort_frame *front);
 /** It was delivered: count it. consumed: and its handlers are done with it; else consumed() gives its credit_bytes back. */
 void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_delivery *d, bool consumed);
 /** Handlers are done with `bytes` more of what was committed before. */

@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "core/chunk.h"
+#include "core/log_frame.h"
 #include "core/stream.h"
 
 #include <assert.h>
@@ -87,6 +88,21 @@ void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned l
     memcpy(out, name, strlen(name) + 1);
 }
 
+struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound *ob)
+{
+    struct cohorti_body *all = NULL;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_body *of_lane = cohorti_log_take_unreferenced(&ob->lanes[i].log);
+        while (of_lane != NULL) {
+            struct cohorti_body *next = of_lane->next;
+            of_lane->next = all;
+            all = of_lane;
+            of_lane = next;
+        }
+    }
+    return all;
+}
+
 size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
 {
     size_t len = 0;
@@ -112,33 +128,30 @@ static void count_appended(struct cohorti_outbound *ob, size_t len)
     }
 }
 
-/* One frame of up to two pieces. */
+/* One frame of up to two pieces, of which the second may be referred to. */
 static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
-                        size_t head_len, const void *body, size_t body_len)
+                        size_t head_len, const void *body, size_t body_len, struct cohorti_body *reference)
 {
-    uint8_t *at = NULL;
-    size_t len = COHORT_FRAME_HEADER_BYTES + head_len + body_len;
-    int status = cohorti_log_reserve(&lane->log, len, &at);
-    if (status != COHORT_OK) {
-        return status;
+    int status = cohorti_log_append_frame(&lane->log, type, head, head_len, body, body_len, body_len > 0 ? reference : NULL);
+    if (status == COHORT_OK) {
+        count_appended(ob, COHORT_FRAME_HEADER_BYTES + head_len + body_len);
     }
-    cohort_frame_encode_header(at, type, head_len + body_len);
-    at += COHORT_FRAME_HEADER_BYTES;
-    if (head_len > 0) {
-        memcpy(at, head, head_len);
-    }
-    if (body_len > 0) {
-        memcpy(at + head_len, body, body_len);
-    }
-    cohorti_log_commit(&lane->log, len);
-    count_appended(ob, len);
-    return COHORT_OK;
+    return status;
 }
 
 int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head, size_t head_len,
                             const void *body, size_t body_len)
 {
-    return append_frame(ob, &ob->lanes[lane], type, head, head_len, body, body_len);
+    return append_frame(ob, &ob->lanes[lane], type, head, head_len, body, body_len, NULL);
+}
+
+int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame)
+{
+    int status = cohorti_log_append_again(&ob->lanes[lane].log, frame);
+    if (status == COHORT_OK) {
+        count_appended(ob, frame->len);
+    }
+    return status;
 }
 
 static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint32_t number, const char *name)
@@ -151,7 +164,7 @@ static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint3
     if (status != COHORT_OK) {
         return status;
     }
-    return append_frame(ob, &ob->lanes[lane], cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len, NULL, 0);
+    return append_frame(ob, &ob->lanes[lane], cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len, NULL, 0, NULL);
 }
 
 static struct cohorti_outbound_subject *find_subject(const struct cohorti_outbound_lane *lane, const char *name, uint64_t hash)
@@ -237,12 +250,13 @@ static size_t chunk_count(size_t len)
     return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
 }
 
+/* Whatever its size, a message is taken when half is free: the writable event says so much, and one may be larger than the watermark. */
 static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len, bool has_room)
 {
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
-    bool full = queued > max || need > max - queued;
+    bool full = queued > max / 2 && (queued > max || need > max - queued);
     if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
@@ -270,8 +284,8 @@ static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *
             head_len += put->prefix_len;
             of_body -= put->prefix_len;
         }
-        status =
-            append_frame(ob, &ob->lanes[put->lane], cohorti_type_subject(kind, put->lane, number), head, head_len, body, of_body);
+        status = append_frame(ob, &ob->lanes[put->lane], cohorti_type_subject(kind, put->lane, number), head, head_len, body,
+                              of_body, put->reference);
         body += of_body;
         at += piece;
     }
@@ -296,7 +310,7 @@ static int append_message(struct cohorti_outbound *ob, const struct cohorti_put 
     }
     if (chunk_count(total) == 1) {
         return append_frame(ob, lane, cohorti_type_subject(put->kind, put->lane, number), put->prefix, put->prefix_len, put->body,
-                            put->body_len);
+                            put->body_len, put->body_len < COHORTI_REFERENCE_BYTES_MIN ? NULL : put->reference);
     }
     uint64_t before = lane->log.appended;
     uint64_t frames_before = ob->frames;
@@ -322,15 +336,10 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
     uint64_t before = lane->log.appended;
     status = append_message(ob, put);
     if (status == COHORT_OK) {
-        uint8_t *announcement = NULL;
         if (names != lane->subject_count) { /* a name comes first, and stays */
-            size_t run = cohorti_log_at(&lane->log, before, &announcement);
-            cohort_frame frame;
-            size_t len = 0, needed = 0;
-            int decoded = cohort_frame_decode(announcement, run, run, &frame, &len, &needed);
-            assert(decoded == COHORT_OK);
-            (void)decoded;
-            before += len;
+            struct cohorti_log_frame announcement;
+            cohorti_log_frame_at(&lane->log, before, &announcement);
+            before += announcement.len;
         }
         cohorti_expiry_add(lane, before, lane->log.appended, put->deadline_ns);
     }
@@ -341,7 +350,7 @@ int cohorti_outbound_claim(struct cohorti_outbound *ob, const struct cohorti_put
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
     uint32_t number = 0;
-    if (put->body_len > ob->limits.message_bytes_max || chunk_count(put->body_len) > 1) {
+    if (put->body_len > ob->limits.message_bytes_max || put->body_len > COHORTI_CHUNK_BYTES_MAX - COHORTI_PREFIX_BYTES_MAX) {
         return COHORT_ESIZE;
     }
     if (over_watermark(ob, lane, put->body_len, false)) {
@@ -370,10 +379,10 @@ int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const v
     if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO || cohorti_type_class(type) != COHORTI_TYPE_RAW) {
         return COHORT_ETYPE;
     }
-    if (len > ob->limits.message_bytes_max) {
+    if (len > ob->limits.message_bytes_max || len > COHORT_RAW_BYTES_MAX) {
         return COHORT_ESIZE;
     }
-    return over_watermark(ob, lane, len, false) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len);
+    return over_watermark(ob, lane, len, false) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len, NULL);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
@@ -386,15 +395,16 @@ static uint64_t write_limit(const struct cohorti_outbound *ob, unsigned lane)
     return l->log.acked + (lane == BULK_LANE && ob->pace.window < room ? ob->pace.window : room);
 }
 
-/* Runs of one lane from `skip` on, while there is room and credit. A run may go beyond the credit: it is begun before it. */
+/* Runs of one lane from `skip` on, while there is room and credit. A block may go beyond the credit: it is begun before it. */
 static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size_t skip, struct cohorti_slice *out, size_t max,
                           size_t *bytes_left)
 {
     const struct cohorti_log *log = &ob->lanes[lane].log;
     uint64_t limit = write_limit(ob, lane);
     size_t count = 0;
-    while (count<max && * bytes_left> 0 && log->sent + skip < limit) {
-        size_t len = cohorti_log_peek(log, skip, &out[count].bytes);
+    bool within = false; /* a block */
+    while (count < max && (within || (*bytes_left > 0 && log->sent + skip < limit))) {
+        size_t len = cohorti_log_peek(log, skip, &out[count].bytes, &out[count].more);
         if (len == 0) {
             break;
         }
@@ -402,9 +412,24 @@ static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size
         out[count].lane = lane;
         skip += len;
         *bytes_left -= len < *bytes_left ? len : *bytes_left;
+        within = out[count].more;
         count++;
     }
     return count;
+}
+
+/* The rest of the block that was written in part; its credit was there when it was begun. Returns its bytes. */
+static size_t gather_cut(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t *count)
+{
+    size_t len = 0;
+    for (bool more = true; more && *count < max; (*count)++) {
+        struct cohorti_slice *slice = &out[*count];
+        slice->lane = (unsigned)ob->cut;
+        slice->len = cohorti_log_peek(&ob->lanes[ob->cut].log, len, &slice->bytes, &slice->more);
+        len += slice->len;
+        more = slice->more;
+    }
+    return len;
 }
 
 size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t bytes_max)
@@ -413,18 +438,27 @@ size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti
     if (!ob->resumed || max == 0) {
         return 0;
     }
-    if (ob->cut >= 0) { /* its credit was there when it was begun */
-        cut_len = cohorti_log_peek(&ob->lanes[ob->cut].log, 0, &out[0].bytes);
-        out[0].len = cut_len;
-        out[0].lane = (unsigned)ob->cut;
-        count = 1;
+    if (ob->cut >= 0) {
+        cut_len = gather_cut(ob, out, max, &count);
         bytes_max -= cut_len < bytes_max ? cut_len : bytes_max;
     }
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         unsigned lane = cohorti_lane_order[i];
+        if (count > 0 && out[count - 1].more) {
+            break; /* no slice is left for the rest of that block: nothing else may follow */
+        }
         count += gather_lane(ob, lane, (int)lane == ob->cut ? cut_len : 0, out + count, max - count, &bytes_max);
     }
     return count;
+}
+
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
+{
+    size_t of_block = 0;
+    while (ob->resumed && ob->cut >= 0 && of_block < count && (of_block == 0 || slices[of_block - 1].more)) {
+        of_block++;
+    }
+    return of_block;
 }
 
 void cohorti_outbound_hold(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
@@ -446,7 +480,7 @@ void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_
         if (lane->log.sent > lane->written_max) {
             lane->written_max = lane->log.sent;
         }
-        ob->cut = taken < slices[i].len ? (int)slices[i].lane : -1;
+        ob->cut = taken < slices[i].len || slices[i].more ? (int)slices[i].lane : -1;
         n -= taken;
     }
     assert(n == 0);
@@ -548,16 +582,12 @@ static uint64_t first_unacknowledged(const struct cohorti_log *log)
 {
     uint64_t at = cohorti_log_begin(log);
     while (at < log->acked) {
-        uint8_t *bytes = NULL;
-        cohort_frame frame;
-        size_t run = cohorti_log_at(log, at, &bytes), len = 0, needed = 0;
-        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
-        assert(status == COHORT_OK && len > 0);
-        (void)status;
-        if (at + len > log->acked) {
+        struct cohorti_log_frame frame;
+        cohorti_log_frame_at(log, at, &frame);
+        if (at + frame.len > log->acked) {
             break;
         }
-        at += len;
+        at += frame.len;
     }
     return at;
 }

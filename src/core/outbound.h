@@ -29,6 +29,7 @@ struct cohorti_outbound_limits {
 };
 
 struct cohorti_outbound_subject;
+struct cohorti_log_frame;
 
 /* A message with a time to live that is not acknowledged. */
 struct cohorti_expiry {
@@ -72,8 +73,8 @@ struct cohorti_outbound {
 /** Most urgent first. */
 extern const unsigned cohorti_lane_order[COHORTI_LANE_COUNT];
 
-/* A frame above is cut into chunks, between which a more urgent lane may go first. */
-#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 - 256)
+/* A message whose body lies elsewhere and is smaller is copied: a block of its own, and a run in each write, would cost more. */
+#define COHORTI_REFERENCE_BYTES_MIN ((size_t)4 * 1024)
 
 void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *alloc, const struct cohorti_outbound_limits *limits,
                            uint64_t half);
@@ -94,6 +95,7 @@ struct cohorti_put {
     size_t prefix_len;
     const void *body;
     size_t body_len;
+    struct cohorti_body *reference; /* what owns the body, which need not be copied then; NULL: it is borrowed */
     struct cohorti_name_hint *hint; /* may be NULL */
     uint64_t deadline_ns;           /* withdrawn when it was not begun by then; 0: never */
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
@@ -115,11 +117,16 @@ COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint3
 /* For stream.c and carry.c: one frame of up to two pieces; and the number of a name, announced if it is new. */
 COHORT_NODISCARD int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head,
                                              size_t head_len, const void *body, size_t body_len);
+COHORT_NODISCARD int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame);
 COHORT_NODISCARD int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number);
 
 /** Name of the subject a frame was about; "" for replies. `out` has room for any. */
 void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
                                    char *out);
+
+/** Bodies that are not referred to any more, for cohorti_bodies_release() where no lock is held. Ask after each call that may let go of
+ * something: resume(), ack(), end(), expire(). */
+struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound *ob);
 
 /** Bytes appended and not acknowledged, all lanes. */
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
@@ -133,6 +140,7 @@ struct cohorti_slice {
     const uint8_t *bytes;
     size_t len;
     unsigned lane;
+    bool more; /* the next slice is of the same block: nothing may come between */
 };
 
 /** What to write next, in order: at most `max` slices, no new one begun beyond bytes_max. 0 when there is nothing, no RESUME or no
@@ -149,6 +157,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 }
 /** After advance(), with the time. */
 void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
+/** How many of the slices gathered are that rest. */
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count);
 /** gather() would give something. */
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
 

@@ -187,24 +187,29 @@ int cohorti_check_message(struct cohort_node *node, const char *subject, const v
         cohorti_subjects_get(&node->subjects, subject, &out->options);
         out->put.lane = (unsigned)out->options.lane;
     }
+    if (out->raw && data_len > COHORT_RAW_BYTES_MAX) {
+        return COHORT_ESIZE;
+    }
     return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
+}
+
+int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m)
+{
+    struct peer *peer = NULL;
+    int status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    status = send_to(peer, m);
+    cohorti_peer_unref(peer);
+    return status;
 }
 
 int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, data, data_len, &message);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    struct peer *peer = NULL;
-    status = cohorti_peer_to(node, id, &peer);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    status = send_to(peer, &message);
-    cohorti_peer_unref(peer);
-    return status;
+    return status == COHORT_OK ? cohorti_send(node, id, &message) : status;
 }
 
 size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data,
@@ -235,31 +240,40 @@ static int broadcast_to(struct peer *peer, struct outgoing *m)
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
+int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent)
 {
-    size_t done = 0;
-    struct outgoing message;
-    int first_error = cohorti_check_message(node, subject, data, data_len, &message);
-    struct peers *all = first_error == COHORT_OK ? cohorti_peers_get(node) : NULL;
-    if (first_error == COHORT_OK && all == NULL) {
-        first_error = COHORT_ENOMEM;
+    int first_error = COHORT_OK;
+    struct peers *all = cohorti_peers_get(node);
+    if (all == NULL) {
+        return COHORT_ENOMEM;
     }
-    for (size_t i = 0; all != NULL && i < all->count; i++) {
+    for (size_t i = 0; i < all->count; i++) {
         if (all->at[i]->self && !to_self) {
             continue;
         }
-        int status = broadcast_to(all->at[i], &message);
-        done += status == COHORT_OK;
+        int status = broadcast_to(all->at[i], m);
+        *sent += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
         if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
             first_error = status;
         }
     }
     cohorti_peers_put(all);
+    return first_error;
+}
+
+static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
+{
+    size_t done = 0;
+    struct outgoing message;
+    int status = cohorti_check_message(node, subject, data, data_len, &message);
+    if (status == COHORT_OK) {
+        status = cohorti_broadcast(node, &message, to_self, &done);
+    }
     if (sent != NULL) {
         *sent = done;
     }
-    return first_error;
+    return status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)

@@ -170,8 +170,10 @@ int cohorti_session_on_resume(struct conn *conn)
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     (void)cohorti_streams_take_over(peer, COHORT_ERESTARTED);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
@@ -202,10 +204,15 @@ int cohorti_session_on_ack(struct conn *conn)
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
     cohorti_outbound_acked(&peer->outbound, cohorti_now(peer->owner));
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
+    if (!cohorti_list_empty(&peer->owed)) {
+        cohorti_requests_pay(peer);
+    }
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
     bool keeps = cohorti_outbound_keeps(&peer->outbound);
     bool over = cohorti_streams_take_over(peer, COHORT_OK);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     if (over) {
         cohorti_streams_tell(peer);
     }
@@ -258,6 +265,15 @@ void cohorti_session_acknowledge(struct conn *conn)
     }
 }
 
+void cohorti_session_acknowledge_much(struct conn *conn)
+{
+    size_t much = conn->owner->limits.window_bytes / 4;
+    much = much < COHORTI_ACK_MUCH_BYTES ? much : COHORTI_ACK_MUCH_BYTES;
+    if (conn->phase == CONN_OPEN && conn->link.resumed && cohorti_inbound_untold(&conn->peer->inbound) >= much) {
+        cohorti_session_acknowledge(conn);
+    }
+}
+
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
 {
     if (now_ns >= conn->rest_due_ns) {
@@ -304,8 +320,10 @@ void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
     cohorti_mutex_lock(&peer->lock);
     cohorti_outbound_expire(&peer->outbound, now_ns, &lost);
     unsigned writable = take_writable(peer);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     (void)cohorti_session_tell(peer, &lost, COHORT_ETIMEDOUT);
+    cohorti_bodies_release(unreferenced);
     tell_writable(peer, writable);
 }
 
@@ -340,7 +358,9 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
     (void)cohorti_streams_take_over(peer, reason);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);

@@ -80,7 +80,7 @@ static uint8_t take(struct pair *p)
 /* At least 2, for the number of the message; sizes around those of chunks are worth more than those between. */
 static size_t take_len(struct pair *p)
 {
-    static const size_t edges[] = {65279, 65280, 65281, 130560, 130561, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX + 1, 40000};
+    static const size_t edges[] = {65551, 65552, 65553, 131104, 131105, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX + 1, 40000};
     uint8_t b = take(p);
     return b < 240 ? 2 + (size_t)b * 4 : edges[b % 8];
 }
@@ -93,7 +93,7 @@ static uint64_t take_mark(struct pair *p, uint64_t most)
 
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
 
-static void check_put(struct pair *p, const struct message *m, int status, uint64_t before)
+static void check_put(struct pair *p, const struct message *m, bool raw, int status, uint64_t before)
 {
     if (status == COHORT_OK) {
         FUZZ_CHECK(m->len <= MESSAGE_BYTES_MAX);
@@ -102,8 +102,41 @@ static void check_put(struct pair *p, const struct message *m, int status, uint6
     }
     FUZZ_CHECK(status != COHORT_ENOMEM || p->memory.failures > 0);
     FUZZ_CHECK(status != COHORT_EAGAIN || p->out.lanes[m->lane].blocked);
-    FUZZ_CHECK(status != COHORT_ESIZE || m->len > MESSAGE_BYTES_MAX);
+    FUZZ_CHECK(status != COHORT_ESIZE || m->len > MESSAGE_BYTES_MAX || (raw && m->len > COHORT_RAW_BYTES_MAX));
     FUZZ_CHECK(status == COHORT_ENOMEM || p->out.lanes[m->lane].log.appended == before);
+}
+
+struct lent {
+    struct cohorti_body body;
+    uint8_t bytes[];
+};
+
+static size_t lent_count;
+
+static void give_back(struct cohorti_body *body)
+{
+    lent_count--;
+    free(body);
+}
+
+/* The body is lent: it goes with the last reference, and who reads it later reads freed memory. */
+static int put_lent(struct pair *p, struct cohorti_put put)
+{
+    struct lent *lent = malloc(sizeof *lent + put.body_len);
+    if (lent == NULL) {
+        abort();
+    }
+    memcpy(lent->bytes, put.body, put.body_len);
+    cohorti_body_init(&lent->body, lent->bytes, put.body_len, give_back);
+    lent_count++;
+    put.body = lent->bytes;
+    put.reference = &lent->body;
+    int status = cohorti_outbound_put(&p->out, &put);
+    FUZZ_CHECK(status == COHORT_OK || atomic_load(&lent->body.refs) == 1);
+    if (cohorti_body_unref(&lent->body)) {
+        give_back(&lent->body);
+    }
+    return status;
 }
 
 static void call_put(struct pair *p, bool raw)
@@ -126,8 +159,11 @@ static void call_put(struct pair *p, bool raw)
         return;
     }
     uint64_t before = p->out.lanes[m.lane].log.appended;
-    int status = raw ? cohorti_outbound_put_raw(&p->out, 7, block, m.len) : cohorti_outbound_put(&p->out, &put);
-    check_put(p, &m, status, before);
+    bool lends = how % 2 == 1;
+    int status = raw     ? cohorti_outbound_put_raw(&p->out, 7, block, m.len)
+                 : lends ? put_lent(p, put)
+                         : cohorti_outbound_put(&p->out, &put);
+    check_put(p, &m, raw, status, before);
 }
 
 static void call_claim(struct pair *p)
@@ -530,6 +566,7 @@ static void step(struct pair *p)
         break;
     }
     }
+    cohorti_bodies_release(cohorti_outbound_take_unreferenced(&p->out));
     check(p);
 }
 
@@ -555,6 +592,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     cohorti_outbound_deinit(&p.out);
     cohorti_inbound_deinit(&p.in);
+    FUZZ_CHECK(lent_count == 0);
     fuzz_memory_check_empty(&p.memory);
     fuzz_memory_check_empty(&p.reader_memory);
     return 0;

@@ -44,12 +44,20 @@ WELCOME = control(1, struct.pack(">H", 1))
 SUBJECT = control(4, struct.pack(">I", 0) + b"news")
 REFUSE = control(2, struct.pack(">IQ", 51, 9) + b"why not")
 TALK = HELLO + WELCOME + SUBJECT + frame(0x80000000, b"text") + frame(2, b"echo") + frame(7, b"raw") + control(3)
+RESUME = control(7, struct.pack(">QQH", 7, 0, 3) + bytes(48))
+
+
+def chunk(kind, total, at, data):
+    return frame(0x80000000 | kind << 27, struct.pack(">QQ", total, at) + data)
+
+
+LARGE = HELLO + WELCOME + RESUME + SUBJECT + chunk(4, 3700, 0, bytes(1300)) + chunk(5, 3700, 1300, bytes(1200)) + chunk(6, 3700, 2500, bytes(1200))
 
 
 def seeds():
     vectors = list(recorded())
     many = b"".join(control(4, struct.pack(">I", n) + b"s%d" % n) for n in range(12))
-    streams = vectors + [TALK, HELLO + WELCOME + many, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO]
+    streams = vectors + [TALK, HELLO + WELCOME + many, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO, LARGE]
     for stream in streams:
         yield "frame", with_choices(stream)
         yield "frame", with_choices(stream, 0, 0, *([7] * 40))

@@ -35,7 +35,7 @@ static int send_fd(struct rig_node *n, int fd, uint64_t *sent, cohort_error *err
 
 static void files_arrive(void **state)
 {
-    static const size_t sizes[] = {0, 1, 65280, 65281, FILE_BYTES};
+    static const size_t sizes[] = {0, 1, 65552, 65553, FILE_BYTES};
     static struct rig_node n[2];
     static struct reading r;
     open_pair(n, &r);

@@ -42,7 +42,7 @@ static void expect_read(struct reading *r, unsigned which, uint64_t len, int sta
 /* On the loop, in a queue of ours, in a pool; of a known total and of one that is not. */
 static void pieces_arrive_in_order(void **state)
 {
-    static const uint64_t sizes[] = {0, 1, 65279, 65280, 65281, 3000000};
+    static const uint64_t sizes[] = {0, 1, 65551, 65552, 65553, 3000000};
     for (unsigned where = 0; where < 3; where++) {
         static struct rig_node n[2];
         static struct reading r;
@@ -88,7 +88,7 @@ static void messages_come_as_pieces(void **state)
     read_in(&n[1], NULL, "s", &here);
     read_in(&n[1], queue, "s", &queued);
     fill_bytes(body, 0, sizeof body);
-    static const size_t sizes[] = {0, 5, 65280, 65281, sizeof body};
+    static const size_t sizes[] = {0, 5, 65552, 65553, sizeof body};
     for (unsigned i = 0; i < UNIT_COUNT(sizes); i++) {
         assert_int_equal(cohort_send(n[0].node, address(1), "s", body, sizes[i]), COHORT_OK);
         WAIT_FOR(atomic_load(&here.ended) == i + 1 && atomic_load(&queued.ended) == i + 1);
