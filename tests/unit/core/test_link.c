@@ -590,7 +590,7 @@ static void what_is_no_frame_is_shown(void **state)
     };
     for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
         struct rig r;
-        rig_open(&r, 65536);
+        rig_open(&r);
         feed(&r, (const uint8_t *)cases[i].bytes, cases[i].len);
         assert_int_equal(r.link.state, COHORTI_LINK_CLOSED);
         assert_string_equal(r.link.detail, cases[i].detail);
