@@ -150,7 +150,7 @@ static int gather_front(struct cohorti_frame_reader *r, size_t *needed)
 /* The front passed: make room for the rest of the frame, or hear where that goes. */
 static int begin_partial(struct cohorti_frame_reader *r, size_t needed)
 {
-    const cohort_frame front = {.type = load_u32(r->front + TYPE_AT),
+    const cohort_frame front = {.type = cohorti_load_u32(r->front + TYPE_AT),
                                 .data = r->front + COHORT_FRAME_HEADER_BYTES,
                                 .data_len = needed - COHORT_FRAME_HEADER_BYTES};
     if (r->partial_len == sizeof r->front) {
@@ -205,7 +205,7 @@ static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
         return 0;
     }
     const uint8_t *header = r->placed != NULL ? r->front : r->partial;
-    *out = (cohort_frame){.type = load_u32(header + TYPE_AT),
+    *out = (cohort_frame){.type = cohorti_load_u32(header + TYPE_AT),
                           .data = header + COHORT_FRAME_HEADER_BYTES,
                           .data_len = r->partial_need - COHORT_FRAME_HEADER_BYTES};
     r->partial_out = true;
