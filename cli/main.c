@@ -20,6 +20,7 @@ static const struct {
     {"add", "add a member", command_add},
     {"remove", "remove a member", command_remove},
     {"ping", "measure round trips to a member", command_ping},
+    {"bench", "measure latency and throughput to a member", command_bench},
     {"send", "send a message to a member", command_send},
     {"broadcast", "send a message to every active member", command_broadcast},
     {"request", "ask a member, or all, and print the reply", command_request},

@@ -44,6 +44,7 @@ struct cohorti_cluster_link {
     bool was_open;
     bool refused;   /* by either end, for a reason that stays: the dialler backs off */
     bool redundant; /* ended only because another link is there: no failure */
+    bool replaces;  /* admitted, not welcomed yet, and dialled by the peer after it had let the open link go */
     uint32_t attempt;
     uint64_t incarnation;                    /* of the peer, as it greeted here */
     struct cohorti_member *member;           /* NULL for a stranger, and once the member is removed */

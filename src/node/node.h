@@ -32,15 +32,19 @@
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
 
-#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
-#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
-#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
-#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
-#define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
-#define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
+struct incoming; /* stream.h */
+
+#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024)  /* one read, per worker */
+#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000)  /* how long a peer has to read our last words once they are written */
+#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)      /* how long an acknowledgement may wait for more to tell */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)       /* or so much untold */
+#define COHORTI_ACK_MUCH_BYTES ((size_t)256 * 1024) /* or so much, while more is there to be read */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000)  /* memory of a lane that was not needed for so long goes */
+#define COHORTI_PINS_MAX 8                          /* subjects whose handlers are remembered within one batch */
+#define COHORTI_BATCH_READS 16                      /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
@@ -141,6 +145,8 @@ struct peer {
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
+    struct cohorti_list streams;           /* of ours, each with a reference: stream.c; under lock */
+    struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
@@ -150,7 +156,10 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
+    _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
+    struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;        /* when it is tried again; under lock */
+    cohort_call *owed_room;      /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -221,9 +230,11 @@ struct conn {
     bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages, enough; /* since the last write; and how many are enough for another */
-        uint64_t since_ns;
-    } early;                                                  /* writing in the middle of a batch */
+        uint32_t messages;                   /* handled while something waited to be written */
+        size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                   /* the last write, or the begin */
+        uint32_t batches, most, most_before; /* messages of the largest one of the last batches, and of those before */
+    } early;                                 /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -302,7 +313,7 @@ void cohorti_watch_end(struct conn *conn);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
-void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len);
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len);
 void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
 void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 
@@ -313,6 +324,11 @@ void cohorti_conn_count_frames(struct conn *conn);                         /* wi
  */
 COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
                                           bool *consumed);
+/** The same of a piece of a stream that comes, and, when its last completes it for others, of the message; else `message` is NULL. */
+COHORT_NODISCARD int cohorti_conn_deliver_piece(struct conn *conn, struct incoming *stream, const cohort_piece *piece,
+                                                cohort_message *message, const struct cohorti_delivery *taken, bool *consumed);
+/** Those of a name, or the default ones; NULL: none. Good for this batch, and until some handler changes. */
+struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti_inbound_subject *subject);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 
@@ -354,6 +370,8 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** The same, if so much is untold that it should not wait until all is read that is there. */
+void cohorti_session_acknowledge_much(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
@@ -388,10 +406,27 @@ struct attempt {
 /** The lane is full: do as the options say (full.c). No lock held. */
 COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
 COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
+/** Try again whenever there may be room, until it says something other than EAGAIN, or COHORT_ETIMEDOUT. No lock held. */
+COHORT_NODISCARD int cohorti_full_wait(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
 void cohorti_full_close(struct cohort_node *node);
+/** cohort_send() and cohort_broadcast() of a message that was checked. */
+COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m);
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent);
+
+/* lend.c: who gets the bytes of a message back that were not copied, and how. */
+struct loan {
+    cohort_release_fn release; /* NULL: they outlive the node */
+    void *arg;
+    bool taken; /* arg is memory of the node's allocator, to be freed */
+};
+/** Have the message refer to its body, if that is worth it. COHORT_ENOMEM. To be ended when it was sent, or not. */
+COHORT_NODISCARD int cohorti_lend(struct cohort_node *node, struct outgoing *m, const struct loan *loan);
+/** accepted: give the bytes back once nobody needs them, which may be now; else they stay with the caller. No lock held. */
+void cohorti_lend_end(struct cohort_node *node, const struct outgoing *m, const struct loan *loan, bool accepted);
+
 /** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
 COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
 /** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */
@@ -430,6 +465,8 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
+/** There may be memory or room for answers that are owed. With the lock held. */
+void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 

@@ -10,6 +10,7 @@
 #include "node/queue.h"
 
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -56,8 +57,14 @@ struct queued {
     struct cohorti_handler *handler;
     struct peer *peer;
     cohort_message message; /* pointers into what follows */
-    bool call_taken;        /* its handler has kept message.call: not ours to look at any more */
-    struct share *share;    /* NULL: the only copy */
+    struct {
+        bool is, begin, end; /* it is a piece, of which `message` has the data */
+        int status;
+        uint64_t offset, total;
+        struct incoming_slot *slot; /* named by us; NULL: it is all of its stream */
+    } piece;
+    bool call_taken;     /* its handler has kept message.call: not ours to look at any more */
+    struct share *share; /* NULL: the only copy */
     bool legacy;
     unsigned lane;
     size_t credit_bytes;
@@ -118,6 +125,7 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     entry->handler = handler;
     entry->peer = peer;
     entry->share = NULL;
+    memset(&entry->piece, 0, sizeof entry->piece);
     entry->legacy = origin->legacy;
     entry->lane = origin->lane;
     entry->credit_bytes = origin->bytes;
@@ -132,6 +140,31 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     entry->message.data = entry->bytes + subject_size;
     atomic_fetch_add(&handler->refs, 1);
     atomic_fetch_add(&peer->refs, 1);
+    return entry;
+}
+
+static void name_slot(struct queued *entry, struct incoming_slot *slot)
+{
+    entry->piece.slot = slot;
+    if (slot != NULL) {
+        cohorti_incoming_ref(slot->stream);
+    }
+}
+
+struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const cohort_piece *piece, struct incoming_slot *slot,
+                                        const struct cohorti_origin *origin)
+{
+    const cohort_message message = {.subject = piece->subject, .data = piece->data, .data_len = piece->data_len};
+    struct queued *entry = cohorti_queue_make(handler, &message, origin);
+    if (entry != NULL) {
+        entry->piece.is = true;
+        entry->piece.begin = piece->begin;
+        entry->piece.end = piece->end;
+        entry->piece.status = piece->status;
+        entry->piece.offset = piece->offset;
+        entry->piece.total = piece->total;
+        name_slot(entry, slot);
+    }
     return entry;
 }
 
@@ -157,6 +190,9 @@ static void let_go(struct queued *entry)
     struct cohort_node *node = entry->shard->queue->node;
     struct cohorti_handler *handler = entry->handler;
     struct peer *peer = entry->peer;
+    if (entry->piece.slot != NULL) {
+        cohorti_incoming_put(entry->piece.slot->stream);
+    }
     recycle(entry);
     cohorti_registry_unref(&node->registry, handler);
     cohorti_peer_unref(peer);
@@ -209,6 +245,14 @@ int cohorti_queue_put(struct queued **copies, size_t count)
     return COHORT_OK;
 }
 
+void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status)
+{
+    entry->piece.status = status;
+    entry->piece.offset = entry->piece.total = came;
+    name_slot(entry, slot);
+    put(entry);
+}
+
 /* ---- emptying: the application's thread, or the shard's -------------------------------------------------------------- */
 
 static size_t take_out(struct shard *shard, struct queued **out, size_t max)
@@ -253,27 +297,67 @@ static void finish(struct queued *entry)
     let_go(entry);
 }
 
-/* It was acknowledged, and no handler will see it. */
+/* Its handler, here and now. */
+static void call_piece(struct queued *entry, bool broken)
+{
+    struct incoming_slot *slot = entry->piece.slot;
+    struct cohorti_handler *h = entry->handler;
+    void *own = NULL;
+    if (slot != NULL) {
+        slot->broken = slot->broken || broken;
+        slot->begun = slot->begun || (entry->piece.begin && !broken);
+        broken = slot->broken;
+    }
+    if (broken && (slot == NULL || !slot->begun || !entry->piece.end)) {
+        return;
+    }
+    cohort_piece piece = {.from = entry->message.from,
+                          .subject = entry->message.subject,
+                          .offset = entry->piece.offset,
+                          .total = entry->piece.total,
+                          .data = broken ? NULL : entry->message.data,
+                          .data_len = broken ? 0 : entry->message.data_len,
+                          .begin = entry->piece.begin,
+                          .end = entry->piece.end,
+                          .status = broken ? COHORT_ECLOSED : entry->piece.status,
+                          .state = slot == NULL ? &own : &slot->state};
+    h->fn.piece(entry->shard->queue->node, &piece, h->arg);
+}
+
+static void call_handler(struct queued *entry, bool broken)
+{
+    struct cohorti_handler *h = entry->handler;
+    struct cohort_queue *q = entry->shard->queue;
+    struct handling here = {.queue = q, .outer = handling};
+    handling = &here;
+    if (entry->piece.is) {
+        call_piece(entry, broken);
+    } else {
+        h->fn.message(q->node, &entry->message, h->arg);
+    }
+    handling = here.outer;
+}
+
+/* It was acknowledged, and no handler will see it; but one that has seen the beginning of a stream is told of its end. */
 static void drop(struct queued *entry)
 {
-    if (entry->share == NULL) {
+    if (entry->share == NULL && (!entry->piece.is || entry->piece.end)) {
         atomic_fetch_add(&entry->shard->queue->node->counters.messages_unhandled, 1);
+    }
+    bool closing = atomic_load(&entry->shard->queue->node->phase) == NODE_CLOSING; /* else its process is dead */
+    if (entry->piece.is && closing && !atomic_load(&entry->handler->removed)) {
+        call_handler(entry, true);
     }
     finish(entry);
 }
 
 static void handle(struct queued *entry)
 {
-    struct cohorti_handler *h = entry->handler;
-    struct cohort_queue *q = entry->shard->queue;
-    if (atomic_load(&h->removed)) {
+    if (atomic_load(&entry->handler->removed)) {
         drop(entry);
         return;
     }
-    struct handling here = {.queue = q, .outer = handling};
-    handling = &here;
-    h->fn.message(q->node, &entry->message, h->arg);
-    handling = here.outer;
+    call_handler(entry, false);
     finish(entry);
 }
 

@@ -197,7 +197,7 @@ int sim_connect_result(struct cohorti_socket *s);
 int sim_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_socket_fn fn, void *ctx);
 void sim_detach(struct cohorti_socket *s);
 void sim_watch(struct cohorti_socket *s, unsigned events);
-int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n);
+int sim_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n);
 int sim_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n);
 void sim_shutdown(struct cohorti_socket *s);
 void sim_close(struct cohorti_socket *s);
@@ -224,6 +224,7 @@ struct sim_endpoint {
     struct cohorti_buffer out;
     uint64_t acked, sent, written, peer_window;
     bool fin_wanted, fin_acked;
+    bool adrift;              /* its packets are lost on their way: a middlebox has forgotten the connection */
     uint64_t last_arrival_ns; /* nothing sent later arrives earlier */
     struct sim_event retry;   /* SYN or data again; keep-alive when nothing waits */
     uint64_t retry_at_ns;     /* when it is due; the event may stand earlier and then moves on: setting it for every ACK is dear */
@@ -255,6 +256,8 @@ void sim_endpoint_window(struct sim_endpoint *e); /* the application read: tell 
 uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 /** End them at a only. */
 uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
+/** End the youngest at a; what b's end sends is lost from now on. False when there is none. */
+bool sim_hang(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 /** An event that fires no more: a packet under way. */
 void sim_packet_discard(struct sim_world *w, struct sim_event *event);
 void sim_packets_free(struct sim_world *w);
