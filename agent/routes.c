@@ -232,7 +232,14 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
 {
-    return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    switch (status) {
+    case COHORT_EINVAL:
+        return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    case COHORT_ESIZE:
+        return "larger than limits.message_bytes_max, or than the 32752 bytes that a member of 2014 can take";
+    default:
+        return NULL;
+    }
 }
 
 /* False: there is no lane of this name. */
