@@ -131,9 +131,9 @@ static bool open_node(struct agent *agent)
     agent->hub = hub_new(&limits);
     agent->echoes = desk_new(ECHOES_MAX);
     agent->asks = desk_new(ASKS_MAX);
+    agent->measure = measure_new();
     agent->uploads = desk_new(UPLOADS_MAX);
     agent->downloads = downloads_new(DOWNLOADS_MAX);
-    agent->measure = measure_new();
     if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->uploads == NULL || agent->downloads == NULL ||
         agent->measure == NULL) {
         return fail("out of memory");
@@ -183,9 +183,9 @@ static bool serve(struct agent *agent)
         .hub = agent->hub,
         .echoes = agent->echoes,
         .asks = agent->asks,
+        .measure = agent->measure,
         .uploads = agent->uploads,
         .downloads = agent->downloads,
-        .measure = agent->measure,
         .effective = &agent->effective,
         .body_bytes_max = agent->plan.config.limits.message_bytes_max,
     };
@@ -259,9 +259,9 @@ static void close_all(struct agent *agent)
     hub_free(agent->hub);
     desk_free(agent->echoes);
     desk_free(agent->asks);
+    measure_free(agent->measure);
     desk_free(agent->uploads);
     downloads_free(agent->downloads);
-    measure_free(agent->measure);
     if (agent->control_held) {
         control_close(&agent->control);
     }

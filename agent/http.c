@@ -49,11 +49,11 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     if (request->ask != NULL) {
         ask_release(request->ask);
     }
-    if (request->upload != NULL) {
-        upload_release(request->upload);
-    }
     if (request->measuring != NULL) {
         measure_release(request->measuring);
+    }
+    if (request->upload != NULL) {
+        upload_release(request->upload);
     }
     writer_free(&request->body);
     free(request);

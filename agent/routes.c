@@ -232,7 +232,14 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
 {
-    return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    switch (status) {
+    case COHORT_EINVAL:
+        return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    case COHORT_ESIZE:
+        return "larger than limits.message_bytes_max, or than the 32752 bytes that a member of 2014 can take";
+    default:
+        return NULL;
+    }
 }
 
 /* False: there is no lane of this name. */
@@ -577,8 +584,8 @@ static const struct route routes[] = {
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
     {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
-    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/bench", post_bench},
-    {"POST", "/v1/stream", post_stream},       {"GET", "/v1/streams", get_streams},
+    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/stream", post_stream},
+    {"GET", "/v1/streams", get_streams},       {"POST", "/v1/bench", post_bench},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

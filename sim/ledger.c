@@ -65,7 +65,7 @@ static struct entry *new_entry(struct run *run, struct player *from, struct play
         *of_pair = page;
     }
     if (page->count == page->cap) {
-        uint64_t cap = page->cap == 0 ? 64 : page->cap * 2;
+        uint64_t cap = page->cap == 0 ? 4 : page->cap * 2;
         struct entry *grown = realloc(page->entries, cap * sizeof *grown);
         if (grown == NULL) {
             return NULL;

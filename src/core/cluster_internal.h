@@ -16,6 +16,7 @@ struct cohorti_member {
     bool configured;      /* by definition or add(): its address is ours to set, not its HELLO's */
     bool added;           /* by add(): a definition that does not list it any more does not remove it */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
+    int lost_code;        /* why it will be INACTIVE once its last link is gone; COHORT_OK: it need not */
     struct cohorti_dialler dialler;
     uint32_t dial_turn;  /* dials that did not even connect: which of a name's addresses is next */
     uint32_t host_count; /* how many addresses its name had at the last dial; 0: it is an address, or has none */

@@ -131,9 +131,9 @@ static void forget_incoming(struct cohort_node *node)
 static void free_node(struct cohort_node *node)
 {
     forget_incoming(node);
-    cohorti_streams_forget(node);
-    cohorti_mutex_deinit(&node->streams_lock);
     cohorti_queues_end(node);
+    cohorti_streams_forget(node); /* not before: a handler that is told of an end there may still have one */
+    cohorti_mutex_deinit(&node->streams_lock);
     cohorti_registry_deinit(&node->registry); /* its handlers name their queues */
     cohorti_queues_free(node);
     cohorti_mutex_deinit(&node->queues_lock);

@@ -229,9 +229,9 @@ struct conn {
     bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages;                   /* handled while something waited to be written */
         size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
         uint64_t since_ns;                   /* the last write, or the begin */
+        uint32_t messages;                   /* handled while something waited to be written */
         uint32_t batches, most, most_before; /* messages of the largest one of the last batches, and of those before */
     } early;                                 /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
@@ -255,13 +255,13 @@ struct conn {
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
     bool flush_again;   /* the loop wanted to flush meanwhile */
+    bool local;         /* to ourselves: local.c; does not change once it is open */
     uint64_t queued_ns; /* when something was queued last by a thread that might write */
     uint64_t bytes_out;
     uint64_t frames_before;  /* of the session, when the link opened */
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
-    bool local; /* to ourselves: local.c; does not change once it is open */
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
@@ -443,6 +443,7 @@ struct asking {
     cohort_result_fn fn;
     void *arg;
     uint64_t id; /* given to it when it was queued */
+    uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
 };
 /** As cohort_request(). No lock held. */
 COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
@@ -489,13 +490,12 @@ struct cohort_node {
     cohort_allocator alloc;
     cohort_log_sink log;
     struct cohort_loops *loops;
-    bool owns_loops;
+    bool owns_loops, deliver_local;
     struct cohorti_io *io; /* the loops' */
     char id[COHORT_ID_BYTES_MAX + 1];
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
-    bool deliver_local;
     struct cohorti_quota quota; /* of all peers */
     struct mail room_mail;      /* to control: whoever the quota refused is told */
     _Atomic bool room_posted;

@@ -23,8 +23,8 @@ OUT, IN, LOG, LOST, EXPIRY, CHUNK, STREAM, CARRY = (
 
 # name, file, what stands there (once), what stands there instead
 MUTATIONS = [
-    ("received counted before delivery", IN, "    int status = take(in, frame, out, why);\n",
-     "    int status = take(in, frame, out, why);\n    in->lanes[out->lane].received += status == COHORT_OK ? out->frame_bytes : 0;\n"
+    ("received counted before delivery", IN, "    int status = take(in, frame, placed, out, why);\n",
+     "    int status = take(in, frame, placed, out, why);\n    in->lanes[out->lane].received += status == COHORT_OK ? out->frame_bytes : 0;\n"
      "    out->frame_bytes = 0;\n"),
     ("rewind forgotten", OUT, "        cohorti_log_rewind(log, resume->lanes[i].received);\n", ""),
     ("an acknowledgement trims more than it says", LOG, "    log->acked = offset;\n    while (log->first != log->last && end_of(log->first) <= offset) {",
@@ -79,7 +79,7 @@ MUTATIONS = [
     ("the watermark ignored", OUT, "    if (queued <= max && need <= max - queued) {", "    if (true) {"),
     ("credit before consumption", IN, "    uint64_t limit = lane->received + credit;\n",
      "    uint64_t limit = lane->received + in->limits.window_bytes;\n"),
-    ("a large message holds credit for its last piece only", IN, "    out->credit_bytes = chunk.total;\n", ""),
+    ("a large message holds credit for its last piece only", IN, "    d->credit_bytes = d->frame_bytes > d->chunk.total ?", "    d->credit_bytes = true ?"),
     ("a new half of the peer forgets what waits", IN, "(struct cohorti_inbound_lane){.waiting = lane->waiting};",
      "(struct cohorti_inbound_lane){0};"),
     ("a run without ever having had credit", IN, "lane->told_limit > 0 && lane->received <", "lane->received <"),
