@@ -34,8 +34,9 @@ enum {
     ECHOES_MAX = 64,
     ASKS_MAX = 64,
     BACKLOG_BYTES_MIN = 8 << 20,
-    REQUESTS_MAX = 1024, /* given to streams, not replied to */
-    ESCAPED_BYTES = 8,   /* the largest message fits, escaped: a byte takes up to six */
+    BODY_BYTES_MAX = 4 << 20, /* it is held whole, and a message is held once more as text for each who listens */
+    REQUESTS_MAX = 1024,      /* given to streams, not replied to */
+    ESCAPED_BYTES = 8,        /* the largest message fits, escaped: a byte takes up to six */
 };
 
 struct agent {
@@ -114,9 +115,16 @@ static bool take_door(struct agent *agent)
     return address == NULL || door_open(&agent->door, address, insecure, why) ? true : fail("%s", why);
 }
 
-static bool open_node(struct agent *agent)
+/* What one request may carry, and one item of a stream: less than what the node takes from others. */
+static size_t body_max(const struct agent *agent)
 {
     size_t message_max = agent->plan.config.limits.message_bytes_max;
+    return message_max < BODY_BYTES_MAX ? message_max : BODY_BYTES_MAX;
+}
+
+static bool open_node(struct agent *agent)
+{
+    size_t message_max = body_max(agent);
     const struct hub_limits limits = {
         .streams_max = STREAMS_MAX,
         .requests_max = REQUESTS_MAX,
@@ -174,7 +182,7 @@ static bool serve(struct agent *agent)
         .echoes = agent->echoes,
         .asks = agent->asks,
         .effective = &agent->effective,
-        .body_bytes_max = agent->plan.config.limits.message_bytes_max,
+        .body_bytes_max = body_max(agent),
     };
     const struct http_listener listeners[] = {
         {.fd = agent->control.listen_fd},
