@@ -34,7 +34,7 @@ enum {
     ECHOES_MAX = 64,
     ASKS_MAX = 64,
     BACKLOG_BYTES_MIN = 8 << 20,
-    BODY_BYTES_MAX = 4 << 20, /* it is held whole, and a message is held once more as text for each who listens */
+    BODY_BYTES_MAX = 1 << 20, /* unless somebody wants more: it is held whole, and as text for each who listens */
     REQUESTS_MAX = 1024,      /* given to streams, not replied to */
     ESCAPED_BYTES = 8,        /* the largest message fits, escaped: a byte takes up to six */
 };
@@ -118,8 +118,8 @@ static bool take_door(struct agent *agent)
 /* What one request may carry, and one item of a stream: less than what the node takes from others. */
 static size_t body_max(const struct agent *agent)
 {
-    size_t message_max = agent->plan.config.limits.message_bytes_max;
-    return message_max < BODY_BYTES_MAX ? message_max : BODY_BYTES_MAX;
+    bool is_set = agent->plan.settings.values[SET_LIMITS_MESSAGE_BYTES_MAX].origin != ORIGIN_DEFAULT;
+    return is_set ? agent->plan.config.limits.message_bytes_max : BODY_BYTES_MAX;
 }
 
 static bool open_node(struct agent *agent)

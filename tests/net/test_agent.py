@@ -191,7 +191,7 @@ class ClusterTest(harness.NetTest):
         a.ok("send", b.id, "large", "-", stdin=text)
         self.assertEqual(listener.wait(), 0)
         self.assertIn(text, listener.out)
-        result = a.cli("send", b.id, "large", "-", stdin="x" * (4 * 1024 * 1024 + 1))
+        result = a.cli("send", b.id, "large", "-", stdin="x" * (1024 * 1024 + 1))
         self.assertEqual(result.status, 1)
         self.assertTrue(result.err.strip())
         b.ok("ping", a.id)
