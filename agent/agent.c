@@ -51,6 +51,7 @@ struct agent {
     int signal_fd;
     struct hub *hub;
     struct desk *echoes, *asks;
+    struct measure *measure;
     cohort_node *node;
     struct http *http;
     cohort_member local;
@@ -135,7 +136,8 @@ static bool open_node(struct agent *agent)
     agent->hub = hub_new(&limits);
     agent->echoes = desk_new(ECHOES_MAX);
     agent->asks = desk_new(ASKS_MAX);
-    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL) {
+    agent->measure = measure_new();
+    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->measure == NULL) {
         return fail("out of memory");
     }
     agent->plan.config.deliver_local = true; /* whoever listens here hears what is sent here */
@@ -144,7 +146,8 @@ static bool open_node(struct agent *agent)
     }
     if (cohort_listen(agent->node, hub_on_event, agent->hub, NULL, &ignored) != COHORT_OK ||
         cohort_on_undelivered(agent->node, hub_on_undelivered, agent->hub, NULL, &ignored) != COHORT_OK ||
-        cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK) {
+        cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK ||
+        measure_serve(agent->measure, agent->node) != COHORT_OK) {
         return fail("cannot register with the node");
     }
     cohort_node_local(agent->node, &agent->local);
@@ -181,6 +184,7 @@ static bool serve(struct agent *agent)
         .hub = agent->hub,
         .echoes = agent->echoes,
         .asks = agent->asks,
+        .measure = agent->measure,
         .effective = &agent->effective,
         .body_bytes_max = body_max(agent),
     };
@@ -245,12 +249,14 @@ static void close_all(struct agent *agent)
         control_unlink(&agent->control);
     }
     http_stop(agent->http, STREAMS_TIMEOUT_MS);
+    measure_join(agent->measure);
     if (agent->node != NULL && cohort_node_close(agent->node, CLOSE_TIMEOUT_MS) == COHORT_ETIMEDOUT) {
         log_say(&agent->log, COHORT_LOG_WARN, "not all that was queued could be sent");
     }
     hub_free(agent->hub);
     desk_free(agent->echoes);
     desk_free(agent->asks);
+    measure_free(agent->measure);
     if (agent->control_held) {
         control_close(&agent->control);
     }

@@ -49,6 +49,9 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     if (request->ask != NULL) {
         ask_release(request->ask);
     }
+    if (request->measuring != NULL) {
+        measure_release(request->measuring);
+    }
     writer_free(&request->body);
     free(request);
     *slot = NULL;
@@ -177,9 +180,11 @@ void http_stop(struct http *http, uint32_t timeout_ms)
     }
     desk_close(http->service.echoes);
     desk_close(http->service.asks);
+    measure_close(http->service.measure);
     hub_close(http->service.hub, timeout_ms);
     desk_drain(http->service.echoes, timeout_ms);
     desk_drain(http->service.asks, timeout_ms);
+    measure_drain(http->service.measure, timeout_ms);
     for (int i = 0; i < http->server_count; i++) {
         MHD_stop_daemon(http->servers[i].daemon);
         if (listen_fds[i] != MHD_INVALID_SOCKET) {

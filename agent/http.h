@@ -10,6 +10,7 @@
 #include "echo.h"
 #include "effective.h"
 #include "hub.h"
+#include "measure.h"
 
 #include <cohort/cohort.h>
 
@@ -20,7 +21,8 @@ struct agent_service {
     const char *definition_path; /* NULL: none */
     struct hub *hub;
     struct desk *echoes;
-    struct desk *asks;           /* requests to members */
+    struct desk *asks; /* requests to members */
+    struct measure *measure;
     struct effective *effective; /* the configuration */
     size_t body_bytes_max;
 };

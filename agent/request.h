@@ -12,9 +12,10 @@ struct request {
     struct MHD_Connection *connection;
     const char *rest; /* of the path, behind the route's; "" if none */
     struct writer body;
-    size_t body_excess;     /* bytes beyond the limit, thrown away */
-    struct echo_wait *echo; /* while one is asked for */
-    struct ask_wait *ask;   /* the same */
+    size_t body_excess;             /* bytes beyond the limit, thrown away */
+    struct echo_wait *echo;         /* while one is asked for */
+    struct ask_wait *ask;           /* the same */
+    struct measure_wait *measuring; /* while that runs */
 };
 
 typedef enum MHD_Result (*route_fn)(struct request *request);

@@ -98,7 +98,10 @@ static enum MHD_Result put_member(struct request *request)
     cohort_member member;
     int status = cohort_node_add(request->service->node, request->rest, ip, (uint16_t)port);
     if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_EINVAL ? "not an id of A-Z a-z 0-9 . _ -, or not an IP address" : NULL);
+        char text[COHORT_HOST_BYTES_MAX + 128];
+        snprintf(text, sizeof text, "\"%.*s\" is not an IPv4 or IPv6 address, nor a host name; or the id is not [A-Za-z0-9._-]{1,64}",
+                 COHORT_HOST_BYTES_MAX, ip);
+        return answer_error(request, status, status == COHORT_EINVAL ? text : NULL);
     }
     status = cohort_node_member(request->service->node, request->rest, &member);
     if (status != COHORT_OK) { /* removed again meanwhile */
@@ -152,7 +155,9 @@ static enum MHD_Result get_stats(struct request *request)
     cohort_node_stats_get(request->service->node, &node_stats);
     hub_stats_get(request->service->hub, &hub_stats);
     struct writer w = WRITER_EMPTY;
-    document_node_stats(&w, &node_stats, &hub_stats);
+    struct measure_taken taken;
+    measure_taken(request->service->measure, &taken);
+    document_node_stats(&w, &node_stats, &hub_stats, &taken);
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
@@ -228,25 +233,32 @@ static const char *explain(int status)
     return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
 }
 
+/* False: there is no lane of this name. */
+static bool lane_of(const char *name, cohort_lane *out)
+{
+    for (int lane = COHORT_LANE_NORMAL; lane <= COHORT_LANE_BULK; lane++) {
+        if (strcmp(cohort_lane_name((cohort_lane)lane), name) == 0) {
+            *out = (cohort_lane)lane;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The lane is the subject's: from here on all that is sent of it goes there. False: no such lane. */
 static bool set_lane(struct request *request, const char *subject, int *status)
 {
-    static const char *const names[] = {
-        [COHORT_LANE_NORMAL] = "normal", [COHORT_LANE_CONTROL] = "control", [COHORT_LANE_BULK] = "bulk"};
     const char *lane = argument(request, "lane");
     if (lane == NULL) {
         return true;
     }
     cohort_subject_options options;
     COHORT_SUBJECT_OPTIONS_INIT(&options);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(names[i], lane) == 0) {
-            options.lane = (cohort_lane)i;
-            *status = cohort_subject_set(request->service->node, subject, &options);
-            return true;
-        }
+    if (!lane_of(lane, &options.lane)) {
+        return false;
     }
-    return false;
+    *status = cohort_subject_set(request->service->node, subject, &options);
+    return true;
 }
 
 static enum MHD_Result post_send(struct request *request)
@@ -386,6 +398,52 @@ static enum MHD_Result post_reply(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* ---- measuring ---- */
+
+/* *answered: what answering gave, when it did not begin. */
+static int begin_measuring(struct request *request, enum MHD_Result *answered)
+{
+    const char *lane = argument(request, "lane");
+    struct measure_ask ask = {.to = argument(request, "to"), .lane = COHORT_LANE_BULK};
+    uint32_t bytes;
+    const char *wrong = NULL;
+    if (ask.to == NULL) {
+        wrong = "the argument to=ID is needed";
+    } else if (!number(request, "ms", MEASURE_MS_DEFAULT, MEASURE_MS_MAX, &ask.ms) || ask.ms == 0) {
+        wrong = "ms must be a number from 1 to 60000";
+    } else if (!number(request, "depth", 1, MEASURE_DEPTH_MAX, &ask.depth) || ask.depth == 0) {
+        wrong = "depth must be a number from 1 to 64";
+    } else if (!number(request, "bytes", MEASURE_BYTES_DEFAULT, 999999999, &bytes) || bytes == 0) {
+        wrong = "bytes must be a number from 1";
+    } else if (lane != NULL && !lane_of(lane, &ask.lane)) {
+        wrong = "lane must be normal, control or bulk";
+    }
+    if (wrong != NULL) {
+        *answered = answer_error(request, COHORT_EINVAL, wrong);
+        return COHORT_EINVAL;
+    }
+    ask.bytes = bytes;
+    int status = measure_begin(request->service->measure, request->service->node, &ask, &request->measuring);
+    if (status != COHORT_OK) {
+        *answered = answer_error(request, status, status == COHORT_ELIMIT ? "another measurement is running" : NULL);
+    }
+    return status;
+}
+
+static enum MHD_Result post_bench(struct request *request)
+{
+    int status = COHORT_OK;
+    struct writer *document = NULL;
+    enum MHD_Result answered = MHD_NO;
+    if (request->measuring == NULL && begin_measuring(request, &answered) != COHORT_OK) {
+        return answered;
+    }
+    if (!measure_answered(request->measuring, request->connection, &status, &document)) {
+        return MHD_YES; /* suspended */
+    }
+    return status == COHORT_OK ? answer_json(request, MHD_HTTP_OK, document) : answer_error(request, status, NULL);
+}
+
 /* ---- streams ---- */
 
 /* The stream collects already when the members are read, so no change can fall between. An event that happened before the
@@ -454,7 +512,7 @@ static const struct route routes[] = {
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
     {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
-    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},
+    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/bench", post_bench},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

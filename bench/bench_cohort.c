@@ -11,6 +11,7 @@
  */
 #include "bench_cohort.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -305,6 +306,36 @@ static void flood_receive(const struct bench_options *o)
     (void)bench_receiver_open(o, on_flood, &meter);
 }
 
+/* The handler runs in a queue: emptied by the application's thread, which polls, or by one of the library. */
+static cohort_queue *queue_open(const struct bench_options *o, uint32_t threads)
+{
+    static struct bench_meter meter;
+    cohort_queue *queue = NULL;
+    cohort_handle_id handle = 0;
+    bench_meter_init(&meter, o);
+    cohort_node *node = bench_receiver_start(o, NULL, NULL);
+    bench_check(cohort_queue_open(node, threads, &queue), "cohort_queue_open");
+    bench_check(cohort_handle_in(node, queue, SUBJECT, on_flood, &meter, NULL, &handle), "cohort_handle_in");
+    bench_ready();
+    return queue;
+}
+
+static void flood_receive_queued(const struct bench_options *o)
+{
+    cohort_queue *queue = queue_open(o, 0);
+    struct pollfd waits = {.fd = cohort_queue_fd(queue), .events = POLLIN};
+    for (;;) {
+        if (poll(&waits, 1, -1) == 1) {
+            (void)cohort_queue_dispatch(queue, SIZE_MAX);
+        }
+    }
+}
+
+static void flood_receive_pool(const struct bench_options *o)
+{
+    (void)queue_open(o, 1);
+}
+
 /* ---- round trips --------------------------------------------------------------------------------------------------- */
 
 struct pinging {
@@ -435,6 +466,8 @@ int main(int argc, char **argv)
 {
     static const struct bench_role roles[] = {
         {"flood-receive", flood_receive},
+        {"flood-receive-queued", flood_receive_queued},
+        {"flood-receive-pool", flood_receive_pool},
         {"flood-send", flood_send},
         {"flood-send-copied", flood_send_copied},
         {"broadcast-receive", flood_receive},

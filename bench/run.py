@@ -38,10 +38,11 @@ TIMEOUT_S = 30
 # cpus      1: both ends on the first CPU; 2: the sender on the first, the receivers on the second
 # role      the programs play role[0] (receivers) and role[1] (the one that dials)
 # also      details that get a line of their own in the table: name -> unit
+# against   of cohort itself, in other roles, to be compared with: name -> roles; a ratio to each gets a line of its own in the table
 # limits    details that may not be larger, of the programs that tell them
 # network   shaped: a link between two network namespaces, see Shaped; else loopback
-Row = namedtuple("Row", "name unit kind cpus role options receivers impls also limits network",
-                 defaults=({}, 1, IMPLS, {}, {}, None))
+Row = namedtuple("Row", "name unit kind cpus role options receivers impls also limits network against",
+                 defaults=({}, 1, IMPLS, {}, {}, None, {}))
 FLOOD = ("flood-receive", "flood-send")
 HANDLERS = ("pong-handlers", "ping-handlers")
 APP = ("pong-app", "ping-app")
@@ -55,6 +56,10 @@ ROWS = [
     Row("one-way-64-1cpu", "msg/s", "rate", 1, FLOOD),
     Row("one-way-64-copied", "msg/s", "rate", 2, ("flood-receive", "flood-send-copied")),
     Row("one-way-64-4-threads", "msg/s", "rate", 2, FLOOD, {"threads": 4}),
+    Row("one-way-64-queued", "msg/s", "rate", 2, ("flood-receive-queued", "flood-send"), impls=("cohort",),
+        against={"inline": FLOOD}),
+    Row("one-way-64-pool", "msg/s", "rate", 2, ("flood-receive-pool", "flood-send"), impls=("cohort",),
+        against={"inline": FLOOD}),
     Row("one-way-1024", "msg/s", "rate", 2, FLOOD, {"bytes": 1024}),
     Row("one-way-65536", "msg/s", "rate", 2, FLOOD, {"bytes": 65536}),
     Row("one-way-1048576", "msg/s", "rate", 2, FLOOD, {"bytes": 1048576}),
@@ -233,23 +238,24 @@ def run_once(impl, row, setup, network):
     if network:
         options.update(own_host=network.HOSTS[0], host=network.HOSTS[1])
     words = ["%s=%s" % pair for pair in options.items()]
-    command = os.path.join(setup.bin, "bench-" + impl)
+    roles = row.against.get(impl, row.role)
+    command = os.path.join(setup.bin, "bench-" + ("cohort" if impl in row.against else impl))
     deadline = time.monotonic() + TIMEOUT_S
     receivers, started = [], []
 
     def start(role, listed, cpu):
-        where = network.enter(role == row.role[0]) if network else []
+        where = network.enter(role == roles[0]) if network else []
         program = Program([*where, command, role, "cpu=%d" % cpu, "ports=" + ",".join(map(str, listed)), "own=%d" % own, *words])
         started.append(program)
         return program
 
     try:
         for port in ports:
-            receivers.append(start(row.role[0], [port], setup.cpus[row.cpus - 1]))
+            receivers.append(start(roles[0], [port], setup.cpus[row.cpus - 1]))
         for program in receivers:
             if program.line(deadline) != "ready":
                 program.fail("is not ready")
-        sender = start(row.role[1], ports, setup.cpus[0])
+        sender = start(roles[1], ports, setup.cpus[0])
         measuring = [sender] if row.kind in ("latency", "calls") else receivers
         results = [parse_result(p.line(deadline), p) for p in measuring]
         # Those that did not measure go first: one that did takes no notice of a connection that ends.
@@ -291,14 +297,15 @@ def medians(dictionaries):
 
 def run_row(row, setup, failures, network):
     rounds = []  # per round: impl -> value
-    details = {impl: [] for impl in row.impls}
+    impls = row.impls + tuple(row.against)
+    details = {impl: [] for impl in impls}
     broken = set()
     busy, ours = busy_s()
     start = time.monotonic()
     for n in range(setup.rounds):
         values = {}
-        for i in range(len(row.impls)):
-            impl = row.impls[(i + n) % len(row.impls)]
+        for i in range(len(impls)):
+            impl = impls[(i + n) % len(impls)]
             try:
                 values[impl], detail = run_once(impl, row, setup, network)
                 details[impl].append(detail)
@@ -314,20 +321,21 @@ def run_row(row, setup, failures, network):
     busy_after, ours_after = busy_s()
     elapsed = time.monotonic() - start
     out = {"row": row.name, "unit": row.unit, "cpus": row.cpus, "rounds": setup.rounds}
-    for impl in IMPLS:
+    for impl in (*IMPLS, *row.against):
         good = [] if impl in broken else [v[impl] for v in rounds if impl in v]
         out[impl] = median(good)
     out["ratio"] = {}
-    for peer in PEERS:
+    for peer in (*PEERS, *row.against):
         usable = not {"cohort", peer} & broken
         both = [ratio(row, v["cohort"], v[peer]) for v in rounds if usable and "cohort" in v and peer in v]
         out["ratio"][peer] = median([r for r in both if r is not None])
-    out["details"] = {impl: medians(details[impl]) for impl in row.impls if impl not in broken}
+    out["against"] = list(row.against)
+    out["details"] = {impl: medians(details[impl]) for impl in impls if impl not in broken}
     if any("p99" in d for d in out["details"].values()):
         out["p99"] = {impl: d.pop("p99") for impl, d in out["details"].items()}
     if row.also:
         out["also"] = row.also
-    out["spread"] = {impl: spread([v[impl] for v in rounds if impl in v]) for impl in row.impls}
+    out["spread"] = {impl: spread([v[impl] for v in rounds if impl in v]) for impl in impls}
     out["others_busy_cpus"] = round(max(0.0, (busy_after - busy) - (ours_after - ours)) / elapsed, 3)
     return out
 
@@ -353,7 +361,10 @@ def cells(row):
     return [[row["row"], row["unit"]] + [shown(row.get(impl), row["unit"]) for impl in IMPLS]
             + ["-" if row["ratio"].get(peer) is None else "%.2f" % row["ratio"][peer] for peer in PEERS]] + [
                 ["- " + key, unit] + [shown(row["details"].get(impl, {}).get(key), unit) for impl in IMPLS] + [""] * len(PEERS)
-                for key, unit in row.get("also", {}).items()]
+                for key, unit in row.get("also", {}).items()] + [
+                ["- of %s (%s)" % (name, shown(row.get(name), row["unit"])), "x",
+                 "-" if row["ratio"].get(name) is None else "%.2f" % row["ratio"][name]] + [""] * (len(IMPLS) - 1 + len(PEERS))
+                for name in row.get("against", [])]
 
 
 def table(rows):

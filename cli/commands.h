@@ -15,6 +15,7 @@ int command_stats(int argc, char **argv);
 int command_send(int argc, char **argv);
 int command_broadcast(int argc, char **argv);
 int command_request(int argc, char **argv);
+int command_bench(int argc, char **argv);
 int command_ping(int argc, char **argv);
 int command_listen(int argc, char **argv);
 int command_watch(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct {
     {"add", "add a member", command_add},
     {"remove", "remove a member", command_remove},
     {"ping", "measure round trips to a member", command_ping},
+    {"bench", "measure latency and throughput to a member", command_bench},
     {"send", "send a message to a member", command_send},
     {"broadcast", "send a message to every active member", command_broadcast},
     {"request", "ask a member, or all, and print the reply", command_request},
@@ -56,7 +57,14 @@ static void print_usage(FILE *out)
 static int run(int argc, char **argv)
 {
     const char *name = argv[1];
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+    static char option[] = "--help";
+    char *asked[] = {argv[0], argc > 2 ? argv[2] : NULL, option, NULL};
+    if (strcmp(name, "help") == 0 && asked[1] != NULL) { /* 'cohort help send' */
+        argc = 3;
+        argv = asked;
+        name = argv[1];
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         print_usage(stdout);
         return EXIT_FINE;
     }

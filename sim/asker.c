@@ -160,6 +160,9 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
         q->deed = draw < 3 ? DEED_REFUSED : DEED_REPLIED; /* before: the result may come at once */
         int status = give_reply(run, q, message->call, draw < 3);
         q->stumbled = status == COHORT_ENOMEM || status == COHORT_EAGAIN;
+        if (status == COHORT_EAGAIN) {
+            ledger_full(p, from, q->lane);
+        }
         if (status != COHORT_OK && status != COHORT_ENOPEER && status != COHORT_ECLOSED && !q->stumbled) {
             run_fail(run, "%s: reply to %s: %s", p->id, from->id, cohort_error_name(status));
         }
@@ -336,7 +339,9 @@ static void ask_one(struct run *run, struct player *from, struct player *to, boo
     int status = send_question(q, to->id, data, size, timeout_ms, &id);
     free(data);
     if (status != COHORT_OK) {
-        if (status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
+        if (status == COHORT_EAGAIN) {
+            ledger_full(from, to, q->lane);
+        } else if (status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
             run_fail(run, "%s: request to %s: %s", from->id, to->id, cohort_error_name(status));
         }
         free(q);
@@ -393,13 +398,11 @@ void asker_ended(struct player *p, bool closed)
     }
 }
 
-/* Of a process that lives. One without a deadline may stay open whose handler said nothing, if there was no memory to tell of that. */
+/* Of a process that lives. */
 static bool is_open(const struct run *run, const struct question *q)
 {
     const struct player *from = &run->players[q->from];
-    bool untold = q->stumbled || (q->deed == DEED_SILENT && run->players[q->to].alloc_failed);
-    bool excused = untold && q->deadline_ns == UINT64_MAX;
-    return !q->ended && from->node != NULL && from->process == q->process && !excused;
+    return !q->ended && from->node != NULL && from->process == q->process;
 }
 
 bool asker_settled(void *arg)

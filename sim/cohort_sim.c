@@ -345,6 +345,13 @@ uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_i
     return a == NULL || b == NULL ? 0 : sim_half_open(&sim->world, a, b);
 }
 
+bool cohort_sim_hang(cohort_sim *sim, const char *a_ip, const char *b_ip)
+{
+    struct sim_host *a = sim_host_get(&sim->world, a_ip);
+    struct sim_host *b = sim_host_get(&sim->world, b_ip);
+    return a != NULL && b != NULL && sim_hang(&sim->world, a, b);
+}
+
 int cohort_sim_stranger(cohort_sim *sim, const char *from_ip, const char *to_ip, uint16_t port)
 {
     struct sim_host *host = sim_host_get(&sim->world, from_ip);

@@ -587,7 +587,7 @@ typedef uint64_t cohort_request_id;
  * because the time is over. A reply that comes after that is dropped and counted.
  *
  * timeout_ms  from now, 1 .. 2^31; the member is told how much of it was left when the request was queued. 0: none; it then ends
- *             only by a reply, or with the session or the member; not even by COHORT_ENOREPLY, if the member had no memory or room to say so.
+ *             only by a reply, or with the session or the member.
  * out         may be NULL: for cohort_cancel().
  *
  *   As cohort_send() for a named subject; COHORT_EINVAL for a raw one; COHORT_ELEGACY to a legacy member.

@@ -97,6 +97,12 @@ COHORT_API uint32_t cohort_sim_reset(cohort_sim *sim, const char *a_ip, const ch
 COHORT_API uint32_t cohort_sim_half_open(cohort_sim *sim, const char *a_ip, const char *b_ip);
 
 /**
+ * The youngest connection of host a to host b is gone at a's end (which sees a reset), and a middlebox has forgotten it: what b's end sends
+ * is lost, so nobody tells it; its own time-outs do, after half a minute. False when there is none.
+ */
+COHORT_API bool cohort_sim_hang(cohort_sim *sim, const char *a_ip, const char *b_ip);
+
+/**
  * A connection from host `from_ip` to a listener that never says a word and never closes; it stands until the other end closes it, or
  * the simulation ends. COHORT_ENOMEM.
  */

@@ -137,6 +137,8 @@ COHORT_NODISCARD int cohorti_cluster_accepted(struct cohorti_cluster *c, uint64_
 void cohorti_cluster_resolved(struct cohorti_cluster *c, uint64_t link, uint32_t count);
 /** A DIAL succeeded. */
 void cohorti_cluster_connected(struct cohorti_cluster *c, uint64_t now_ns, uint64_t link);
+/** The id of the member that was dialled for it; NULL: it was accepted, or is gone, or its member is. */
+const char *cohorti_cluster_dialled(const struct cohorti_cluster *c, uint64_t link);
 /** The first byte came. Only needed for dialled links. */
 void cohorti_cluster_received(struct cohorti_cluster *c, uint64_t link);
 void cohorti_cluster_hello(struct cohorti_cluster *c, uint64_t now_ns, uint64_t link, const struct cohorti_hello *hello);

@@ -202,7 +202,7 @@ static void commit(struct application *a, const cohort_definition_node *before, 
     } else {
         a->out->changed += cohorti_member_readdress(c, a->now_ns, m, after->ip, after->tcp_port);
     }
-    m->configured = true;
+    cohorti_member_configure(c, m);
     cohorti_member_unbury(c, after->id);
     cohorti_cluster_schedule(c, a->now_ns, m);
 }

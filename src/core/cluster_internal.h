@@ -20,6 +20,7 @@ struct cohorti_member {
     uint32_t dial_turn;  /* dials that did not even connect: which of a name's addresses is next */
     uint32_t host_count; /* how many addresses its name had at the last dial; 0: it is an address, or has none */
     struct cohorti_timer dial_timer;
+    bool put_off;              /* the next dial was, because its timer came late */
     struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
 };
 
@@ -43,6 +44,7 @@ struct cohorti_cluster_link {
     bool was_open;
     bool refused;   /* by either end, for a reason that stays: the dialler backs off */
     bool redundant; /* ended only because another link is there: no failure */
+    bool replaces;  /* admitted, not welcomed yet, and dialled by the peer after it had let the open link go */
     uint32_t attempt;
     uint64_t incarnation;                    /* of the peer, as it greeted here */
     struct cohorti_member *member;           /* NULL for a stranger, and once the member is removed */
@@ -62,6 +64,8 @@ struct cohorti_member *cohorti_member_make(struct cohorti_cluster *c, uint64_t n
                                            uint16_t tcp_port);
 COHORT_NODISCARD int cohorti_member_reserve(struct cohorti_cluster *c, size_t more);
 void cohorti_member_insert(struct cohorti_cluster *c, struct cohorti_member *m);
+/* Listed, by a definition or add(): its links are no stranger's any more. Effects must be reserved. */
+void cohorti_member_configure(struct cohorti_cluster *c, struct cohorti_member *m);
 /* Another address, with its UPDATE, and a dial there; false when it is the one it has. Effects must be reserved. */
 bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m, const char *ip,
                               uint16_t tcp_port);
@@ -104,6 +108,7 @@ static inline bool cohorti_cluster_link_is_candidate(const struct cohorti_cluste
 /* cluster_dial.c */
 /* Dial now, or set the timer for it, or neither because a link stands or comes. */
 void cohorti_cluster_schedule(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
+void cohorti_cluster_dial_due(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m); /* its timer has fired */
 void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
 
 #endif

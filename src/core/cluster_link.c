@@ -290,6 +290,18 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     }
 }
 
+/* The open link of which the peer has let go, since it dialled `link` with a higher number; or NULL. */
+static struct cohorti_cluster_link *find_forsaken(const struct cohorti_member *m, const struct cohorti_cluster_link *link)
+{
+    COHORTI_LIST_FOREACH (it, &m->links) {
+        struct cohorti_cluster_link *open = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (open->state == COHORTI_CLUSTER_LINK_OPEN && !open->legacy && !link->dialled && link->attempt > open->attempt) {
+            return open;
+        }
+    }
+    return NULL;
+}
+
 static void admit(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_cluster_link *link)
 {
     struct cohorti_effect *effect = cohorti_effects_push(&c->effects, COHORTI_EFFECT_ADMIT, link->number);
@@ -298,6 +310,7 @@ static void admit(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_clu
         open_link(c, link);
     } else {
         link->state = COHORTI_CLUSTER_LINK_ADMITTED;
+        link->replaces = find_forsaken(link->member, link) != NULL;
     }
 }
 
@@ -437,6 +450,7 @@ void cohorti_cluster_welcome(struct cohorti_cluster *c, uint64_t now_ns, uint64_
         return;
     }
     end_worse(c, link);
+    link->replaces = false;
     link->state = COHORTI_CLUSTER_LINK_READY;
     if (!old_link_lingers(c, link->member)) {
         open_link(c, link);
@@ -535,6 +549,18 @@ static void admit_held(struct cohorti_cluster *c, uint64_t now_ns, struct cohort
     }
 }
 
+/* `link` was to replace an open one, and ended before. If it ended at our end only, the peer may have opened it and hold its dead half, as
+ * we hold that of the old one: both would take the other for ACTIVE and neither would dial, until TCP finds out, if ever. So the old one
+ * goes too. (It may be alive, if the numbers of the peer were ahead by dials in vain, and we read the last one late: then it costs a dial.) */
+static void end_forsaken(struct cohorti_cluster *c, const struct cohorti_member *m, const struct cohorti_cluster_link *link)
+{
+    bool another_comes = find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) != NULL;
+    struct cohorti_cluster_link *open = find_forsaken(m, link);
+    if (link->replaces && !link->redundant && !another_comes && !c->stopping && open != NULL) {
+        cohorti_cluster_link_close(c, open, COHORT_EPEERCLOSED);
+    }
+}
+
 void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number, int code)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
@@ -557,6 +583,7 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
     if (m != NULL) {
         admit_held(c, now_ns, m);
         if (!orphan) {
+            end_forsaken(c, m, link);
             tell_dialler(c, now_ns, m, link, code);
         }
         cohorti_cluster_schedule(c, now_ns, m);

@@ -221,6 +221,20 @@ bool cohorti_member_readdress(struct cohorti_cluster *c, uint64_t now_ns, struct
     return true;
 }
 
+void cohorti_member_configure(struct cohorti_cluster *c, struct cohorti_member *m)
+{
+    if (m->configured) {
+        return;
+    }
+    m->configured = true;
+    COHORTI_LIST_FOREACH (it, &m->links) {
+        const struct cohorti_cluster_link *link = COHORTI_CONTAINER(it, struct cohorti_cluster_link, of_member);
+        if (link->state == COHORTI_CLUSTER_LINK_OPEN && link->legacy && c->config.limits.legacy_idle_ms > 0) {
+            cohorti_effects_push(&c->effects, COHORTI_EFFECT_KEEP, link->number);
+        }
+    }
+}
+
 int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *id, const char *ip, uint16_t tcp_port)
 {
     if (!cohorti_id_valid(id, strlen(id)) || !cohorti_member_address_valid(ip, tcp_port) || strcmp(id, c->self->public.id) == 0) {
@@ -241,7 +255,7 @@ int cohorti_cluster_add(struct cohorti_cluster *c, uint64_t now_ns, const char *
     } else {
         (void)cohorti_member_readdress(c, now_ns, m, ip, tcp_port);
     }
-    m->configured = true;
+    cohorti_member_configure(c, m);
     m->added = true;
     cohorti_member_unbury(c, id);
     cohorti_cluster_schedule(c, now_ns, m);

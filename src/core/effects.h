@@ -21,6 +21,7 @@ enum cohorti_effect_type {
     COHORTI_EFFECT_ADMIT,   /* `link` is admitted: cohorti_link_admit(), and WELCOME with `version` unless legacy */
     COHORTI_EFFECT_OPEN,    /* `link` is open: accept messages to `id` for it. Nothing is received yet */
     COHORTI_EFFECT_RECEIVE, /* begin to deliver what `link` receives; follows OPEN and the event it caused */
+    COHORTI_EFFECT_KEEP,    /* `link` is of a member that is listed now: its silence does not end it any more */
     COHORTI_EFFECT_REFUSE,  /* send REFUSE(code, value, text) on `link`, then close it; legacy: only close */
     COHORTI_EFFECT_LEAVE,   /* send what is queued and LEAVE on `link`, then close it */
     COHORTI_EFFECT_CLOSE,   /* close `link` because of `code` */

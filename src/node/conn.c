@@ -105,7 +105,9 @@ void cohorti_conn_begin(struct conn *conn, bool connecting)
 {
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
     conn->phase = connecting ? CONN_CONNECTING : CONN_HANDSHAKE;
-    ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    if (!connecting) { /* else the system does not know yet, and we do */
+        ops->peer_name(conn->socket, conn->remote, sizeof conn->remote);
+    }
     int status = ops->attach(conn->socket, conn->worker->loop, cohorti_conn_on_event, conn);
     if (status != COHORT_OK) {
         cohorti_conn_end(conn, status);
@@ -438,7 +440,8 @@ static void expire_echoes(struct conn *conn, uint64_t now_ns)
 
 uint64_t cohorti_conn_idle_deadline(const struct conn *conn)
 {
-    return conn->phase == CONN_OPEN && conn->idle_ns > 0 ? atomic_load(&conn->last_in_ns) + conn->idle_ns : COHORTI_NEVER;
+    uint64_t idle_ns = conn->phase == CONN_OPEN ? atomic_load(&conn->idle_ns) : 0;
+    return idle_ns > 0 ? atomic_load(&conn->last_in_ns) + idle_ns : COHORTI_NEVER;
 }
 
 void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)

@@ -18,8 +18,11 @@
 #define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
-#define EARLY_MESSAGES 16                    /* handled since the last write, at least, for one in the middle of a batch */
-#define EARLY_NS 50000                       /* or so long since */
+#define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
+#define BATCHES 4096      /* whose largest is remembered: twice as many at the most */
+#define EARLY_NS 50000    /* or so long since */
+#define LOOK_MESSAGES 4   /* the clock is looked at after so many */
+#define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
 
 static int write_out(struct conn *conn);
 
@@ -159,33 +162,63 @@ static void publish_counters(struct conn *conn)
     atomic_store(&conn->frames_in, frames);
 }
 
-/* Handlers have queued something, and the batch goes on. What waits is written in the middle of it when there were as many messages as
- * half of the batch before, or it took long: then the peer is at work on the one half while we are on the other, instead of each
- * sleeping while the other works; and a slow handler does not hold up what was said before it. A few messages are not worth a call. */
-static void write_early(struct conn *conn)
+/* A socket that fails here the flush that follows will meet as well. */
+static void write_now(struct conn *conn)
 {
-    if (!atomic_load_explicit(&conn->flush_posted, memory_order_relaxed) || conn->phase != CONN_OPEN) {
-        return;
-    }
-    uint64_t now_ns = cohorti_now(conn->owner);
-    if (++conn->early.messages < conn->early.enough && now_ns - conn->early.since_ns < EARLY_NS) {
-        return;
-    }
     cohorti_conn_lock(conn);
     if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
-        (void)write_out(conn); /* the flush that follows meets a socket that failed as well */
+        (void)write_out(conn);
     }
     cohorti_conn_unlock(conn);
-    conn->early.messages = 0;
     conn->early.since_ns = cohorti_now(conn->owner);
+}
+
+static bool has_queued(const struct conn *conn)
+{
+    return conn->phase == CONN_OPEN && atomic_load_explicit(&conn->flush_posted, memory_order_relaxed);
+}
+
+/* Half of the batch was handled, and it is a large one. How large batches are when all is in one of them, the largest of late tells. */
+static bool is_worth_splitting(const struct conn *conn)
+{
+    uint32_t most = conn->early.most > conn->early.most_before ? conn->early.most : conn->early.most_before;
+    return conn->early.messages >= EARLY_MESSAGES && conn->early.messages >= most / 8 * 3;
+}
+
+static void note_batch(struct conn *conn)
+{
+    if (++conn->early.batches == BATCHES) {
+        conn->early.batches = 0;
+        conn->early.most_before = conn->early.most;
+        conn->early.most = 0;
+    }
+    conn->early.most = conn->early.messages > conn->early.most ? conn->early.messages : conn->early.most;
+}
+
+/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, if all that is under way seems to
+ * be in it: then the peer is at work on the one half while we are on the other, instead of each sleeping while the other works. A half is
+ * not halved again, as each write costs as much as ten messages. And it is written when it has taken long: a slow handler does not hold
+ * up what was said before it. */
+static void write_early(struct conn *conn)
+{
+    if (!has_queued(conn)) {
+        return;
+    }
+    conn->early.messages++;
+    bool half = conn->early.half > 0 && conn->link.reader.piece_len <= conn->early.half;
+    bool looks = conn->early.messages % LOOK_MESSAGES == 0;
+    conn->early.half = half ? 0 : conn->early.half;
+    if ((half && is_worth_splitting(conn)) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
+        write_now(conn);
+    }
 }
 
 void cohorti_conn_pump(struct conn *conn)
 {
     struct cohorti_link_event event;
-    uint64_t frames = conn->link.reader.frames;
     conn->pumping = true;
     conn->early.messages = 0;
+    conn->early.half = conn->link.reader.piece_len / 2;
     conn->early.since_ns = atomic_load(&conn->last_in_ns);
     while (conn->phase != CONN_ENDED && cohorti_link_poll(&conn->link, &event)) {
         if (conn->phase == CONN_OPEN) {
@@ -196,8 +229,7 @@ void cohorti_conn_pump(struct conn *conn)
         }
     }
     conn->pumping = false;
-    frames = conn->link.reader.frames - frames;
-    conn->early.enough = frames < 2 * (uint64_t)EARLY_MESSAGES ? EARLY_MESSAGES : (uint32_t)(frames / 2);
+    note_batch(conn);
     cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);
@@ -244,6 +276,17 @@ void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes,
     cohorti_conn_pump(conn);
 }
 
+/* When many messages have come, more are likely to come soon: those who answer what we are about to write. So it is written, and looked
+ * after them a few times, before the loop is left, which would cost as much as some messages, and to be woken again as much as many. */
+static bool expects_more(struct conn *conn)
+{
+    bool many = conn->early.messages >= AGAIN_MESSAGES && has_queued(conn);
+    if (many) {
+        write_now(conn);
+    }
+    return many;
+}
+
 /* Where to read to: what is missing of a large frame goes where it belongs, and behind it only the front of the next one is taken, so that
  * the rest of that can go where it belongs as well. */
 static size_t rooms_for(struct conn *conn, struct cohorti_room rooms[2])
@@ -259,32 +302,42 @@ static size_t rooms_for(struct conn *conn, struct cohorti_room rooms[2])
     return count + 1;
 }
 
-/* True when there may be more at once. */
-static bool read_once(struct conn *conn)
+enum came {
+    CAME_NOTHING,
+    CAME_LESS,
+    CAME_ALL
+}; /* less than there was room for: the system has no more just now */
+
+static enum came read_once(struct conn *conn, bool soon)
 {
+    const struct cohorti_io_ops *ops = conn->owner->io->ops;
     struct cohorti_room rooms[2];
     size_t count = rooms_for(conn, rooms), n = 0;
     size_t place = count == 2 ? rooms[0].len : 0, room = place + rooms[count - 1].len;
-    int status = conn->owner->io->ops->recv(conn->socket, rooms, count, &n);
+    int status = (soon ? ops->recv_soon : ops->recv)(conn->socket, rooms, count, &n);
     if (status == COHORT_EAGAIN) {
-        return false;
+        return CAME_NOTHING;
     }
     if (status != COHORT_OK) {
         cohorti_conn_end(conn, status);
-        return false;
+        return CAME_NOTHING;
     }
     size_t sunk = n < place ? n : place;
     cohorti_conn_on_bytes(conn, sunk, conn->worker->receive, n - sunk);
-    return n == room; /* level-triggered: if more has come since, we are called again */
+    return n == room ? CAME_ALL : CAME_LESS;
 }
 
 static void read_some(struct conn *conn)
 {
     struct worker *w = conn->worker;
-    bool more = true;
-    for (int i = 0; more && i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
-        more = read_once(conn);
+    bool soon = false;
+    for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
+        enum came came = read_once(conn, soon);
         cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
+        soon = came == CAME_LESS;
+        if (came == CAME_NOTHING || (soon && !expects_more(conn))) {
+            break; /* level-triggered: if more has come since, we are called again */
+        }
     }
     if (conn->worker == w) {
         cohorti_session_acknowledge(conn);

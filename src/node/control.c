@@ -44,9 +44,11 @@ int cohorti_control_add(struct cohort_node *node, const char *id, const char *ip
 
 /* ---- what connections report --------------------------------------------------------------------------------------- */
 
+/* Who it says it is; until then whom we dialled, or where it comes from. */
 static const char *peer_label(const struct conn *conn)
 {
-    return conn->link.peer.id[0] == '\0' ? conn->remote : conn->link.peer.id;
+    const char *dialled = conn->link.peer.id[0] != '\0' ? NULL : cohorti_cluster_dialled(&conn->owner->cluster, conn->number);
+    return conn->link.peer.id[0] != '\0' ? conn->link.peer.id : dialled != NULL ? dialled : conn->remote;
 }
 
 void cohorti_control_conn_event(struct conn *conn, const struct cohorti_link_event *event)
@@ -292,6 +294,9 @@ static void do_link_effect(struct cohort_node *node, struct conn *conn, const st
         break;
     case COHORTI_EFFECT_RECEIVE:
         cohorti_conn_hand_over(conn);
+        break;
+    case COHORTI_EFFECT_KEEP:
+        atomic_store(&conn->idle_ns, 0); /* its timer fires once more, and finds nothing */
         break;
     case COHORTI_EFFECT_REFUSE:
         do_refuse(node, conn, fx);

@@ -75,7 +75,7 @@ static int fill_queues(struct conn *conn, struct given *given, size_t *count)
         }
         ++*count;
     }
-    return cohorti_queue_put(queued, *count);
+    return *count == 0 ? COHORT_OK : cohorti_queue_put(queued, *count);
 }
 
 static void call_here(struct conn *conn, const struct given *given, struct cohorti_handler *h)

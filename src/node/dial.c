@@ -10,6 +10,7 @@
 
 #include "base/name.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct name_dial {
@@ -39,6 +40,8 @@ static void connect_to(struct cohort_node *node, const struct cohorti_effect *fx
         fail(node, fx, COHORT_LOG_DEBUG, status, "");
         return;
     }
+    bool v6 = strchr(address, ':') != NULL;
+    snprintf(conn->remote, sizeof conn->remote, v6 ? "[%.45s]:%u" : "%.45s:%u", address, fx->u.dial.port);
     cohorti_conn_begin(conn, true);
 }
 

@@ -156,7 +156,10 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_in;        /* its requests that we have not replied to */
+    _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
+    struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;        /* when it is tried again; under lock */
+    cohort_call *owed_room;      /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
@@ -222,14 +225,16 @@ struct conn {
     struct cohorti_channel *channel;
     struct cohorti_timer timer;
     uint64_t drain_until_ns;
-    uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
-    int end_code;     /* why it ends */
-    bool pumping;     /* its events are being handled */
+    _Atomic uint64_t idle_ns; /* silence of the peer that ends it when open; 0: none does */
+    int end_code;             /* why it ends */
+    bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages, enough; /* since the last write; and how many are enough for another */
-        uint64_t since_ns;
-    } early;                                                  /* writing in the middle of a batch */
+        uint32_t messages;                   /* handled while something waited to be written */
+        size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                   /* the last write, or the begin */
+        uint32_t batches, most, most_before; /* messages of the largest one of the last batches, and of those before */
+    } early;                                 /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -460,6 +465,8 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
+/** There may be memory or room for answers that are owed. With the lock held. */
+void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);
 

@@ -6,6 +6,8 @@
  * are one timer a peer on the control loop, which
  * is told only when an earlier one appears: a caller that always gives the same time wakes it once.
  * A call of a peer lives on the handler's stack until somebody keeps it.
+ * An answer that the library gives for a handler, and that finds no memory or room, is owed: the call waits in peer->owed until it can be
+ * sent, for the caller may have set no time limit. Room for that is there before a handler sees the request, else it is not taken.
  */
 #include "node/node.h"
 
@@ -24,14 +26,19 @@ struct cohort_call {
     bool kept, replied;
     bool *taken;              /* kept for a handler in a queue, which says here that it has kept it itself; NULL when it has */
     struct cohort_call *copy; /* when it was kept */
+    struct cohorti_list owed; /* peer->owed, under its lock: `code` is to be sent */
+    int code;
 };
+
+#define OWED_RETRY_NS (UINT64_C(20) * 1000000) /* memory tells nobody that it is there again */
 
 void cohorti_requests_init(struct peer *peer)
 {
     cohorti_calls_init(&peer->calls, &peer->owner->alloc, peer->owner->limits.requests_max, peer->outbound.half);
     cohorti_timer_init(&peer->calls_timer);
     peer->calls_timer.kind = COHORTI_TIMER_CALLS;
-    peer->calls_armed_ns = COHORTI_NEVER;
+    peer->calls_armed_ns = peer->owed_due_ns = COHORTI_NEVER;
+    cohorti_list_init(&peer->owed);
 }
 
 void cohorti_requests_deinit(struct peer *peer)
@@ -40,6 +47,11 @@ void cohorti_requests_deinit(struct peer *peer)
     while (cohorti_calls_pop(&peer->calls, peer->calls.next_id, &caller)) { /* of a process that was killed: nobody is told */
     }
     cohorti_calls_deinit(&peer->calls);
+    struct cohorti_list *owed;
+    while ((owed = cohorti_list_pop(&peer->owed)) != NULL) { /* to a member that is gone */
+        cohorti_release(&peer->owner->alloc, COHORTI_CONTAINER(owed, struct cohort_call, owed));
+    }
+    cohorti_release(&peer->owner->alloc, peer->owed_room);
 }
 
 /* ---- completing ours ------------------------------------------------------------------------------------------------ */
@@ -106,7 +118,9 @@ static void arm(struct peer *peer)
 {
     cohorti_mutex_lock(&peer->lock);
     uint64_t calls_ns = cohorti_calls_deadline(&peer->calls), expires_ns = cohorti_outbound_expires_ns(&peer->outbound);
-    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : calls_ns < expires_ns ? calls_ns : expires_ns;
+    uint64_t soonest_ns = calls_ns < expires_ns ? calls_ns : expires_ns;
+    soonest_ns = peer->owed_due_ns < soonest_ns ? peer->owed_due_ns : soonest_ns;
+    peer->calls_armed_ns = peer->removed ? COHORTI_NEVER : soonest_ns;
     uint64_t deadline_ns = peer->calls_armed_ns;
     cohorti_mutex_unlock(&peer->lock);
     cohorti_timer_set(&peer->owner->control.timers, &peer->calls_timer, deadline_ns);
@@ -125,6 +139,9 @@ void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
         complete_with(peer, &caller, COHORT_ETIMEDOUT);
     }
     cohorti_session_expire(peer, now_ns);
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_requests_pay(peer);
+    cohorti_mutex_unlock(&peer->lock);
     arm(peer);
 }
 
@@ -238,7 +255,8 @@ int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request)
 
 /* ---- requests of peers ---------------------------------------------------------------------------------------------- */
 
-static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
+/* With the lock of its peer held. */
+static int send_reply(const cohort_call *call, enum cohorti_kind kind, uint32_t code, const void *body, size_t body_len)
 {
     struct peer *peer = call->peer;
     uint8_t prefix[COHORTI_ERROR_PREFIX_BYTES];
@@ -255,21 +273,80 @@ static int send_reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, 
                               .body = body,
                               .body_len = body_len,
                               .has_room = true};
-    cohorti_mutex_lock(&peer->lock);
     bool gone = peer->removed || peer->legacy || peer->outbound.reader != call->reader;
     int status = gone ? COHORT_ENOPEER : cohorti_outbound_put(&peer->outbound, &put);
     if (status == COHORT_OK) {
         cohorti_kick(peer);
     }
-    cohorti_mutex_unlock(&peer->lock);
     return status;
+}
+
+static bool may_come_to_be(int status)
+{
+    return status == COHORT_EAGAIN || status == COHORT_ENOMEM;
+}
+
+void cohorti_requests_pay(struct peer *peer)
+{
+    uint64_t due_ns = COHORTI_NEVER;
+    while (!cohorti_list_empty(&peer->owed) && due_ns == COHORTI_NEVER) {
+        cohort_call *call = COHORTI_CONTAINER(peer->owed.next, struct cohort_call, owed);
+        if (may_come_to_be(send_reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-call->code, NULL, 0))) {
+            due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
+        } else {
+            cohorti_list_remove(&call->owed);
+            atomic_fetch_sub(&peer->calls_kept, 1);
+            cohorti_release(&peer->owner->alloc, call);
+        }
+    }
+    peer->owed_due_ns = due_ns;
+    cohorti_requests_want_timer(peer, due_ns);
+}
+
+/* The call goes over to the peer: a kept one itself, else it is copied to the room made for that. Nothing of it was sent. */
+static void owe(cohort_call *call, int code)
+{
+    struct peer *peer = call->peer;
+    cohort_call *owed = call;
+    if (!call->kept) { /* on the loop of the link */
+        owed = peer->owed_room;
+        peer->owed_room = NULL;
+        *owed = *call;
+        call->replied = true;
+        atomic_fetch_add(&peer->calls_kept, 1);
+    }
+    owed->code = code;
+    cohorti_mutex_lock(&peer->lock);
+    cohorti_list_append(&peer->owed, &owed->owed);
+    peer->owed_due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
+    cohorti_requests_want_timer(peer, peer->owed_due_ns);
+    cohorti_mutex_unlock(&peer->lock);
+    if (owed == call) {
+        cohorti_peer_unref(peer); /* what the peer holds does not hold the peer */
+    }
+}
+
+/* Room to owe an answer, for the loop of the link. Of requests beyond the limit, which are all answered with COHORT_ELIMIT, as many may be
+ * owed as there may be others: a member that sends more and takes no replies loses its link. */
+static bool can_owe(struct peer *peer, uint32_t kept)
+{
+    if (kept / 2 >= peer->owner->limits.requests_max) {
+        return false;
+    }
+    if (peer->owed_room == NULL) {
+        peer->owed_room = cohorti_alloc(&peer->owner->alloc, sizeof *peer->owed_room);
+    }
+    return peer->owed_room != NULL;
 }
 
 static void give_back(cohort_call *call)
 {
     call->replied = true;
-    atomic_fetch_sub(&call->peer->calls_in, 1);
-    if (call->kept && call->taken == NULL) {
+    if (!call->kept) {
+        return;
+    }
+    atomic_fetch_sub(&call->peer->calls_kept, 1);
+    if (call->taken == NULL) {
         struct cohort_node *node = call->node;
         cohorti_peer_unref(call->peer);
         cohorti_release(&node->alloc, call);
@@ -284,7 +361,12 @@ static int reply(cohort_call *call, enum cohorti_kind kind, uint32_t code, const
     if (call->replied || call->copy != NULL) {
         return COHORT_ESTATE;
     }
-    int status = atomic_load(&call->node->phase) == NODE_CLOSING ? COHORT_ECLOSED : send_reply(call, kind, code, body, body_len);
+    int status = COHORT_ECLOSED;
+    if (atomic_load(&call->node->phase) != NODE_CLOSING) {
+        cohorti_mutex_lock(&call->peer->lock);
+        status = send_reply(call, kind, code, body, body_len);
+        cohorti_mutex_unlock(&call->peer->lock);
+    }
     if (status == COHORT_OK || status == COHORT_ENOPEER || status == COHORT_ECLOSED) {
         give_back(call);
     }
@@ -322,6 +404,7 @@ cohort_call *cohort_call_keep(cohort_call *call)
         *copy = *call;
         copy->kept = true;
         atomic_fetch_add(&copy->peer->refs, 1);
+        atomic_fetch_add(&copy->peer->calls_kept, 1);
         call->copy = copy;
     }
     return copy;
@@ -339,6 +422,9 @@ cohort_call *cohorti_call_queue(cohort_call *call, bool *taken)
 void cohorti_call_forget(cohort_call *call)
 {
     struct cohort_node *node = call->node;
+    if (!call->replied) {
+        atomic_fetch_sub(&call->peer->calls_kept, 1);
+    }
     cohorti_peer_unref(call->peer);
     cohorti_release(&node->alloc, call);
 }
@@ -355,9 +441,8 @@ uint32_t cohort_call_time_left_ms(const cohort_call *call)
 /* The handler said nothing and kept nothing. */
 static void answer_for(cohort_call *call, int code)
 {
-    int status = cohort_reply_error(call, code, NULL);
-    if (status != COHORT_OK && status != COHORT_ENOPEER && status != COHORT_ECLOSED) {
-        give_back(call); /* no room even for that: the caller's time will end it */
+    if (may_come_to_be(cohort_reply_error(call, code, NULL))) {
+        owe(call, code);
     }
 }
 
@@ -382,12 +467,14 @@ int cohorti_requests_deliver(struct conn *conn, const struct cohorti_delivery *t
     call.deadline_ns = left_ms == 0 ? COHORTI_NEVER : came_ns + left_ms * COHORTI_NS_PER_MS;
     call.reader = conn->link.resume.half;
     int status = COHORT_ELIMIT;
-    if (atomic_fetch_add(&conn->peer->calls_in, 1) < node->limits.requests_max) {
+    uint32_t kept = atomic_load(&conn->peer->calls_kept);
+    if (!can_owe(conn->peer, kept)) {
+        status = COHORT_ENOMEM;
+    } else if (kept < node->limits.requests_max) {
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len, .call = &call};
         status = cohorti_conn_deliver(conn, &message, taken, consumed);
     }
     if (status == COHORT_ENOMEM) {
-        atomic_fetch_sub(&conn->peer->calls_in, 1);
         return status;
     }
     if (!call.replied && call.copy == NULL) {

@@ -204,6 +204,9 @@ int cohorti_session_on_ack(struct conn *conn)
     int status = cohorti_outbound_ack(&peer->outbound, &conn->link.ack);
     cohorti_outbound_acked(&peer->outbound, cohorti_now(peer->owner));
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
+    if (!cohorti_list_empty(&peer->owed)) {
+        cohorti_requests_pay(peer);
+    }
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
     bool keeps = cohorti_outbound_keeps(&peer->outbound);
     bool over = cohorti_streams_take_over(peer, COHORT_OK);

@@ -15,6 +15,7 @@
 #include "wire/frame.h"
 
 #include "base/alloc.h"
+#include "base/big_endian.h"
 
 #include <assert.h>
 #include <string.h>
@@ -25,21 +26,6 @@
 #define LARGE_BYTES ((size_t)1024) /* data of a frame for which it is worth asking where it goes */
 
 static const uint8_t marker[TYPE_AT] = {0xfe, 0xed, 0xca, 0xfe, 0xca, 0xfe, 0xfe, 0xed};
-
-/* These two run once a frame, millions of times a second, on 16 bytes already known to be there: shifts, which compile to one
- * load or store each, rather than a cursor's checks. */
-static uint32_t load_u32(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
-
-static void store_u32(uint8_t *at, uint32_t v)
-{
-    at[0] = (uint8_t)(v >> 24);
-    at[1] = (uint8_t)(v >> 16);
-    at[2] = (uint8_t)(v >> 8);
-    at[3] = (uint8_t)v;
-}
 
 int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, cohort_frame *frame, size_t *consumed, size_t *needed)
 {
@@ -52,7 +38,7 @@ int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, co
     if (memcmp(bytes, marker, sizeof(marker)) != 0) { /* of a constant length: one comparison of words */
         return COHORT_EMARKER;
     }
-    uint32_t frame_len = load_u32(bytes + LENGTH_AT);
+    uint32_t frame_len = cohorti_load_u32(bytes + LENGTH_AT);
     /* A negative length of the seed is a very large one here, so one comparison covers both. */
     if (frame_len < COHORT_FRAME_HEADER_BYTES || frame_len > limit_bytes) {
         return COHORT_ELENGTH;
@@ -61,7 +47,7 @@ int cohort_frame_decode(const uint8_t *bytes, size_t len, size_t limit_bytes, co
     if (len < frame_len) {
         return COHORT_OK;
     }
-    frame->type = load_u32(bytes + TYPE_AT);
+    frame->type = cohorti_load_u32(bytes + TYPE_AT);
     frame->data = bytes + COHORT_FRAME_HEADER_BYTES;
     frame->data_len = frame_len - COHORT_FRAME_HEADER_BYTES;
     *consumed = frame_len;
@@ -72,8 +58,8 @@ void cohort_frame_encode_header(uint8_t out[COHORT_FRAME_HEADER_BYTES], uint32_t
 {
     assert(data_len <= UINT32_MAX - COHORT_FRAME_HEADER_BYTES);
     memcpy(out, marker, sizeof(marker));
-    store_u32(out + TYPE_AT, type);
-    store_u32(out + LENGTH_AT, (uint32_t)(data_len + COHORT_FRAME_HEADER_BYTES));
+    cohorti_store_u32(out + TYPE_AT, type);
+    cohorti_store_u32(out + LENGTH_AT, (uint32_t)(data_len + COHORT_FRAME_HEADER_BYTES));
 }
 
 void cohorti_frame_reader_init(struct cohorti_frame_reader *r, const cohort_allocator *alloc, size_t limit_bytes)
@@ -107,9 +93,15 @@ void cohorti_frame_reader_feed(struct cohorti_frame_reader *r, const void *bytes
     r->piece_len = len;
 }
 
-/* Nothing is given after an error, so nothing is worth keeping either. */
+/* Nothing is given after an error, so nothing is worth keeping either; but what it was is. */
 static int fail(struct cohorti_frame_reader *r, int code)
 {
+    size_t len = r->partial_len;
+    if (len == 0) { /* not gathered in front[]: it begins where the piece stands */
+        len = r->piece_len < COHORT_FRAME_HEADER_BYTES ? r->piece_len : COHORT_FRAME_HEADER_BYTES;
+        memcpy(r->front, r->piece, len);
+    }
+    r->failed_len = (uint8_t)(len < COHORT_FRAME_HEADER_BYTES ? len : COHORT_FRAME_HEADER_BYTES);
     drop_partial(r);
     r->failed = code;
     return code;
@@ -164,7 +156,7 @@ static int gather_front(struct cohorti_frame_reader *r, size_t *needed)
 /* The front passed: make room for the rest of the frame, or hear where that goes. */
 static int begin_partial(struct cohorti_frame_reader *r, size_t needed)
 {
-    const cohort_frame front = {.type = load_u32(r->front + TYPE_AT),
+    const cohort_frame front = {.type = cohorti_load_u32(r->front + TYPE_AT),
                                 .data = r->front + COHORT_FRAME_HEADER_BYTES,
                                 .data_len = needed - COHORT_FRAME_HEADER_BYTES};
     if (r->partial_len == sizeof r->front) {
@@ -219,11 +211,17 @@ static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
         return 0;
     }
     const uint8_t *header = r->placed != NULL ? r->front : r->partial;
-    *out = (cohort_frame){.type = load_u32(header + TYPE_AT),
+    *out = (cohort_frame){.type = cohorti_load_u32(header + TYPE_AT),
                           .data = header + COHORT_FRAME_HEADER_BYTES,
                           .data_len = r->partial_need - COHORT_FRAME_HEADER_BYTES};
     r->partial_out = true;
     return 1;
+}
+
+size_t cohorti_frame_reader_culprit(const struct cohorti_frame_reader *r, const uint8_t **bytes)
+{
+    *bytes = r->front;
+    return r->failed_len;
 }
 
 int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out)

@@ -109,6 +109,9 @@ static void on_link_effect(struct watch *w, struct watch_link *link, const struc
         FUZZ_CHECK(find_member(w, link->id)->active); /* ACTIVATED precedes the first message */
         link->receiving = true;
         break;
+    case COHORTI_EFFECT_KEEP:
+        FUZZ_CHECK(link->open && link->legacy && !link->told_end);
+        break;
     case COHORTI_EFFECT_REFUSE:
         FUZZ_CHECK(link->helloed && !link->open && link->legacy == fx->u.refuse.legacy && fx->code < 0);
         FUZZ_CHECK(!link->told_end);

@@ -59,7 +59,8 @@ static void narrate(const char *what, uint64_t link, const char *id, int code)
 
 static bool carry_out_one(struct bed *b)
 {
-    static const char *const names[] = {"  DIAL", "  GREET", "  ADMIT", "  OPEN", "  RECEIVE", "  REFUSE", "  LEAVE", "  CLOSE"};
+    static const char *const names[] = {"  DIAL", "  GREET",  "  ADMIT", "  OPEN", "  RECEIVE",
+                                        "  KEEP", "  REFUSE", "  LEAVE", "  CLOSE"};
     struct cohorti_effect fx;
     if (!cohorti_cluster_poll(&b->cluster, &fx)) {
         return false;
@@ -365,7 +366,8 @@ static struct cohorti_cluster_config configure(struct bed *b)
                    .removed_max = limits / 8 % 4,
                    .handshakes_max = 1 + limits / 32 % 4,
                    .handshake_timeout_ms = 1 + 10u * take(b),
-                   .legacy_links_max = 1 + limits / 128},
+                   .legacy_links_max = 1 + limits / 128,
+                   .legacy_idle_ms = limits / 16 % 2},
         .seed = take(b),
     };
     (void)cohorti_copy_string(config.cluster, sizeof(config.cluster), (how & 4) == 0 ? "x" : "");

@@ -64,19 +64,24 @@ def is_shell(block):
 
 
 class Shell:
-    """A bash in a directory, as somebody types into it; input of the commands themselves is empty."""
+    """A bash in a directory, as somebody types into it; input of the commands themselves is empty.
 
-    def __init__(self, test, directory, env):
+    argv may start it in another root directory: then `root` is its path from here, and `directory` is below it."""
+
+    def __init__(self, test, directory, env, argv=("bash", "--norc", "--noprofile"), root=""):
         self.test = test
+        self.root = root
         self.base = directory + ".shell"
         os.mkdir(self.base)
         self.log = os.path.join(self.base, "log")
         self.count = 0
         with open(self.log, "wb") as f:
-            self.p = subprocess.Popen(["bash", "--norc", "--noprofile"], stdin=subprocess.PIPE, stdout=f, stderr=subprocess.STDOUT,
-                                      cwd=directory, env=env, start_new_session=True)
+            self.p = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=f, stderr=subprocess.STDOUT, cwd=directory, env=env,
+                                      start_new_session=True)
 
     def close(self):
+        if self.p.poll() is not None:
+            return
         try:
             self.p.stdin.write(b"kill $(jobs -p) 2>/dev/null; wait; exit\n")
             self.p.stdin.close()
@@ -100,8 +105,9 @@ class Shell:
         done = script + ".done"
         with open(script, "w", encoding="utf-8") as f:
             f.write(text)
+        there, seen = script[len(self.root):], done[len(self.root):]
         self.p.stdin.write(("failed=0; trap failed=1 ERR; . %s </dev/null; trap - ERR; echo $failed >%s.new; mv %s.new %s\n"
-                            % (script, done, done, done)).encode())
+                            % (there, seen, seen, seen)).encode())
         self.p.stdin.flush()
         deadline = time.monotonic() + BOUND_S
         while not os.path.exists(done):

@@ -319,6 +319,10 @@ class UsageTest(harness.NetTest):
             result2 = run(command, "--help")
             self.assertEqual(result2.status, 0, result2)
             self.assertIn(command, result2.out)
+            result3 = run("help", command)
+            self.assertEqual((result3.status, result3.out), (0, result2.out))
+        self.assertEqual(run("help").out, result.out)
+        self.assertEqual(run("help", "nosuch").status, 2)
 
     def test_version(self):
         result = run("--version")

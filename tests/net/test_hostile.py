@@ -6,6 +6,7 @@ Each time the connection is closed in time, the error is logged and counted, and
 who come in crowds, or misbehave slowly, are in test_hostile_many.py.
 """
 import json
+import re
 import socket
 import time
 
@@ -168,8 +169,9 @@ class HostileTest(HostileCase):
         self.a.wait_state(self.id, "INACTIVE")
 
     def test_configured_peer_that_refuses(self):
-        """It has refused since the start: the agent goes on dialling, and says why it fails."""
-        self.a.wait_log("EREFUSED")
+        """It has refused since the start: the agent goes on dialling, and says whom it dialled where, and why it fails."""
+        self.a.wait_log(r'"peer":"%s","code":"EREFUSED","text":"link \d+ %s:%d ended: connection refused"'
+                        % (re.escape(self.id), re.escape(self.bad[0]), self.bad[1]))
         self.assertEqual(self.a.state(self.id), "INACTIVE")
         with socket.create_server(self.bad) as listener:
             listener.settimeout(harness.BOUND_S)

@@ -18,6 +18,9 @@ import tempfile
 import unittest
 
 SOURCE = os.environ.get("SOURCE_DIR") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+sys.path.insert(0, os.path.join(SOURCE, "tests", "install"))
+from doc_blocks import Shell, blocks, is_shell  # noqa: E402
+
 MIRROR = os.environ.get("DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 SUITE = "bookworm"
 PACKAGES = ("cohort", "libcohort0", "libcohort-sim0", "libcohort-dev")
@@ -106,7 +109,7 @@ class PackageTest(unittest.TestCase):
         atexit.register(end_all)  # before that
         cls.why_no_debian, cls.debootstrap = cls.begin_debian(os.path.join(cls.work, "root"))
         out(os.path.join(SOURCE, "scripts", "package"), os.path.join(cls.work, "out"),
-            env=dict(os.environ, DEB_BUILD_OPTIONS="noautodbgsym"))
+            env=dict(os.environ, DEB_BUILD_OPTIONS="noautodbgsym", DEBFULLNAME="Whoever Builds", DEBEMAIL="builds@cohort.invalid"))
         cls.debs = {}
         for path in glob.glob(os.path.join(cls.work, "out", "*.deb")):
             name = os.path.basename(path).split("_")[0]
@@ -134,6 +137,14 @@ class PackageTest(unittest.TestCase):
         self.assertEqual(set(self.debs), set(PACKAGES))
         for name, path in self.debs.items():
             self.assertEqual(out("dpkg-deb", "--field", path, "Version").strip(), version(), name + ": debian/changelog and VERSION")
+
+    def test_maintainer(self):
+        """Who builds them for others is named; the tree itself knows an address that is nobody's."""
+        for name, path in self.debs.items():
+            self.assertEqual(out("dpkg-deb", "--field", path, "Maintainer").strip(), "Whoever Builds <builds@cohort.invalid>", name)
+        (changes,) = glob.glob(os.path.join(self.work, "out", "*.changes"))
+        with open(changes, encoding="utf-8") as f:
+            self.assertIn("\nChanged-By: Whoever Builds <builds@cohort.invalid>\n", f.read())
 
     def test_nothing_is_left_behind(self):
         """All that Meson installs is in exactly one package."""
@@ -207,22 +218,58 @@ class PackageTest(unittest.TestCase):
         status, text = self.debootstrap.wait()
         if status != 0:
             self.skipTest("no clean Debian: debootstrap from %s: %s" % (MIRROR, " ".join(text.split()[-30:])))
-        debs = [self.debs["cohort"], self.debs["libcohort0"]]
-        for deb in debs:
-            shutil.copy(deb, os.path.join(root, "tmp"))
         shutil.copy("/etc/resolv.conf", os.path.join(root, "etc", "resolv.conf"))
-        env = dict(os.environ, DEBIAN_FRONTEND="noninteractive", LC_ALL="C", PATH="/usr/sbin:/usr/bin:/sbin:/bin")
-        out("chroot", root, "apt-get", "install", "-q", "-y", "--no-install-recommends",
-            *("/tmp/" + os.path.basename(deb) for deb in debs), env=env)
-        self.assertIn(version(), out("chroot", root, "cohort", "--version", env=env))
-        inside = "/bin/ip link set lo up 2>/dev/null || ip link set lo up; mount -t proc proc %s/proc && exec chroot %s sh -c '%s'" % (
-            root, root, SMOKE.replace("'", "'\\''"))
-        text = out("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, env=env)
-        self.assertRegex(text, r"(?m)^b +127\.0\.1\.2:9876 +ACTIVE ")
-        self.assertIn("2 of 2 came back", text)
-        out("chroot", root, "dpkg", "--purge", "cohort", "libcohort0", env=env)
+        env = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+        env.update((k, v) for k, v in os.environ.items() if k.lower().endswith("_proxy"))
+        self.agent_alone(root, env)
+        self.quickstart(root, env)
+        out("chroot", root, "dpkg", "--purge", *PACKAGES, env=env)
         left = [path for top in ("etc", "lib", "usr", "var/lib/dpkg/info") for path in glob.glob(root + "/" + top + "/**/*cohort*", recursive=True)]
         self.assertEqual(left, [], "left behind when purged")
+
+    @staticmethod
+    def argv_inside(root, script):
+        """A shell with that script in that root, with no network but a loopback of its own."""
+        inside = "/bin/ip link set lo up 2>/dev/null || ip link set lo up; mount -t proc proc %s/proc && exec chroot %s sh -c '%s'" % (
+            root, root, script.replace("'", "'\\''"))
+        return ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside]
+
+    def agent_alone(self, root, env):
+        """The package of the agent needs no other of ours, and what it needs comes with it."""
+        shutil.copy(self.debs["cohort"], os.path.join(root, "tmp"))
+        out("chroot", root, "apt-get", "install", "-q", "-y", "--no-install-recommends", "/tmp/" + os.path.basename(self.debs["cohort"]), env=env)
+        self.assertIn(version(), out("chroot", root, "cohort", "--version", env=env))
+        text = out(*self.argv_inside(root, SMOKE), env=env)
+        self.assertRegex(text, r"(?m)^b +127\.0\.1\.2:9876 +ACTIVE ")
+        self.assertIn("2 of 2 came back", text)
+
+    def quickstart(self, root, env):
+        """docs/quickstart.md, word by word: the installation from packages with the network, the rest without."""
+        with open(os.path.join(SOURCE, "docs", "quickstart.md"), encoding="utf-8") as f:
+            found = blocks(f.read())
+        home = os.path.join(root, "root", "quickstart")
+        os.makedirs(os.path.join(home, "build-package"))
+        for path in self.debs.values():
+            shutil.copy(path, os.path.join(home, "build-package"))
+        with open(os.path.join(root, "etc", "apt", "apt.conf.d", "90yes"), "w", encoding="utf-8") as f:
+            f.write('APT::Get::Assume-Yes "true";\nAPT::Install-Recommends "false";\n')
+        installing = [block for block in found if "tests/package" in (block.value or "")]
+        self.assertEqual(len(installing), 1)
+        out("chroot", root, "sh", "-ec", "cd /root/quickstart\n" + installing[0].text, env=env)
+        shell = Shell(self, home, dict(env, HOME="/root"), self.argv_inside(root, "cd /root/quickstart && exec bash --norc --noprofile"), root)
+        self.addCleanup(shell.close)
+        typed = 0
+        for block, after in zip(found, found[1:] + [None]):
+            if block.marker == "file":
+                with open(os.path.join(home, block.value), "w", encoding="utf-8") as f:
+                    f.write(block.text)
+            elif is_shell(block) and block.marker != "not run":
+                expected = after.text if after and after.marker == "output" else ""
+                shell.type(block.text, expected, block.marker == "repeat", "quickstart.md:%d" % block.line)
+                typed += 1
+        shell.close()
+        print("quickstart: %d blocks typed" % typed)
+        self.assertGreater(typed, 10)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,9 @@ static void send_packet(struct sim_world *w, const struct packet *like, uint64_t
 
 static void send_from(struct sim_endpoint *e, struct packet like)
 {
+    if (e->adrift) {
+        return;
+    }
     like.from = e->host;
     like.to = e->peer_host;
     like.src = e->id;
@@ -151,6 +154,10 @@ static void send_from(struct sim_endpoint *e, struct packet like)
 static void send_reset(const struct packet *cause)
 {
     struct sim_world *w = cause->to->world;
+    const struct sim_endpoint *sender = sim_endpoint_find(w, cause->src);
+    if (sender != NULL && sender->adrift) {
+        return; /* nor did that packet come through */
+    }
     sim_trace(w, SIM_TRACE_RESET, cause->dst, cause->src, 0);
     send_packet(
         w, &(struct packet){.kind = PACKET_RESET, .from = cause->to, .to = cause->from, .src = cause->dst, .dst = cause->src}, NULL);

@@ -222,6 +222,25 @@ uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const 
     return count;
 }
 
+bool sim_hang(struct sim_world *w, const struct sim_host *a, const struct sim_host *b)
+{
+    struct sim_endpoint *youngest = NULL;
+    sim_trace(w, SIM_TRACE_FAULT, a->number, b->number, 10);
+    COHORTI_LIST_FOREACH (it, &a->endpoints) {
+        struct sim_endpoint *e = COHORTI_CONTAINER(it, struct sim_endpoint, of_host);
+        youngest = e->peer_host == b && e->state == SIM_ESTABLISHED ? e : youngest;
+    }
+    if (youngest == NULL) {
+        return false;
+    }
+    struct sim_endpoint *other = sim_endpoint_find(w, youngest->peer_id);
+    if (other != NULL) {
+        other->adrift = true;
+    }
+    sim_endpoint_free(youngest, COHORT_ERESET);
+    return true;
+}
+
 uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b)
 {
     uint32_t count = 0;

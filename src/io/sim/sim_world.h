@@ -224,6 +224,7 @@ struct sim_endpoint {
     struct cohorti_buffer out;
     uint64_t acked, sent, written, peer_window;
     bool fin_wanted, fin_acked;
+    bool adrift;              /* its packets are lost on their way: a middlebox has forgotten the connection */
     uint64_t last_arrival_ns; /* nothing sent later arrives earlier */
     struct sim_event retry;   /* SYN or data again; keep-alive when nothing waits */
     uint64_t retry_at_ns;     /* when it is due; the event may stand earlier and then moves on: setting it for every ACK is dear */
@@ -255,6 +256,8 @@ void sim_endpoint_window(struct sim_endpoint *e); /* the application read: tell 
 uint32_t sim_reset_between(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 /** End them at a only. */
 uint32_t sim_half_open(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
+/** End the youngest at a; what b's end sends is lost from now on. False when there is none. */
+bool sim_hang(struct sim_world *w, const struct sim_host *a, const struct sim_host *b);
 /** An event that fires no more: a packet under way. */
 void sim_packet_discard(struct sim_world *w, struct sim_event *event);
 void sim_packets_free(struct sim_world *w);

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -24,6 +25,7 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES 4
 #define USER_TIMEOUT_MS 30000
+#define LOOKS 3 /* for bytes that are expected at once: a few microseconds */
 #define UNSENT_BYTES (128 * 1024)
 
 static int socket_new(struct uv_io *io, int fd, struct cohorti_socket **out)
@@ -253,6 +255,17 @@ int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, 
     }
     *n = (size_t)got;
     return got == 0 ? COHORT_EPEERCLOSED : COHORT_OK;
+}
+
+/* A thread that is to run on this processor gets it in between: it may be the one that sends. */
+int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
+{
+    int status = cohorti_uv_recv(s, rooms, count, n);
+    for (int look = 1; look < LOOKS && status == COHORT_EAGAIN; look++) {
+        sched_yield();
+        status = cohorti_uv_recv(s, rooms, count, n);
+    }
+    return status;
 }
 
 int cohorti_uv_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)

@@ -72,6 +72,9 @@ static inline void effect_text(const struct cohorti_effect *fx, char *out, size_
     case COHORTI_EFFECT_RECEIVE:
         (void)snprintf(out, cap, "RECEIVE %llu", link);
         break;
+    case COHORTI_EFFECT_KEEP:
+        (void)snprintf(out, cap, "KEEP %llu", link);
+        break;
     case COHORTI_EFFECT_REFUSE:
         (void)snprintf(out, cap, "REFUSE %llu %s%s%.0llu%s%s", link, code_name(fx->code), fx->u.refuse.value == 0 ? "" : " ",
                        (unsigned long long)fx->u.refuse.value, fx->u.refuse.legacy ? " legacy" : "",

@@ -57,6 +57,31 @@ static void several_links_are_kept_and_a_member_lasts_as_long_as_one(void **stat
     rig_close(&r);
 }
 
+/* With a limit for its silence the links of a stranger learn that it is listed now: those that are open, once. */
+static void a_stranger_that_is_listed_may_be_silent(void **state)
+{
+    struct rig r;
+    struct cohorti_cluster_config config = rig_config("m");
+    config.limits.legacy_idle_ms = 5000;
+    rig_open(&r, &config);
+    cohorti_cluster_start(&r.c, r.now);
+    (void)legacy_link(&r, "a");
+    uint64_t second = legacy_link(&r, "a");
+    rig_closed(&r, second, COHORT_EPEERCLOSED);
+    uint64_t third = legacy_link(&r, "a");
+    rig_add(&r, "a");
+    assert_int_equal(third, 3);
+    rig_expect(&r, "KEEP 1; KEEP 3");
+    rig_add(&r, "a");
+    rig_expect(&r, "");
+    rig_close(&r);
+    rig_start(&r); /* without the limit there is nothing to tell */
+    (void)legacy_link(&r, "a");
+    rig_add(&r, "a");
+    rig_expect(&r, "");
+    rig_close(&r);
+}
+
 static void too_many_links_of_a_legacy_peer_are_refused_without_words(void **state)
 {
     struct rig r;
@@ -180,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_legacy_hello_opens_at_once),
         cmocka_unit_test(a_dialled_legacy_peer_opens_too),
+        cmocka_unit_test(a_stranger_that_is_listed_may_be_silent),
         cmocka_unit_test(several_links_are_kept_and_a_member_lasts_as_long_as_one),
         cmocka_unit_test(too_many_links_of_a_legacy_peer_are_refused_without_words),
         cmocka_unit_test(crossing_with_a_legacy_peer_keeps_both),

@@ -57,12 +57,13 @@ struct counting {
     _Atomic uint64_t calls;
     uint64_t fail_at;           /* set before the node is opened */
     _Atomic uint64_t fail_next; /* the same while it runs: of `calls`; 0 none */
+    _Atomic bool fail_all;      /* while set */
 };
 
 static inline bool counting_allows(struct counting *c)
 {
     uint64_t call = atomic_fetch_add(&c->calls, 1) + 1;
-    return call != c->fail_at && call != atomic_load(&c->fail_next);
+    return call != c->fail_at && call != atomic_load(&c->fail_next) && !atomic_load(&c->fail_all);
 }
 
 static inline void *counting_allocate(void *ctx, size_t size)

@@ -2,7 +2,7 @@
  *
  * node/requests and session: what becomes of requests when links break, and when the member or either node goes. Each ends exactly once.
  */
-#include "asking.h"
+#include "sink.h"
 
 static void run_pair(struct rig_node *n)
 {
@@ -62,6 +62,125 @@ static void links_break_under_a_stream_of_requests(void **state)
     assert_int_equal(atomic_load(&s.wrong), 0);
     assert_int_equal(late_replies(&n[0]), 0);
     rig_close_pair(n);
+}
+
+/* ---- answers that are owed ------------------------------------------------------------------------------------------ */
+
+static struct rig_node owing[2];
+
+static void lose_memory(cohort_node *node, const cohort_message *message, void *arg)
+{
+    atomic_store(&owing[1].memory.fail_all, true);
+    say_nothing(node, message, arg);
+}
+
+static void nothing_comes_of_it(struct asked *a)
+{
+    uint64_t begin = clock_ms();
+    WAIT_FOR(clock_ms() - begin > QUIET_MS);
+    assert_int_equal(atomic_load(&a->calls), 0);
+}
+
+/* No handler replied, and there is no memory to say so. The caller set no time: it hears of it when there is memory again. */
+static void an_answer_is_owed_while_there_is_no_memory(void **state)
+{
+    struct rig_node *n = owing;
+    struct asked lost = {0}, nobody = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "lose", lose_memory, &s);
+    ask(&n[0], 1, "lose", "", 0, &lost);
+    WAIT_FOR(atomic_load(&s.handled) == 1);
+    nothing_comes_of_it(&lost);
+    atomic_store(&n[1].memory.fail_all, false);
+    expect_result(&lost, COHORT_ENOREPLY);
+    ask(&n[0], 1, "nobody", "", 0, &nobody); /* and after that as before */
+    expect_result(&nobody, COHORT_ENOHANDLER);
+    rig_close_pair(n);
+}
+
+static void the_same_for_a_handler_in_a_queue(void **state)
+{
+    struct rig_node *n = owing;
+    struct asked lost = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    cohort_queue *queue = new_queue(&n[1], 0);
+    handle_in(&n[1], queue, "queued", say_nothing, &s, NULL);
+    ask(&n[0], 1, "queued", "", 0, &lost);
+    WAIT_FOR(is_readable(queue) && unacknowledged(&n[0], 1) == 0);
+    atomic_store(&n[1].memory.fail_all, true);
+    assert_int_equal(cohort_queue_dispatch(queue, 1), 1);
+    nothing_comes_of_it(&lost);
+    atomic_store(&n[1].memory.fail_all, false);
+    expect_result(&lost, COHORT_ENOREPLY);
+    rig_close_pair(n);
+}
+
+/* What is owed to a member that goes ends with its session, there and here. */
+static void what_is_owed_ends_with_the_session(void **state)
+{
+    struct rig_node *n = owing;
+    struct asked a = {0};
+    struct answerer s = {0};
+    run_pair(n);
+    handle(&n[1], "lose", lose_memory, &s);
+    ask(&n[0], 1, "lose", "", 0, &a);
+    WAIT_FOR(atomic_load(&s.handled) == 1);
+    nothing_comes_of_it(&a);
+    assert_int_equal(rig_close(&n[0]), COHORT_OK);
+    assert_int_equal(atomic_load(&a.calls), 1);
+    assert_int_equal(a.status, COHORT_ECLOSED);
+    atomic_store(&n[1].memory.fail_all, false);
+    assert_int_equal(rig_close(&n[1]), COHORT_OK); /* and nothing of it is left */
+}
+
+struct flood {
+    _Atomic unsigned ended, wrong;
+};
+
+static void on_flood_result(cohort_node *node, const cohort_result *result, void *arg)
+{
+    struct flood *f = arg;
+    bool expected = result->status == COHORT_OK || result->status == COHORT_ENOREPLY;
+    atomic_fetch_add(&f->wrong, !expected);
+    atomic_fetch_add(&f->ended, 1);
+}
+
+static void reply_much(cohort_node *node, const cohort_message *message, void *arg)
+{
+    uint8_t body[1000] = {0};
+    int status = cohort_reply(message->call, body, sizeof body);
+    atomic_fetch_add((_Atomic unsigned *)arg, status != COHORT_OK);
+}
+
+/* The lane back takes nothing, so all the room that replies have is used up, and that of the errors in their place. None is forgotten. */
+static void answers_are_owed_while_there_is_no_room(void **state)
+{
+    static struct rig_node n[2];
+    struct flood flood = {0};
+    struct sink s = {0};
+    _Atomic unsigned no_room = 0;
+    cohort_handle_id ignored;
+    cohort_limits limits = small_limits();
+    run_limited(n, &limits);
+    cohort_queue *queue = new_queue(&n[0], 0);
+    handle_in(&n[0], queue, "plain", take_in_order, &s, NULL);
+    assert_int_equal(cohort_handle(n[1].node, "much", reply_much, &no_room, NULL, &ignored), COHORT_OK);
+    uint32_t next = fill_up(&n[1], 0, "plain", 0, 1000);
+    unsigned asked = 0;
+    for (; asked < 5000; asked++) {
+        int status = COHORT_EAGAIN;
+        WAIT_FOR((status = cohort_request(n[0].node, address(1), "much", "x", 1, 0, on_flood_result, &flood, NULL)) == COHORT_OK);
+    }
+    WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+    assert_true(atomic_load(&no_room) > 4000);
+    assert_int_equal(atomic_load(&flood.ended), 0);
+    WAIT_FOR((cohort_queue_dispatch(queue, SIZE_MAX), atomic_load(&flood.ended) == asked));
+    WAIT_FOR((cohort_queue_dispatch(queue, SIZE_MAX), atomic_load(&s.handled) == next));
+    assert_int_equal(atomic_load(&flood.wrong) + atomic_load(&s.wrong), 0);
+    rig_close_pair(n);
+    assert_int_equal(atomic_load(&flood.ended), asked);
 }
 
 /* ---- the member goes ------------------------------------------------------------------------------------------------ */
@@ -297,6 +416,10 @@ static void a_node_that_closes_replies_no_more(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        node_test(an_answer_is_owed_while_there_is_no_memory),
+        node_test(the_same_for_a_handler_in_a_queue),
+        node_test(what_is_owed_ends_with_the_session),
+        node_test(answers_are_owed_while_there_is_no_room),
         node_test(a_reply_finds_its_way_over_the_next_link),
         node_test(links_break_under_a_stream_of_requests),
         node_test(a_removed_member_answers_nobody),

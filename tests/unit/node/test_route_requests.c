@@ -238,7 +238,7 @@ static void on_batch_result(cohort_node *node, const cohort_result *result, void
 
 static void what_is_said_early_is_heard_early(void **state)
 {
-    static const struct batch cases[] = {{.waits_at = 60}, {.waits_at = 4, .slow_ms = 2}};
+    static const struct batch cases[] = {{.waits_at = 60}, {.waits_at = 7, .slow_ms = 2}};
     for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
         static struct rig_node n[2];
         struct batch b = cases[i];
