@@ -5,6 +5,8 @@
  */
 #include "document.h"
 
+#include "measure.h"
+
 void document_member(struct writer *w, const cohort_member *member)
 {
     writer_begin(w, '{');
@@ -66,7 +68,8 @@ static void rates(struct writer *w, const cohort_rates *rates)
     writer_key_uint(w, "frames_out_per_s", rates->frames_out_per_s);
 }
 
-void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub)
+void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub,
+                         const struct measure_taken *bench)
 {
     writer_begin(w, '{');
     writer_key_uint(w, "links_open", stats->links_open);
@@ -96,6 +99,8 @@ void document_node_stats(struct writer *w, const cohort_node_stats *stats, const
     writer_key_uint(w, "stream_items_dropped", hub->items_dropped);
     writer_key_uint(w, "messages_unheard", hub->messages_unheard);
     writer_key_uint(w, "requests_open", hub->requests_open);
+    writer_key_uint(w, "bench_messages", bench->messages);
+    writer_key_uint(w, "bench_bytes", bench->bytes);
     writer_end(w, '}');
 }
 

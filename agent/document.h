@@ -19,7 +19,9 @@ void document_members(struct writer *w, const char *local, const cohort_member *
 /** {"error":{"code","text"}}; `text` NULL: that of the table. */
 void document_error(struct writer *w, const char *code, const char *text);
 
-void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub);
+struct measure_taken;
+void document_node_stats(struct writer *w, const cohort_node_stats *stats, const struct hub_stats *hub,
+                         const struct measure_taken *bench);
 /** `path` NULL: none was given. */
 void document_definition(struct writer *w, const char *path, const cohort_definition_status *status);
 void document_link_stats(struct writer *w, const char *id, const cohort_link_stats *stats);

@@ -7,6 +7,8 @@
 
 #include "document.h"
 
+#include <cohort/stream.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,7 +157,9 @@ static enum MHD_Result get_stats(struct request *request)
     cohort_node_stats_get(request->service->node, &node_stats);
     hub_stats_get(request->service->hub, &hub_stats);
     struct writer w = WRITER_EMPTY;
-    document_node_stats(&w, &node_stats, &hub_stats);
+    struct measure_taken taken;
+    measure_taken(request->service->measure, &taken);
+    document_node_stats(&w, &node_stats, &hub_stats, &taken);
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
@@ -228,28 +232,42 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
 {
-    return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    switch (status) {
+    case COHORT_EINVAL:
+        return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    case COHORT_ESIZE:
+        return "larger than limits.message_bytes_max, or than the 32752 bytes that a member of 2014 can take";
+    default:
+        return NULL;
+    }
+}
+
+/* False: there is no lane of this name. */
+static bool lane_of(const char *name, cohort_lane *out)
+{
+    for (int lane = COHORT_LANE_NORMAL; lane <= COHORT_LANE_BULK; lane++) {
+        if (strcmp(cohort_lane_name((cohort_lane)lane), name) == 0) {
+            *out = (cohort_lane)lane;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* The lane is the subject's: from here on all that is sent of it goes there. False: no such lane. */
 static bool set_lane(struct request *request, const char *subject, int *status)
 {
-    static const char *const names[] = {
-        [COHORT_LANE_NORMAL] = "normal", [COHORT_LANE_CONTROL] = "control", [COHORT_LANE_BULK] = "bulk"};
     const char *lane = argument(request, "lane");
     if (lane == NULL) {
         return true;
     }
     cohort_subject_options options;
     COHORT_SUBJECT_OPTIONS_INIT(&options);
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(names[i], lane) == 0) {
-            options.lane = (cohort_lane)i;
-            *status = cohort_subject_set(request->service->node, subject, &options);
-            return true;
-        }
+    if (!lane_of(lane, &options.lane)) {
+        return false;
     }
-    return false;
+    *status = cohort_subject_set(request->service->node, subject, &options);
+    return true;
 }
 
 static enum MHD_Result post_send(struct request *request)
@@ -267,6 +285,54 @@ static enum MHD_Result post_send(struct request *request)
         status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
     }
     return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(status));
+}
+
+bool route_uploads(const char *method, const char *path)
+{
+    return strcmp(method, MHD_HTTP_METHOD_POST) == 0 && strcmp(path, "/v1/stream") == 0;
+}
+
+/* Its length, if the client knows it. */
+static uint64_t body_total(struct request *request)
+{
+    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return length == NULL ? COHORT_TOTAL_UNKNOWN : strtoull(length, NULL, 10);
+}
+
+enum MHD_Result route_upload(struct request *request)
+{
+    struct upload_plan plan = {.to = argument(request, "to"), .subject = argument(request, "subject"), .total = body_total(request)};
+    if (plan.to == NULL || plan.subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
+    }
+    if (!number(request, "idle_ms", UPLOAD_IDLE_MS_DEFAULT, UPLOAD_IDLE_MS_MAX, &plan.idle_ms) || plan.idle_ms == 0) {
+        return answer_error(request, COHORT_EINVAL, "idle_ms must be a number from 1 to 86400000");
+    }
+    int status = COHORT_OK;
+    if (!set_lane(request, plan.subject, &status)) {
+        return answer_error(request, COHORT_EINVAL, "lane must be normal, control or bulk");
+    }
+    if (status == COHORT_OK) {
+        status = upload_begin(request->service->uploads, request->service->node, &plan, &request->upload);
+    }
+    return status == COHORT_OK ? MHD_YES : answer_error(request, status, explain(status));
+}
+
+static enum MHD_Result post_stream(struct request *request)
+{
+    int status = COHORT_OK;
+    uint64_t bytes = 0;
+    if (!upload_ended(request->upload, request->connection, &status, &bytes)) {
+        return MHD_YES; /* suspended */
+    }
+    if (status != COHORT_OK) {
+        return answer_failure(request, status, cohort_error_text(status));
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_uint(&w, "bytes", bytes);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
 }
 
 static enum MHD_Result post_broadcast(struct request *request)
@@ -389,6 +455,52 @@ static enum MHD_Result post_reply(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* ---- measuring ---- */
+
+/* *answered: what answering gave, when it did not begin. */
+static int begin_measuring(struct request *request, enum MHD_Result *answered)
+{
+    const char *lane = argument(request, "lane");
+    struct measure_ask ask = {.to = argument(request, "to"), .lane = COHORT_LANE_BULK};
+    uint32_t bytes;
+    const char *wrong = NULL;
+    if (ask.to == NULL) {
+        wrong = "the argument to=ID is needed";
+    } else if (!number(request, "ms", MEASURE_MS_DEFAULT, MEASURE_MS_MAX, &ask.ms) || ask.ms == 0) {
+        wrong = "ms must be a number from 1 to 60000";
+    } else if (!number(request, "depth", 1, MEASURE_DEPTH_MAX, &ask.depth) || ask.depth == 0) {
+        wrong = "depth must be a number from 1 to 64";
+    } else if (!number(request, "bytes", MEASURE_BYTES_DEFAULT, 999999999, &bytes) || bytes == 0) {
+        wrong = "bytes must be a number from 1";
+    } else if (lane != NULL && !lane_of(lane, &ask.lane)) {
+        wrong = "lane must be normal, control or bulk";
+    }
+    if (wrong != NULL) {
+        *answered = answer_error(request, COHORT_EINVAL, wrong);
+        return COHORT_EINVAL;
+    }
+    ask.bytes = bytes;
+    int status = measure_begin(request->service->measure, request->service->node, &ask, &request->measuring);
+    if (status != COHORT_OK) {
+        *answered = answer_error(request, status, status == COHORT_ELIMIT ? "another measurement is running" : NULL);
+    }
+    return status;
+}
+
+static enum MHD_Result post_bench(struct request *request)
+{
+    int status = COHORT_OK;
+    struct writer *document = NULL;
+    enum MHD_Result answered = MHD_NO;
+    if (request->measuring == NULL && begin_measuring(request, &answered) != COHORT_OK) {
+        return answered;
+    }
+    if (!measure_answered(request->measuring, request->connection, &status, &document)) {
+        return MHD_YES; /* suspended */
+    }
+    return status == COHORT_OK ? answer_json(request, MHD_HTTP_OK, document) : answer_error(request, status, NULL);
+}
+
 /* ---- streams ---- */
 
 /* The stream collects already when the members are read, so no change can fall between. An event that happened before the
@@ -449,6 +561,21 @@ static enum MHD_Result get_messages(struct request *request)
     return stream_answer(stream, request->connection);
 }
 
+static enum MHD_Result get_streams(struct request *request)
+{
+    const char *subject = argument(request, "subject");
+    if (subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
+    }
+    struct download *download = NULL;
+    int status = download_open(request->service->downloads, request->service->node, subject, &download);
+    if (status != COHORT_OK) {
+        return answer_error(request, status,
+                            status == COHORT_EINVAL ? "subject must be a name of 1 to 128 printable characters without space" : NULL);
+    }
+    return download_answer(download, request->connection);
+}
+
 /* ---- the table ---- */
 
 static const struct route routes[] = {
@@ -457,7 +584,8 @@ static const struct route routes[] = {
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
     {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
-    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},
+    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/stream", post_stream},
+    {"GET", "/v1/streams", get_streams},       {"POST", "/v1/bench", post_bench},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

@@ -9,6 +9,7 @@
 #include "core/link.h"
 
 #include "base/alloc.h"
+#include "base/cursor.h"
 #include "base/text.h"
 
 #include <assert.h>
@@ -67,6 +68,31 @@ static bool fail_with_type(struct cohorti_link *link, struct cohorti_link_event 
     cohorti_text_add(&t, " (type ");
     cohorti_text_add_i64(&t, (int32_t)type);
     cohorti_text_add(&t, ")");
+    return fail(link, event, code);
+}
+
+/* No frame: what came instead, or which length it had. */
+static bool fail_with_frame(struct cohorti_link *link, struct cohorti_link_event *event, int code)
+{
+    const uint8_t *bytes = NULL;
+    size_t len = cohorti_frame_reader_culprit(&link->reader, &bytes);
+    struct cohorti_text t = detail(link);
+    if (code == COHORT_EMARKER) {
+        cohorti_text_add(&t, "it begins ");
+        cohorti_text_add_quoted(&t, bytes, len, len);
+    } else if (code == COHORT_ELENGTH && len == COHORT_FRAME_HEADER_BYTES) {
+        struct cohorti_reader header;
+        cohorti_reader_init(&header, bytes, len);
+        (void)cohorti_read_u64(&header);
+        uint32_t type = cohorti_read_u32(&header);
+        uint32_t length = cohorti_read_u32(&header);
+        cohorti_text_add_u64(&t, length);
+        cohorti_text_add(&t, " (type ");
+        cohorti_text_add_i64(&t, (int32_t)type);
+        cohorti_text_add(&t, "), at most ");
+        cohorti_text_add_u64(&t, link->reader.limit_bytes);
+        cohorti_text_add(&t, " is possible here");
+    }
     return fail(link, event, code);
 }
 
@@ -310,7 +336,7 @@ bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *eve
         cohort_frame frame;
         int got = cohorti_frame_reader_next(&link->reader, &frame);
         if (got < 0) {
-            return fail(link, event, got);
+            return fail_with_frame(link, event, got);
         }
         if (got == 0) {
             cohorti_release(link->alloc, link->feeding);

@@ -209,7 +209,6 @@ static int give(struct conn *conn, struct incoming *in, struct cohorti_delivery 
                                 .begin = chunk->first,
                                 .end = chunk->last};
     int status = cohorti_conn_deliver_piece(conn, in, &piece, taken->whole ? &message : NULL, taken, consumed);
-    status = status == COHORT_ENOHANDLER ? COHORT_OK : status; /* they were taken back meanwhile */
     if (status == COHORT_OK) {
         in->given = true;
         in->came = chunk->at + chunk->data_len;
@@ -231,11 +230,12 @@ int cohorti_incoming_take(struct conn *conn, struct cohorti_delivery *taken, boo
         cohort_message message = {.subject = taken->subject->name, .data = taken->body, .data_len = taken->body_len};
         status = cohorti_conn_deliver(conn, &message, taken, consumed);
     }
+    bool over = status == COHORT_OK ? taken->chunk.last : taken->chunk.first || status == COHORT_ENOHANDLER;
     if (status == COHORT_OK && in != NULL && taken->chunk.aborts) {
         partial->reader = NULL;
         end_early(conn->peer, in, taken->subject->name, COHORT_ECANCELLED);
-    } else if (in != NULL && (status == COHORT_OK ? taken->chunk.last : taken->chunk.first)) {
-        partial->reader = NULL; /* over, or it comes again from its beginning */
+    } else if (in != NULL && over) {
+        partial->reader = NULL; /* or it comes again from its beginning; or all its handlers were taken back */
         let_go(in);
     }
     return status == COHORT_ENOHANDLER ? COHORT_OK : status;

@@ -93,9 +93,15 @@ void cohorti_frame_reader_feed(struct cohorti_frame_reader *r, const void *bytes
     r->piece_len = len;
 }
 
-/* Nothing is given after an error, so nothing is worth keeping either. */
+/* Nothing is given after an error, so nothing is worth keeping either; but what it was is. */
 static int fail(struct cohorti_frame_reader *r, int code)
 {
+    size_t len = r->partial_len;
+    if (len == 0) { /* not gathered in front[]: it begins where the piece stands */
+        len = r->piece_len < COHORT_FRAME_HEADER_BYTES ? r->piece_len : COHORT_FRAME_HEADER_BYTES;
+        memcpy(r->front, r->piece, len);
+    }
+    r->failed_len = (uint8_t)(len < COHORT_FRAME_HEADER_BYTES ? len : COHORT_FRAME_HEADER_BYTES);
     drop_partial(r);
     r->failed = code;
     return code;
@@ -210,6 +216,12 @@ static int next_straddling(struct cohorti_frame_reader *r, cohort_frame *out)
                           .data_len = r->partial_need - COHORT_FRAME_HEADER_BYTES};
     r->partial_out = true;
     return 1;
+}
+
+size_t cohorti_frame_reader_culprit(const struct cohorti_frame_reader *r, const uint8_t **bytes)
+{
+    *bytes = r->front;
+    return r->failed_len;
 }
 
 int cohorti_frame_reader_next(struct cohorti_frame_reader *r, cohort_frame *out)

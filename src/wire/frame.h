@@ -42,9 +42,10 @@ struct cohorti_frame_reader {
     bool partial_out;                         /* it was given; to be dropped at the next call */
     cohorti_place_fn place;                   /* may be NULL; asked once for a frame */
     void *place_ctx;
-    uint64_t frames;   /* given so far */
-    size_t last_bytes; /* data of the one given last */
-    int failed;        /* the error given; sticky */
+    uint64_t frames;    /* given so far */
+    size_t last_bytes;  /* data of the one given last */
+    int failed;         /* the error given; sticky */
+    uint8_t failed_len; /* bytes in front[] of the frame that was it, at most its header */
 };
 
 void cohorti_frame_reader_init(struct cohorti_frame_reader *r, const cohort_allocator *alloc, size_t limit_bytes);
@@ -81,6 +82,9 @@ static inline const uint8_t *cohorti_frame_reader_placed(const struct cohorti_fr
 {
     return r->partial_out ? r->placed : NULL;
 }
+
+/** After COHORT_EMARKER or COHORT_ELENGTH: what the frame begins with, at most its header, as far as it had come. For messages. */
+size_t cohorti_frame_reader_culprit(const struct cohorti_frame_reader *r, const uint8_t **bytes);
 
 /** Bytes of the piece not yet consumed: what a reader that stops in the middle must keep. */
 size_t cohorti_frame_reader_unread(const struct cohorti_frame_reader *r, const uint8_t **bytes);

@@ -74,6 +74,80 @@ class MemberTest(harness.NetTest):
         self.assertIn("ELIMIT", result.err)
 
 
+class BenchTest(harness.NetTest):
+    """cohort bench between agents as they are."""
+
+    def bench(self, agent, to, *args):
+        return json.loads(agent.ok("bench", to, "--seconds", "1", "--json", *args))
+
+    def test_both_figures(self):
+        a, b = self.cluster(2)
+        result = self.bench(a, b.id, "--bytes", "1000", "--lane", "normal", "--depth", "4")
+        trips, messages = result["round_trip"], result["messages"]
+        self.assertEqual((result["to"], trips["depth"], trips["lost"]), (b.id, 4, 0))
+        times = [trips[key] for key in ("min_ns", "p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns")]
+        self.assertEqual(times, sorted(times))
+        self.assertGreater(times[0], 0)
+        self.assertGreater(trips["count"], 10)
+        self.assertLessEqual(trips["count"] * trips["min_ns"], 4 * 1e9 * 1.5)  # they did not take longer than there was time
+        self.assertEqual((messages["lane"], messages["bytes_each"]), ("normal", 1000))
+        self.assertGreaterEqual(messages["elapsed_ns"], 1e9)
+        self.assertEqual(messages["bytes"], 1000 * messages["count"])
+        self.assertAlmostEqual(messages["per_second"], messages["count"] * 1e9 / messages["elapsed_ns"], delta=2)
+        stats = b.stats()  # what is said to be handled was
+        self.assertEqual((stats["bench_messages"], stats["bench_bytes"]), (messages["count"], messages["bytes"]))
+        self.assertEqual(a.stats()["bench_messages"], 0)
+        self.assertEqual(a.stats()["queued_bytes"], 0)
+
+    def test_as_text_and_unheard(self):
+        a, b = self.cluster(2)
+        listener = b.listen("*", count=1)
+        text = a.ok("bench", b.id, "--seconds", "1", "--bytes", "100")
+        self.assertRegex(text, r"^round trips +\d+, 1 at a time: p50 \d+\.\d us, .*\nmessages +\d+ of 100 bytes, lane bulk, .* MB/s\n$")
+        a.ok("send", b.id, "news", "after it")
+        self.assertEqual(listener.wait(), 0)
+        self.assertIn("after it", listener.out)
+        self.assertNotIn("cohort.bench", listener.out)
+
+    def test_the_agent_itself(self):
+        (a,) = self.cluster(1)
+        self.assertGreater(self.bench(a, a.id)["messages"]["count"], 0)
+
+    def test_who_cannot_be_measured(self):
+        place = address()
+        (a,) = self.cluster(1, extra=[("silent", *place)])
+        for member, code in (("nobody", "ENOPEER"), ("silent", "EINACTIVE")):
+            result = a.cli("bench", member)
+            self.assertEqual(result.status, 1, member)
+            self.assertIn(code, result.err)
+            self.assertEqual(len(result.err.splitlines()), 1, result.err)
+        result = a.cli("bench", a.id, "--bytes", "2000000", "--seconds", "1")
+        self.assertEqual((result.status, "ESIZE" in result.err), (1, True))
+        for arguments in ({}, {"to": "silent", "ms": 0}, {"to": "silent", "ms": 60001}, {"to": "silent", "depth": 65},
+                          {"to": "silent", "bytes": 0}, {"to": "silent", "lane": "fast"}):
+            self.assertEqual(a.http().ask("POST", "/v1/bench", **arguments)[0], 400, arguments)
+
+    def begin(self, agent, to):
+        running = self.process([BIN, "bench", "--control", agent.control, to.id, "--seconds", "60"], "bench")
+        wait_until(lambda: to.stats()["frames_in"] > 100, what="it has begun")
+        return running
+
+    def test_a_member_that_dies_meanwhile(self):
+        a, b = self.cluster(2)
+        running = self.begin(a, b)
+        self.assertIn("ELIMIT", a.cli("bench", b.id).err)  # one at a time
+        b.kill9()
+        self.assertEqual(running.wait(), 1)
+        a.ok("members")
+
+    def test_an_agent_that_ends_meanwhile(self):
+        a, b = self.cluster(2)
+        running = self.begin(a, b)
+        a.stop()
+        self.assertEqual(running.wait(), 1)
+        b.ok("members")
+
+
 class HttpTest(harness.NetTest):
     def test_methods_of_a_member(self):
         (a,) = self.cluster(1)

@@ -576,6 +576,28 @@ static void bytes_that_are_no_frame(void **state)
     expect_stream(&s, "HELLO a; WELCOME 1; RESUME 7; RAW 7 1; FAILED EMARKER");
 }
 
+/* Who reads the log wants to know what it was. */
+static void what_is_no_frame_is_shown(void **state)
+{
+    static const struct {
+        const char *bytes, *detail;
+        size_t len;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\nHost: x\r\n", "it begins \"GET / HTTP/1.1\\x0d\\x0a\"", 25},
+        {"\xfe\xed\xff", "it begins \"\\xfe\\xed\\xff\"", 3},
+        {"\xfe\xed\xca\xfe\xca\xfe\xfe\xed\xff\xff\xff\xff\0\0\0\x0f", "15 (type -1), at most 1040 is possible here", 16},
+        {"\xfe\xed\xca\xfe\xca\xfe\xfe\xed\0\0\0\x01\x80\0\0\0more", "2147483648 (type 1), at most 1040 is possible here", 20},
+    };
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        struct rig r;
+        rig_open(&r);
+        feed(&r, (const uint8_t *)cases[i].bytes, cases[i].len);
+        assert_int_equal(r.link.state, COHORTI_LINK_CLOSED);
+        assert_string_equal(r.link.detail, cases[i].detail);
+        rig_close(&r);
+    }
+}
+
 /* ---- limits -------------------------------------------------------------------------------------------------------- */
 
 /* Only the header of the frame that is too long: it fails before its data come. */
@@ -684,6 +706,7 @@ int main(void)
         cmocka_unit_test(subjects_are_announced_in_order_within_limits),
         cmocka_unit_test(the_failure_says_what_was_met),
         cmocka_unit_test(bytes_that_are_no_frame),
+        cmocka_unit_test(what_is_no_frame_is_shown),
         cmocka_unit_test(each_state_has_its_own_limit),
         cmocka_unit_test(a_long_hello_is_held_by_the_link_not_by_its_limit),
         cmocka_unit_test(every_allocation_may_fail),
