@@ -42,6 +42,14 @@ static const struct {
      "at 3000 send 0 2 200\nat 3000 send 1 2 200\nat 3001 request 1 2 40\nat 3007 close 2\nat 3500 start 2\n"
      "at 4000 send 2 1 200\nat 4001 send 1 0 200\nat 4005 reset 1 2\nat 4007 kill 1\nat 4010 kill 0\nat 4500 start 0\nat 4600 "
      "start 1\n"},
+    {"streams", "streams some\nloops 1\n"
+                "at 1000 send 0 1 9\nat 1001 send 0 1 9\nat 1002 send 1 0 9\nat 1003 send 0 2 9\nat 1100 drop 0 1\nat 1300 reset 0 "
+                "2\nat 1400 send 2 1 9\n"
+                "at 1401 send 1 2 9\nat 1500 kill 1\nat 1600 send 0 1 9\nat 1601 send 2 1 9\nat 2500 start 1\nat 3000 send 0 1 "
+                "9\nat 3001 send 1 0 9\n"
+                "at 3002 send 1 2 9\nat 3100 close 1\nat 3500 start 1\nat 4000 send 0 2 9\nat 4001 send 2 0 9\nat 4100 remove 0 "
+                "2\nat 5000 add 0 2\n"
+                "at 6000 send 0 2 9\nat 6001 send 2 0 9\n"},
     {"remove", "at 1000 remove 0 1\nat 3000 remove 1 0\nat 6000 add 0 1\nat 7000 add 1 0\n"},
 };
 
@@ -191,6 +199,7 @@ int scenario_random(struct scenario *s, uint64_t seed)
         scenario_deinit(s);
         return status;
     }
+    s->streams = pick(&p, 0, 2) == 0;
     scenario_sort(s);
     return COHORT_OK;
 }

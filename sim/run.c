@@ -75,6 +75,7 @@ static int open_process(struct run *run, struct player *p)
     status = status == COHORT_OK ? ledger_prepare(run, p->node) : status;
     status = status == COHORT_OK ? emptier_prepare(p) : status;
     status = status == COHORT_OK ? asker_prepare(p) : status;
+    status = status == COHORT_OK ? streamer_prepare(p) : status;
     return status == COHORT_OK ? cohort_node_start(p->node, NULL) : status;
 }
 
@@ -124,6 +125,7 @@ static void stop(struct run *run, struct player *p, enum action_verb how)
     }
     if (node != NULL) {
         asker_ended(p, how == ACTION_CLOSE);
+        streamer_ended(p, how == ACTION_CLOSE);
         emptier_ended(p, how == ACTION_CLOSE, cohort_sim_now_ns(run->sim) - begin_ns);
         check_process_ended(p);
     }
@@ -162,6 +164,7 @@ static void act_on_live(struct run *run, const struct action *action, struct pla
     switch (action->verb) {
     case ACTION_SEND:
         send_messages(run, a, b, action->v);
+        streamer_may_send(run, a, b);
         break;
     case ACTION_FLOOD:
         ledger_flood(run, a, b, action->v);
@@ -401,6 +404,8 @@ static void finish(struct run *run)
     }
     (void)cohort_sim_run_until(run->sim, asker_settled, run, DELIVERY_NS);
     asker_judge(run);
+    (void)cohort_sim_run_until(run->sim, streamer_settled, run, DELIVERY_NS);
+    streamer_judge(run);
     if (!cohort_sim_run_until(run->sim, check_idle, run, QUIET_NS)) {
         run_fail(run, "n%u holds %" PRIu64 " bytes, and nothing waits there", run->wrong_i, run->players[run->wrong_i].bytes);
     }
@@ -495,6 +500,7 @@ int run_scenario(const struct scenario *s, uint64_t seed, void (*trace)(void *ct
     }
     ledger_free(&run.ledger);
     asker_free(&run.asker);
+    streamer_free(&run.streamer);
     free(run.players);
     free(run.definition.nodes);
     pool_deinit(&run.pool);

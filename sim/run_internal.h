@@ -8,6 +8,7 @@
 #include "sim/ledger.h"
 #include "sim/pool.h"
 #include "sim/run.h"
+#include "sim/streamer.h"
 
 #define MS UINT64_C(1000000)
 
@@ -70,6 +71,7 @@ struct run {
     uint64_t final_sent, final_received;
     struct ledger ledger;
     struct asker asker;
+    struct streamer streamer;
 };
 
 /* run.c: in a handler; what the scenario wants meanwhile happens, but for what must wait for the handler */

@@ -105,6 +105,9 @@ void scenario_print(const struct scenario *s, void *file)
     if (s->queues) {
         fprintf(out, "queues some\n");
     }
+    if (s->streams) {
+        fprintf(out, "streams some\n");
+    }
     if (s->converge_ms > 0) {
         fprintf(out, "converge_ms %u\n", s->converge_ms);
     }
@@ -135,6 +138,7 @@ static bool parse_option(struct scenario *s, const char *text)
            sscanf(text, "converge_ms %u", &s->converge_ms) == 1 || sscanf(text, "ttl_ms %u", &s->ttl_ms) == 1 ||
            (sscanf(text, "admission %31s", word) == 1 && (s->listed = strcmp(word, "listed") == 0, true)) ||
            (sscanf(text, "queues %31s", word) == 1 && (s->queues = strcmp(word, "some") == 0, true)) ||
+           (sscanf(text, "streams %31s", word) == 1 && (s->streams = strcmp(word, "some") == 0, true)) ||
            (sscanf(text, "lanes %31s", word) == 1 && (s->lanes = strcmp(word, "all") == 0, true)) ||
            (sscanf(text, "dial %31s", word) == 1 && (s->seed_dial = strcmp(word, "seed") == 0, true));
 }

@@ -60,6 +60,7 @@ struct scenario {
     bool lanes;                 /* messages go to all lanes */
     uint32_t ttl_ms;            /* of those in the bulk lane; 0: none */
     bool queues;                /* some processes handle them in queues */
+    bool streams;               /* with messages, streams are sent now and then */
     struct action *actions;     /* in order of time */
     uint32_t action_count, action_cap;
 };

@@ -266,6 +266,12 @@ static void put_piece(struct cohorti_partial *partial, const struct cohorti_chun
     }
 }
 
+/* Put together, it is all of it that waits in a queue. */
+static void hold_whole(struct cohorti_delivery *d)
+{
+    d->credit_bytes = d->frame_bytes > d->chunk.total ? d->frame_bytes : (size_t)d->chunk.total;
+}
+
 int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery *d)
 {
     int status = make_room(in, d->partial, &d->chunk);
@@ -276,7 +282,7 @@ int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery 
     if (d->chunk.last) {
         const char *why;
         d->whole = true;
-        d->credit_bytes = d->frame_bytes > d->chunk.total ? d->frame_bytes : (size_t)d->chunk.total;
+        hold_whole(d);
         status = open_data(in, d->partial->number, d->partial->bytes, (size_t)d->chunk.total, d, &why);
     }
     return status;
@@ -304,7 +310,7 @@ static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial
     out->too_large = chunk->last && partial->too_large;
     out->nothing = partial->reader == NULL && !out->whole && !out->too_large;
     if (out->whole) {
-        out->credit_bytes = out->frame_bytes > chunk->total ? out->frame_bytes : (size_t)chunk->total;
+        hold_whole(out);
     }
     return out->whole ? open_data(in, partial->number, partial->bytes, (size_t)chunk->total, out, why) : COHORT_OK;
 }

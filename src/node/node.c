@@ -83,6 +83,8 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     node->room_mail.run = cohorti_session_room;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
+    cohorti_mutex_init(&node->streams_lock);
+    cohorti_list_init(&node->streams);
     cohorti_mutex_init(&node->queues_lock);
     cohorti_list_init(&node->queues);
     cohorti_mutex_init(&node->definition_lock);
@@ -107,7 +109,6 @@ static void free_peers(struct cohort_node *node)
     struct cohorti_map_node *it;
     while ((it = cohorti_map_any(&node->peers)) != NULL) {
         cohorti_map_remove(&node->peers, it);
-        cohorti_streams_forget((struct peer *)it);
         cohorti_peer_unref((struct peer *)it);
     }
     struct cohorti_list *spare;
@@ -116,10 +117,23 @@ static void free_peers(struct cohort_node *node)
     }
 }
 
+/* Of a process that is dead: sessions that ended have told theirs. What they hold of queues goes before these. */
+static void forget_incoming(struct cohort_node *node)
+{
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            cohorti_incoming_forget_all((struct peer *)it);
+        }
+    }
+}
+
 /* After init_node(); the cluster and the loops are gone. */
 static void free_node(struct cohort_node *node)
 {
+    forget_incoming(node);
     cohorti_queues_end(node);
+    cohorti_streams_forget(node); /* not before: a handler that is told of an end there may still have one */
+    cohorti_mutex_deinit(&node->streams_lock);
     cohorti_registry_deinit(&node->registry); /* its handlers name their queues */
     cohorti_queues_free(node);
     cohorti_mutex_deinit(&node->queues_lock);

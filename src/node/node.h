@@ -145,7 +145,6 @@ struct peer {
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
-    struct cohorti_list streams;           /* of ours, each with a reference: stream.c; under lock */
     struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
@@ -534,6 +533,8 @@ struct cohort_node {
 
     struct cohorti_registry registry;
     struct cohorti_subjects subjects;
+    struct cohorti_mutex streams_lock; /* before a peer's */
+    struct cohorti_list streams;       /* of ours, each with a reference to its peer: stream.c; under streams_lock */
     struct cohorti_mutex queues_lock;
     struct cohorti_list queues; /* under queues_lock */
     struct cohorti_codecs codecs;

@@ -39,7 +39,6 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_list_init(&peer->spare);
         cohorti_list_init(&peer->has_room);
         cohorti_list_init(&peer->waiting);
-        cohorti_list_init(&peer->streams);
         cohorti_list_init(&peer->streams_over);
     }
     return peer;

@@ -313,14 +313,17 @@ static void call_piece(struct queued *entry, bool broken)
     }
     cohort_piece piece = {.from = entry->message.from,
                           .subject = entry->message.subject,
-                          .offset = entry->piece.offset,
-                          .total = entry->piece.total,
+                          .offset = broken ? slot->seen : entry->piece.offset,
+                          .total = broken ? slot->seen : entry->piece.total,
                           .data = broken ? NULL : entry->message.data,
                           .data_len = broken ? 0 : entry->message.data_len,
                           .begin = entry->piece.begin,
                           .end = entry->piece.end,
                           .status = broken ? COHORT_ECLOSED : entry->piece.status,
                           .state = slot == NULL ? &own : &slot->state};
+    if (slot != NULL) {
+        slot->seen = piece.offset + piece.data_len;
+    }
     h->fn.piece(entry->shard->queue->node, &piece, h->arg);
 }
 

@@ -16,7 +16,7 @@
 
 struct cohort_stream {
     struct cohorti_stream core;
-    struct cohorti_list of_peer; /* peer->streams: all there are */
+    struct cohorti_list of_node; /* node->streams: all there are; under its lock */
     struct cohorti_list node;    /* peer->streams_over, while it waits to be told */
     struct peer *peer;
     cohort_stream_fn fn;
@@ -30,9 +30,9 @@ struct cohort_stream {
 static void free_stream(struct cohort_stream *s)
 {
     struct peer *peer = s->peer;
-    cohorti_mutex_lock(&peer->lock);
-    cohorti_list_remove(&s->of_peer);
-    cohorti_mutex_unlock(&peer->lock);
+    cohorti_mutex_lock(&peer->owner->streams_lock);
+    cohorti_list_remove(&s->of_node);
+    cohorti_mutex_unlock(&peer->owner->streams_lock);
     cohorti_release(&peer->owner->alloc, s);
     cohorti_peer_unref(peer);
 }
@@ -100,31 +100,37 @@ static int check(const struct cohort_stream *s)
                                                                  : COHORT_OK;
 }
 
+/* Before peer->lock; nobody takes them the other way round. */
+static void abort_open(struct cohort_node *node)
+{
+    cohorti_mutex_lock(&node->streams_lock);
+    COHORTI_LIST_FOREACH (it, &node->streams) {
+        struct cohort_stream *s = COHORTI_CONTAINER(it, struct cohort_stream, of_node);
+        cohorti_mutex_lock(&s->peer->lock);
+        if (!s->over && !s->core.finished) {
+            cohorti_stream_abort(&s->peer->outbound, &s->core);
+            end_locked(s, COHORT_ECLOSED);
+            cohorti_kick(s->peer);
+        }
+        cohorti_mutex_unlock(&s->peer->lock);
+    }
+    cohorti_mutex_unlock(&node->streams_lock);
+}
+
 void cohorti_streams_close(struct cohort_node *node)
 {
-    struct peers *all = cohorti_peers_get(node);
+    abort_open(node);
+    struct peers *all = cohorti_peers_get(node); /* without memory it is told with the end of their sessions */
     for (size_t i = 0; all != NULL && i < all->count; i++) {
-        struct peer *peer = all->at[i];
-        cohorti_mutex_lock(&peer->lock);
-        COHORTI_LIST_FOREACH (it, &peer->streams) {
-            struct cohort_stream *s = COHORTI_CONTAINER(it, struct cohort_stream, of_peer);
-            if (!s->over && !s->core.finished) {
-                cohorti_stream_abort(&peer->outbound, &s->core);
-                end_locked(s, COHORT_ECLOSED);
-            }
-        }
-        cohorti_kick(peer);
-        cohorti_mutex_unlock(&peer->lock);
-        cohorti_streams_tell(peer);
+        cohorti_streams_tell(all->at[i]);
     }
     cohorti_peers_put(all);
 }
 
-void cohorti_streams_forget(struct peer *peer)
+void cohorti_streams_forget(struct cohort_node *node)
 {
-    struct cohorti_list *it;
-    while ((it = cohorti_list_pop(&peer->streams)) != NULL) {
-        cohort_stream *s = COHORTI_CONTAINER(it, struct cohort_stream, of_peer);
+    while (!cohorti_list_empty(&node->streams)) {
+        cohort_stream *s = COHORTI_CONTAINER(node->streams.next, struct cohort_stream, of_node);
         cohorti_list_remove(&s->node);
         cohorti_list_remove(&s->core.node);
         free_stream(s);
@@ -161,10 +167,12 @@ int cohort_stream_open(cohort_node *node, const char *id, const char *subject, u
     s->options = message.options;
     s->held = true;
     cohorti_list_init(&s->node);
-    cohorti_list_init(&s->of_peer);
+    cohorti_list_init(&s->of_node);
     memcpy(s->subject, subject, size);
+    cohorti_mutex_lock(&node->streams_lock);
+    cohorti_list_append(&node->streams, &s->of_node);
+    cohorti_mutex_unlock(&node->streams_lock);
     cohorti_mutex_lock(&peer->lock);
-    cohorti_list_append(&peer->streams, &s->of_peer);
     status = peer->removed ? COHORT_ENOPEER : check(s);
     if (status == COHORT_OK) {
         status = cohorti_stream_open(&peer->outbound, &s->core, message.put.lane, s->subject,

@@ -24,7 +24,7 @@ COHORT_NODISCARD int cohorti_stream_finish_held(cohort_stream *stream);
 /** How far its lane is acknowledged. */
 uint64_t cohorti_stream_acked(cohort_stream *stream);
 /** The node is gone, or ends: free what the application has not given back, without a word. */
-void cohorti_streams_forget(struct peer *peer);
+void cohorti_streams_forget(struct cohort_node *node);
 
 /* ---- coming -------------------------------------------------------------------------------------------------------- */
 
@@ -37,6 +37,7 @@ struct incoming_slot {
     struct cohorti_handler *handler;
     void *state;        /* the handler's own; on its thread */
     bool begun, broken; /* it has seen the first piece; it has not seen all since. On its thread */
+    uint64_t seen;      /* bytes, by a handler in a queue. On its thread */
     struct queued *end; /* reserved, so that it can be told of the end without memory; NULL on a loop */
 };
 

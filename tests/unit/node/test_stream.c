@@ -178,6 +178,32 @@ static void larger_than_a_message(void **state)
     }
 }
 
+/* From us to us, the same way. */
+static void to_ourselves(void **state)
+{
+    static struct rig_node n;
+    static struct reading r;
+    cohort_stream *stream = NULL;
+    rig_begin(&n);
+    cohort_config config = rig_config(&n, 0);
+    config.deliver_local = true;
+    memset(&r, 0, sizeof r);
+    rig_open(&n, &config);
+    read_in(&n, new_queue(&n, 1), "s", &r);
+    rig_start(&n);
+    assert_int_equal(cohort_stream_open(n.node, address(0), "s", 500000, NULL, NULL, &stream), COHORT_OK);
+    assert_true(write_some(stream, 0, 500000) == 500000);
+    assert_int_equal(cohort_stream_finish(stream), COHORT_OK);
+    WAIT_FOR(atomic_load(&r.ended) == 1);
+    expect_read(&r, 0, 500000, COHORT_OK);
+    assert_int_equal(cohort_stream_open(n.node, address(0), "s", 500000, NULL, NULL, &stream), COHORT_OK);
+    assert_true(write_some(stream, 0, 100000) == 100000);
+    WAIT_FOR(atomic_load(&r.bytes) == 600000);
+    assert_int_equal(rig_close(&n), COHORT_OK);
+    assert_int_equal(atomic_load(&r.ended), 2);
+    expect_read(&r, 1, 100000, COHORT_ECANCELLED);
+}
+
 /* ---- back-pressure ------------------------------------------------------------------------------------------------- */
 
 static void count_writable(cohort_node *node, const char *id, cohort_lane lane, void *arg)
@@ -553,6 +579,7 @@ int main(void)
         node_test(messages_come_as_pieces),
         node_test(streams_come_as_messages),
         node_test(larger_than_a_message),
+        node_test(to_ourselves),
         node_test(a_reader_that_does_not_read_stops_its_sender),
         node_test(a_write_that_blocks),
         node_test(connections_break_under_a_stream),
