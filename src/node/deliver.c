@@ -60,6 +60,7 @@ static int call_handlers(struct conn *conn, const struct cohorti_handlers *handl
     for (size_t i = 0; i < handlers->count; i++) {
         struct cohorti_handler *h = handlers->at[i];
         if (h->queue == NULL && !atomic_load(&h->removed)) {
+            cohorti_stages_flush(&conn->worker->runner->stages); /* nothing waits for what runs here */
             h->fn.message(conn->owner, &message, h->arg);
         }
     }

@@ -29,6 +29,7 @@
 #include "node/codec.h"
 #include "node/queue.h"
 #include "node/registry.h"
+#include "node/slab.h"
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
@@ -63,9 +64,11 @@ struct runner {
     uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
     struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
-    struct cohorti_list mail;  /* under mail_lock */
-    struct cohorti_list later; /* for the next time it wakes; the same */
-    _Atomic uint32_t load;     /* open connections here */
+    struct cohorti_list mail;     /* under mail_lock */
+    struct cohorti_list later;    /* for the next time it wakes; the same */
+    _Atomic uint32_t load;        /* open connections here */
+    struct cohorti_slabs slabs;   /* entries of queues made here; loop thread */
+    struct cohorti_stages stages; /* ... that are not in their queues yet; loop thread */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -150,14 +153,15 @@ struct peer {
     bool calls_posted;                /* it is under way; under lock */
     uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
     struct cohorti_timer calls_timer; /* control */
-    _Atomic uint32_t calls_kept;      /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
-    struct cohorti_list owed;         /* those whose answer found no memory or room; under lock */
-    uint64_t owed_due_ns;             /* when it is tried again; under lock */
-    cohort_call *owed_room;           /* for the next of them; the loop of the open link */
+    _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
+    struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
+    uint64_t owed_due_ns;        /* when it is tried again; under lock */
+    cohort_call *owed_room;      /* for the next of them; the loop of the open link */
 };
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
+void cohorti_peer_unref_many(struct peer *peer, uint32_t count);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
 /** To send to, with a reference. COHORT_EINVAL: none, or ourselves when that is not to be; COHORT_ENOPEER. Any thread. */
