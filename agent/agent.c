@@ -30,9 +30,11 @@ enum {
     STREAMS_TIMEOUT_MS = 1000, /* for readers of streams to take theirs */
     KEEP_ALIVE_MS = 5000,
     CONNECTIONS_MAX = 256,
-    STREAMS_MAX = 64, /* with the two below less than CONNECTIONS_MAX, so that a plain request always finds a connection */
+    STREAMS_MAX = 64, /* with those below less than CONNECTIONS_MAX, so that a plain request always finds a connection */
     ECHOES_MAX = 64,
     ASKS_MAX = 64,
+    UPLOADS_MAX = 32,
+    DOWNLOADS_MAX = 16,
     BACKLOG_BYTES_MIN = 8 << 20,
     REQUESTS_MAX = 1024, /* given to streams, not replied to */
     ESCAPED_BYTES = 8,   /* the largest message fits, escaped: a byte takes up to six */
@@ -49,7 +51,8 @@ struct agent {
     struct door door;
     int signal_fd;
     struct hub *hub;
-    struct desk *echoes, *asks;
+    struct desk *echoes, *asks, *uploads;
+    struct downloads *downloads;
     struct measure *measure;
     cohort_node *node;
     struct http *http;
@@ -129,7 +132,10 @@ static bool open_node(struct agent *agent)
     agent->echoes = desk_new(ECHOES_MAX);
     agent->asks = desk_new(ASKS_MAX);
     agent->measure = measure_new();
-    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->measure == NULL) {
+    agent->uploads = desk_new(UPLOADS_MAX);
+    agent->downloads = downloads_new(DOWNLOADS_MAX);
+    if (agent->hub == NULL || agent->echoes == NULL || agent->asks == NULL || agent->uploads == NULL || agent->downloads == NULL ||
+        agent->measure == NULL) {
         return fail("out of memory");
     }
     agent->plan.config.deliver_local = true; /* whoever listens here hears what is sent here */
@@ -138,6 +144,7 @@ static bool open_node(struct agent *agent)
     }
     if (cohort_listen(agent->node, hub_on_event, agent->hub, NULL, &ignored) != COHORT_OK ||
         cohort_on_undelivered(agent->node, hub_on_undelivered, agent->hub, NULL, &ignored) != COHORT_OK ||
+        cohort_on_writable(agent->node, upload_on_writable, agent->uploads, NULL, &ignored) != COHORT_OK ||
         cohort_handle(agent->node, NULL, hub_on_message, agent->hub, NULL, &ignored) != COHORT_OK ||
         measure_serve(agent->measure, agent->node) != COHORT_OK) {
         return fail("cannot register with the node");
@@ -177,6 +184,8 @@ static bool serve(struct agent *agent)
         .echoes = agent->echoes,
         .asks = agent->asks,
         .measure = agent->measure,
+        .uploads = agent->uploads,
+        .downloads = agent->downloads,
         .effective = &agent->effective,
         .body_bytes_max = agent->plan.config.limits.message_bytes_max,
     };
@@ -225,6 +234,8 @@ static const char *wait_for_signal(struct agent *agent)
         struct pollfd poll_fd = {.fd = agent->signal_fd, .events = POLLIN};
         if (poll(&poll_fd, 1, KEEP_ALIVE_MS) == 0) {
             hub_keep_alive(agent->hub);
+            desk_wake(agent->uploads); /* one that has waited too long gives up */
+            downloads_keep_alive(agent->downloads);
         } else if (read(agent->signal_fd, &signal_info, sizeof(signal_info)) != (ssize_t)sizeof(signal_info)) {
             continue;
         } else if (signal_info.ssi_signo == SIGHUP) {
@@ -249,6 +260,8 @@ static void close_all(struct agent *agent)
     desk_free(agent->echoes);
     desk_free(agent->asks);
     measure_free(agent->measure);
+    desk_free(agent->uploads);
+    downloads_free(agent->downloads);
     if (agent->control_held) {
         control_close(&agent->control);
     }

@@ -104,12 +104,26 @@ void desk_complete(struct desk_wait *wait)
     pthread_mutex_unlock(&wait->desk->lock);
 }
 
+void desk_wake(struct desk *desk)
+{
+    pthread_mutex_lock(&desk->lock);
+    for (struct desk_wait *wait = desk->waits; wait != NULL; wait = wait->next) {
+        wait->woken = true;
+        resume(wait);
+    }
+    pthread_mutex_unlock(&desk->lock);
+}
+
 enum desk_state desk_look(struct desk_wait *wait, struct MHD_Connection *connection)
 {
     struct desk *desk = wait->desk;
     pthread_mutex_lock(&desk->lock);
     wait->closed = wait->closed || (desk->closing && !wait->completed);
-    enum desk_state state = wait->closed ? DESK_CLOSED : wait->completed ? DESK_COMPLETED : DESK_WAITS; /* the first stands */
+    enum desk_state state = wait->closed      ? DESK_CLOSED
+                            : wait->completed ? DESK_COMPLETED
+                            : wait->woken     ? DESK_WOKEN
+                                              : DESK_WAITS; /* the first stands */
+    wait->woken = false;
     if (state == DESK_WAITS) {
         wait->connection = connection;
         wait->suspended = true;

@@ -21,10 +21,12 @@ struct desk_wait {
     bool suspended;
     bool completed; /* what the completion wrote may be read */
     bool closed;    /* the desk was, before */
+    bool woken;     /* since it was looked at */
 };
 
 enum desk_state {
     DESK_WAITS, /* the connection is suspended, and MHD calls its handler again later */
+    DESK_WOKEN, /* it is not suspended: try again what it waits for */
     DESK_COMPLETED,
     DESK_CLOSED,
 };
@@ -42,6 +44,8 @@ void desk_drain(struct desk *desk, uint32_t timeout_ms);
 COHORT_NODISCARD int desk_enter(struct desk *desk, struct desk_wait *wait);
 /** The completion has written its result. Thread: any. */
 void desk_complete(struct desk_wait *wait);
+/** Everything that waits and is not completed is called again. Thread: any. */
+void desk_wake(struct desk *desk);
 /** Thread: HTTP. */
 enum desk_state desk_look(struct desk_wait *wait, struct MHD_Connection *connection);
 /** The completion, or the HTTP request, is done with it; or neither was. True: that was the last; it is to be freed. */

@@ -52,6 +52,9 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **sl
     if (request->measuring != NULL) {
         measure_release(request->measuring);
     }
+    if (request->upload != NULL) {
+        upload_release(request->upload);
+    }
     writer_free(&request->body);
     free(request);
     *slot = NULL;
@@ -122,8 +125,15 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         if (server->listener.tcp && !admitted(request, server->listener.loopback)) {
             return answer_refusal(request, MHD_HTTP_FORBIDDEN, "EORIGIN", "requests of web pages from elsewhere are refused", NULL);
         }
+        if (route_uploads(method, path)) {
+            return route_upload(request);
+        }
         return refused_early(request) ? answer_error(request, COHORT_ESIZE, "the body is larger than the limit of a message")
                                       : MHD_YES;
+    }
+    if (*upload_len > 0 && request->upload != NULL) {
+        upload_take(request->upload, connection, upload, upload_len);
+        return MHD_YES;
     }
     if (*upload_len > 0) {
         enum MHD_Result result = take_body(request, upload, *upload_len);
@@ -180,10 +190,14 @@ void http_stop(struct http *http, uint32_t timeout_ms)
     }
     desk_close(http->service.echoes);
     desk_close(http->service.asks);
+    desk_close(http->service.uploads);
+    downloads_close(http->service.downloads);
     measure_close(http->service.measure);
     hub_close(http->service.hub, timeout_ms);
     desk_drain(http->service.echoes, timeout_ms);
     desk_drain(http->service.asks, timeout_ms);
+    desk_drain(http->service.uploads, timeout_ms);
+    downloads_drain(http->service.downloads, timeout_ms);
     measure_drain(http->service.measure, timeout_ms);
     for (int i = 0; i < http->server_count; i++) {
         MHD_stop_daemon(http->servers[i].daemon);

@@ -7,10 +7,12 @@
 #define COHORT_AGENT_HTTP_H
 
 #include "ask.h"
+#include "download.h"
 #include "echo.h"
 #include "effective.h"
 #include "hub.h"
 #include "measure.h"
+#include "upload.h"
 
 #include <cohort/cohort.h>
 
@@ -21,7 +23,9 @@ struct agent_service {
     const char *definition_path; /* NULL: none */
     struct hub *hub;
     struct desk *echoes;
-    struct desk *asks; /* requests to members */
+    struct desk *asks;           /* requests to members */
+    struct desk *uploads;        /* streams to members */
+    struct downloads *downloads; /* and from them */
     struct measure *measure;
     struct effective *effective; /* the configuration */
     size_t body_bytes_max;

@@ -16,6 +16,7 @@ struct request {
     struct echo_wait *echo;         /* while one is asked for */
     struct ask_wait *ask;           /* the same */
     struct measure_wait *measuring; /* while that runs */
+    struct upload *upload;          /* the body goes there */
 };
 
 typedef enum MHD_Result (*route_fn)(struct request *request);
@@ -33,6 +34,10 @@ enum {
 
 /** Find the route. NULL: none; `allow` then lists the methods the path would take, "" if there is no such path. */
 const struct route *route_find(const char *method, const char *path, const char **rest, char allow[ROUTE_ALLOW_MAX]);
+
+/** A body that is sent on as it comes: the upload begins with the headers, or the request is answered. */
+bool route_uploads(const char *method, const char *path);
+enum MHD_Result route_upload(struct request *request);
 
 /** Answer with a JSON document, which is consumed. */
 enum MHD_Result answer_json(struct request *request, unsigned status, struct writer *document);

@@ -7,6 +7,8 @@
 
 #include "document.h"
 
+#include <cohort/stream.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,7 +232,14 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
 {
-    return status != COHORT_EINVAL ? NULL : "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    switch (status) {
+    case COHORT_EINVAL:
+        return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
+    case COHORT_ESIZE:
+        return "larger than limits.message_bytes_max, or than the 32752 bytes that a member of 2014 can take";
+    default:
+        return NULL;
+    }
 }
 
 /* False: there is no lane of this name. */
@@ -276,6 +285,54 @@ static enum MHD_Result post_send(struct request *request)
         status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
     }
     return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(status));
+}
+
+bool route_uploads(const char *method, const char *path)
+{
+    return strcmp(method, MHD_HTTP_METHOD_POST) == 0 && strcmp(path, "/v1/stream") == 0;
+}
+
+/* Its length, if the client knows it. */
+static uint64_t body_total(struct request *request)
+{
+    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    return length == NULL ? COHORT_TOTAL_UNKNOWN : strtoull(length, NULL, 10);
+}
+
+enum MHD_Result route_upload(struct request *request)
+{
+    struct upload_plan plan = {.to = argument(request, "to"), .subject = argument(request, "subject"), .total = body_total(request)};
+    if (plan.to == NULL || plan.subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
+    }
+    if (!number(request, "idle_ms", UPLOAD_IDLE_MS_DEFAULT, UPLOAD_IDLE_MS_MAX, &plan.idle_ms) || plan.idle_ms == 0) {
+        return answer_error(request, COHORT_EINVAL, "idle_ms must be a number from 1 to 86400000");
+    }
+    int status = COHORT_OK;
+    if (!set_lane(request, plan.subject, &status)) {
+        return answer_error(request, COHORT_EINVAL, "lane must be normal, control or bulk");
+    }
+    if (status == COHORT_OK) {
+        status = upload_begin(request->service->uploads, request->service->node, &plan, &request->upload);
+    }
+    return status == COHORT_OK ? MHD_YES : answer_error(request, status, explain(status));
+}
+
+static enum MHD_Result post_stream(struct request *request)
+{
+    int status = COHORT_OK;
+    uint64_t bytes = 0;
+    if (!upload_ended(request->upload, request->connection, &status, &bytes)) {
+        return MHD_YES; /* suspended */
+    }
+    if (status != COHORT_OK) {
+        return answer_failure(request, status, cohort_error_text(status));
+    }
+    struct writer w = WRITER_EMPTY;
+    writer_begin(&w, '{');
+    writer_key_uint(&w, "bytes", bytes);
+    writer_end(&w, '}');
+    return answer_json(request, MHD_HTTP_OK, &w);
 }
 
 static enum MHD_Result post_broadcast(struct request *request)
@@ -504,6 +561,21 @@ static enum MHD_Result get_messages(struct request *request)
     return stream_answer(stream, request->connection);
 }
 
+static enum MHD_Result get_streams(struct request *request)
+{
+    const char *subject = argument(request, "subject");
+    if (subject == NULL) {
+        return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
+    }
+    struct download *download = NULL;
+    int status = download_open(request->service->downloads, request->service->node, subject, &download);
+    if (status != COHORT_OK) {
+        return answer_error(request, status,
+                            status == COHORT_EINVAL ? "subject must be a name of 1 to 128 printable characters without space" : NULL);
+    }
+    return download_answer(download, request->connection);
+}
+
 /* ---- the table ---- */
 
 static const struct route routes[] = {
@@ -512,7 +584,8 @@ static const struct route routes[] = {
     {"GET", "/v1/stats/", get_link_stats},     {"GET", "/v1/links", get_links},       {"GET", "/v1/config", get_config},
     {"GET", "/v1/events", get_events},         {"GET", "/v1/messages", get_messages}, {"POST", "/v1/send", post_send},
     {"POST", "/v1/broadcast", post_broadcast}, {"POST", "/v1/echo", post_echo},       {"GET", "/v1/definition", get_definition},
-    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/bench", post_bench},
+    {"POST", "/v1/request", post_request},     {"POST", "/v1/reply", post_reply},     {"POST", "/v1/stream", post_stream},
+    {"GET", "/v1/streams", get_streams},       {"POST", "/v1/bench", post_bench},
 };
 
 static bool path_matches(const struct route *route, const char *path, const char **rest)

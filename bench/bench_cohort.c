@@ -20,7 +20,9 @@
 #define MESSAGE_BYTES_MAX (2U * 1024 * 1024)
 #define QUEUE_BYTES_MAX (64U * 1024 * 1024)
 #define LARGE_BYTES ((size_t)512 * 1024)
-#define CLAIM_BYTES_MAX ((size_t)65280)
+#define CLAIM_BYTES_MAX ((size_t)64 * 1024)
+#define LENT_BYTES_MIN ((size_t)64 * 1024)
+#define LENT_BYTES ((size_t)2 * 1024 * 1024)
 #define BLOCK_MS 10000
 
 void bench_check(int status, const char *what)
@@ -187,6 +189,53 @@ int bench_send_waiting(int (*try)(void *ctx, struct bench_stamp stamp), void *ct
     return status;
 }
 
+/* Messages the application made room for, lent to the library one by one and given back. */
+struct lender {
+    pthread_mutex_t lock;
+    pthread_cond_t given_back;
+    struct lendable *free;
+};
+
+struct lendable {
+    struct lendable *next;
+    struct lender *lender;
+    uint8_t *bytes;
+};
+
+static void lender_init(struct lender *lender, size_t bytes)
+{
+    pthread_mutex_init(&lender->lock, NULL);
+    pthread_cond_init(&lender->given_back, NULL);
+    for (size_t i = 0; i < LENT_BYTES / bytes; i++) {
+        struct lendable *one = bench_alloc(sizeof *one);
+        *one = (struct lendable){.next = lender->free, .lender = lender, .bytes = bench_alloc(bytes)};
+        lender->free = one;
+    }
+}
+
+static struct lendable *lender_take(struct lender *lender)
+{
+    pthread_mutex_lock(&lender->lock);
+    while (lender->free == NULL) {
+        pthread_cond_wait(&lender->given_back, &lender->lock);
+    }
+    struct lendable *one = lender->free;
+    lender->free = one->next;
+    pthread_mutex_unlock(&lender->lock);
+    return one;
+}
+
+static void lender_release(void *arg)
+{
+    struct lendable *one = arg;
+    struct lender *lender = one->lender;
+    pthread_mutex_lock(&lender->lock);
+    one->next = lender->free;
+    lender->free = one;
+    pthread_cond_signal(&lender->given_back);
+    pthread_mutex_unlock(&lender->lock);
+}
+
 struct sender {
     cohort_node *node;
     cohort_route *route;
@@ -194,6 +243,7 @@ struct sender {
     size_t bytes;
     bool in_place;
     size_t peer_count;
+    struct lender lender;
 };
 
 static int try_one(void *ctx, struct bench_stamp stamp)
@@ -212,12 +262,29 @@ static int try_one(void *ctx, struct bench_stamp stamp)
     return status;
 }
 
+static int try_lent(void *ctx, struct bench_stamp stamp)
+{
+    struct sender *s = ctx;
+    struct lendable *one = lender_take(&s->lender);
+    bench_stamp_write(one->bytes, s->bytes, stamp);
+    int status = cohort_route_send_ref(s->route, one->bytes, s->bytes, lender_release, one);
+    if (status != COHORT_OK) {
+        lender_release(one);
+    }
+    return status;
+}
+
+static void send_lent(void *ctx, struct bench_stamp stamp)
+{
+    bench_check(bench_send_waiting(try_lent, ctx, stamp), "sending over a route");
+}
+
 static void send_one(void *ctx, struct bench_stamp stamp)
 {
     bench_check(bench_send_waiting(try_one, ctx, stamp), "sending over a route");
 }
 
-static void flood(const struct bench_options *o, bool in_place)
+static void flood(const struct bench_options *o, bench_send_fn send, bool in_place)
 {
     static struct sender senders[BENCH_STREAMS_MAX];
     void *ctxs[BENCH_STREAMS_MAX];
@@ -228,24 +295,31 @@ static void flood(const struct bench_options *o, bool in_place)
     for (size_t i = 0; i < o->threads; i++) {
         senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes, .in_place = in_place};
         bench_check(cohort_route_open(node, id, SUBJECT, &senders[i].route), "cohort_route_open");
+        if (send == send_lent) {
+            lender_init(&senders[i].lender, o->bytes);
+        }
         ctxs[i] = &senders[i];
     }
     if (o->threads == 1) {
-        bench_flood(o, 0, send_one, ctxs[0]);
+        bench_flood(o, 0, send, ctxs[0]);
     } else {
-        bench_flood_threads(o, send_one, ctxs);
+        bench_flood_threads(o, send, ctxs);
     }
     bench_may_end();
 }
 
 static void flood_send(const struct bench_options *o)
 {
-    flood(o, o->bytes <= CLAIM_BYTES_MAX);
+    if (o->bytes >= LENT_BYTES_MIN) {
+        flood(o, send_lent, false);
+    } else {
+        flood(o, send_one, o->bytes <= CLAIM_BYTES_MAX);
+    }
 }
 
 static void flood_send_copied(const struct bench_options *o)
 {
-    flood(o, false);
+    flood(o, send_one, false);
 }
 
 static void send_to_all(void *ctx, struct bench_stamp stamp)

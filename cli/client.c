@@ -199,6 +199,8 @@ static int complain_transport(struct client *client, CURLcode code)
         return complain(client, "the agent at %s does not answer", client->path);
     case CURLE_OUT_OF_MEMORY:
         return complain(client, "out of memory");
+    case CURLE_ABORTED_BY_CALLBACK:
+        return EXIT_FAILED; /* who stopped it has said why */
     case CURLE_WRITE_ERROR:
         return complain(client, "an answer of the agent at %s is too large", client->path);
     default:
@@ -238,6 +240,29 @@ int client_post(struct client *client, char *url, const void *data, size_t len, 
     curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
     curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, len > 0 ? data : "");
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/octet-stream");
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
+    int result = perform(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
+    curl_slist_free_all(headers);
+    return result;
+}
+
+int client_upload(struct client *client, char *url, const struct client_source *source)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_POST, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_READFUNCTION, source->read);
+    curl_easy_setopt(client->curl, CURLOPT_READDATA, source->arg);
+    struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/octet-stream");
+    if (source->len >= 0) {
+        curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)source->len);
+    } else {
+        headers = curl_slist_append(headers, "Transfer-Encoding: chunked");
+    }
+    headers = curl_slist_append(headers, "Expect: 100-continue"); /* what is refused is not read first */
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
     int result = perform(client, url);
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL);
@@ -313,6 +338,57 @@ static size_t on_stream(char *bytes, size_t size, size_t count, void *arg)
         return on_body(bytes, size, count, stream->client);
     }
     return sse_feed(&stream->sse, bytes, size * count, on_event, stream) ? size * count : 0;
+}
+
+/* ---- bytes ---- */
+
+static size_t on_bytes(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct client_sink *sink = arg;
+    if (sink->client->status != 200) {
+        return on_body(bytes, size, count, sink->client);
+    }
+    sink->enough = !sink->take(sink->arg, bytes, size * count);
+    return sink->enough ? 0 : size * count;
+}
+
+static size_t on_sink_header(char *bytes, size_t size, size_t count, void *arg)
+{
+    struct client_sink *sink = arg;
+    if (size * count == 2 && memcmp(bytes, "\r\n", 2) == 0) {
+        curl_easy_getinfo(sink->client->curl, CURLINFO_RESPONSE_CODE, &sink->client->status);
+        if (sink->client->status == 200) {
+            sink->on_ready(sink->arg);
+        }
+    }
+    return size * count;
+}
+
+int client_download(struct client *client, char *url, struct client_sink *sink)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    sink->client = client;
+    prepare(client, url);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_bytes);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, sink);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERFUNCTION, on_sink_header);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERDATA, sink);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
+    CURLcode code = curl_easy_perform(client->curl);
+    free(url);
+    if (sink->enough) {
+        return EXIT_FINE;
+    }
+    if (client->status != 0 && client->status != 200) {
+        return complain_refused(client);
+    }
+    if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR) {
+        return complain(client, "the agent at %s closed the stream", client->path);
+    }
+    return complain_transport(client, code);
 }
 
 bool client_stream_prepare(struct client *client, char *url, struct client_stream *stream)

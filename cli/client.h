@@ -39,6 +39,28 @@ int client_put(struct client *client, char *url);
 int client_delete(struct client *client, char *url);
 int client_post(struct client *client, char *url, const void *data, size_t len, uint32_t timeout_ms);
 
+/** A body that is read while it is sent. */
+struct client_source {
+    size_t (*read)(char *buffer, size_t size, size_t count, void *arg); /* CURL_READFUNC_ABORT: it has complained */
+    void *arg;
+    int64_t len; /* -1: its end says */
+};
+
+/** POST it. Takes as long as it takes. */
+int client_upload(struct client *client, char *url, const struct client_source *source);
+
+/** An answer that is taken as it comes. */
+struct client_sink {
+    bool (*take)(void *arg, const char *bytes, size_t len); /* false: enough */
+    void (*on_ready)(void *arg);                            /* the answer has begun */
+    void *arg;
+    struct client *client;
+    bool enough;
+};
+
+/** GET it, until `take` has enough (EXIT_FINE), or it breaks (EXIT_FAILED). */
+int client_download(struct client *client, char *url, struct client_sink *sink);
+
 /** Body of the last answer. NULL, with a complaint, if it is not the object expected. */
 json_t *client_json(struct client *client);
 

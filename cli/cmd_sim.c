@@ -29,7 +29,7 @@ static const struct usage usage = {
     .operands = "",
     .summary = "Play a simulated cluster of real nodes in virtual time, and check it.",
     .notes = "NAME is one of calm, crash, power, partition, one-way, resets, half-open, dead-halves, reboot, pause, clock, churn,\n"
-             "overtake, strangers, requests, queues, remove, or random: what the seed gives. A FILE holds a scenario as "
+             "overtake, strangers, requests, flood, queues, remove, or random: what the seed gives. A FILE holds a scenario as "
              "docs/simulation.md\n"
              "describes it. Equal seeds give equal runs; the hash proves it.\n"
              "A swarm plays the random scenarios of the seeds from --seed on, each twice, and shortens the first that fails.",

@@ -6,6 +6,7 @@
 #include "commands.h"
 #include "payload.h"
 #include "replier.h"
+#include "saver.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -135,12 +136,13 @@ int command_listen(int argc, char **argv)
             "with\n"
             "the data as its standard input and COHORT_FROM and COHORT_SUBJECT set; what it prints is the reply, and an exit "
             "status\n"
-            "other than 0 an error.",
+            "other than 0 an error. With --save, streams are taken, as 'cohort send-file' sends them: each becomes a file in DIR.",
         .operands_min = 1,
         .operands_max = 1,
     };
     struct follow follow = {.command = usage.command, .print = print_message};
     struct replier replier = {.complain = usage.command, .jobs = 4};
+    struct saver saver = {.directory = NULL};
     const char *control = NULL;
     const struct option options[] = {
         {.name = "count",
@@ -150,7 +152,7 @@ int command_listen(int argc, char **argv)
          .target = &follow.count,
          .min = 1,
          .max = 1000000000,
-         .help = "end after N messages, or requests"},
+         .help = "end after N messages, requests, or files"},
         {.name = "ready", .kind = OPTION_FLAG, .target = &follow.ready, .help = "print 'listening' to stderr once subscribed"},
         {.name = "json", .kind = OPTION_FLAG, .target = &follow.as_json, .help = "print JSON, one object a line"},
         {.name = "reply", .kind = OPTION_TEXT, .value = "CMD", .target = &replier.command, .help = "run it for each request"},
@@ -161,6 +163,7 @@ int command_listen(int argc, char **argv)
          .min = 1,
          .max = 256,
          .help = "commands at once, default 4"},
+        {.name = "save", .kind = OPTION_TEXT, .value = "DIR", .target = &saver.directory, .help = "save each file sent to it there"},
         OPTION_CONTROL(control),
         {.name = NULL},
     };
@@ -176,6 +179,11 @@ int command_listen(int argc, char **argv)
         replier.count = follow.count;
         replier.ready = follow.ready;
         code = replier_run(&replier, &client, operands[0]);
+        client_close(&client);
+    } else if (code == EXIT_FINE && saver.directory != NULL) {
+        saver.count = follow.count;
+        saver.ready = follow.ready;
+        code = saver_run(&saver, &client, operands[0]);
         client_close(&client);
     } else if (code == EXIT_FINE) {
         code = follow_stream(&follow, &client, client_url(&client, "/v1/messages", NULL, "subject", operands[0], NULL));

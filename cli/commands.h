@@ -13,6 +13,7 @@ int command_config(int argc, char **argv);
 int command_decode(int argc, char **argv);
 int command_stats(int argc, char **argv);
 int command_send(int argc, char **argv);
+int command_send_file(int argc, char **argv);
 int command_broadcast(int argc, char **argv);
 int command_request(int argc, char **argv);
 int command_bench(int argc, char **argv);

@@ -16,6 +16,7 @@
 #define LANE_STATE_BYTES 16
 #define ACK_BYTES (1 + LANE_STATE_BYTES)
 #define CHUNK_HEADER_BYTES 16
+#define CHUNK_WHOLE_UNKNOWN ((UINT64_C(1) << 56) - 1)
 #define SUBJECTS_MAX UINT32_C(65536)
 
 void decode_stream_free(struct decode_stream *stream)
@@ -315,9 +316,16 @@ static bool body_header(enum kind kind, const cohort_frame *frame, struct decode
         add_text(out, "code", name, strlen(name));
     } else if (kind >= FIRST_CHUNK && kind <= LAST_CHUNK) {
         const char *of = at[0] < FIRST_CHUNK ? kind_names[at[0]] : "UNKNOWN";
-        add_text(out, "of", of, strlen(of));
-        add_number(out, "whole", big_endian(at + 1, 7));
-        add_number(out, "begin", big_endian(at + 8, 8));
+        bool aborts = at[0] == VOID;
+        uint64_t whole = big_endian(at + 1, 7);
+        add_text(out, "of", aborts ? "ABORT" : of, aborts ? strlen("ABORT") : strlen(of));
+        add_number(out, "stream", big_endian(at + 8, 2));
+        if (!aborts && whole != CHUNK_WHOLE_UNKNOWN) {
+            add_number(out, "whole", whole);
+        }
+        if (!aborts) {
+            add_number(out, "begin", big_endian(at + 10, 6));
+        }
     }
     out->data = at + header;
     out->data_len = frame->data_len - header;

@@ -22,6 +22,7 @@ static const struct {
     {"ping", "measure round trips to a member", command_ping},
     {"bench", "measure latency and throughput to a member", command_bench},
     {"send", "send a message to a member", command_send},
+    {"send-file", "send a file of any size to a member", command_send_file},
     {"broadcast", "send a message to every active member", command_broadcast},
     {"request", "ask a member, or all, and print the reply", command_request},
     {"listen", "print messages as they come", command_listen},

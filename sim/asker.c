@@ -160,6 +160,9 @@ static void on_question(cohort_node *node, const cohort_message *message, void *
         q->deed = draw < 3 ? DEED_REFUSED : DEED_REPLIED; /* before: the result may come at once */
         int status = give_reply(run, q, message->call, draw < 3);
         q->stumbled = status == COHORT_ENOMEM || status == COHORT_EAGAIN;
+        if (status == COHORT_EAGAIN) {
+            ledger_full(p, from, q->lane);
+        }
         if (status != COHORT_OK && status != COHORT_ENOPEER && status != COHORT_ECLOSED && !q->stumbled) {
             run_fail(run, "%s: reply to %s: %s", p->id, from->id, cohort_error_name(status));
         }
@@ -336,7 +339,9 @@ static void ask_one(struct run *run, struct player *from, struct player *to, boo
     int status = send_question(q, to->id, data, size, timeout_ms, &id);
     free(data);
     if (status != COHORT_OK) {
-        if (status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
+        if (status == COHORT_EAGAIN) {
+            ledger_full(from, to, q->lane);
+        } else if (status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
             run_fail(run, "%s: request to %s: %s", from->id, to->id, cohort_error_name(status));
         }
         free(q);

@@ -33,6 +33,8 @@ static const struct {
                  "at 2000 start 1\nat 4000 request 0 2 30\nat 4001 reset 0 2\nat 4500 request 0 2 30\nat 4501 remove 0 2\nat 6000 "
                  "add 0 2\nat 7000 request 2 0 9\n"
                  "at 7001 close 2\nat 7500 start 2\n"},
+    {"flood", "loops 1\nmessage_bytes 400000\nat 1000 flood 0 1 60\nat 1000 flood 1 0 30\nat 1010 request 0 1 9\nat 1020 drop 0 1\n"
+              "at 1050 reset 0 1\nat 1060 kill 1\nat 1400 start 1\nat 3000 flood 0 2 60\nat 3020 pause 2 700\nat 3100 drop 2 0\n"},
     {"queues",
      "queues some\nloops 1\nmessage_bytes 4000\n"
      "at 1000 send 0 1 200\nat 1000 send 2 1 200\nat 1001 request 0 1 40\nat 1006 drop 0 1\nat 1007 close 1\nat 1500 start 1\n"
@@ -57,6 +59,9 @@ const char *scenario_name(size_t i)
 {
     return i < sizeof scenarios / sizeof scenarios[0] ? scenarios[i].name : NULL;
 }
+
+#define FLOOD_BYTES_MAX (UINT64_C(12) * 1024 * 1024)
+#define FLOOD_MESSAGES_MAX 400
 
 /* ---- random -------------------------------------------------------------------------------------------------------- */
 
@@ -139,6 +144,27 @@ static int random_hanging(struct scenario *s, struct cohorti_prng *p, uint64_t d
     return status;
 }
 
+/* Lanes that are full, and larger messages: where the network is good enough to deliver all that in the end. */
+static int random_floods(struct scenario *s, struct cohorti_prng *p, uint64_t duration_ms)
+{
+    bool good = s->loss_ppm == 0 && s->segment_bytes >= 500 && s->latency_max_us < 3000;
+    if (pick(p, 0, 2) != 0 || !good) {
+        return COHORT_OK;
+    }
+    if (pick(p, 0, 2) == 0) {
+        s->message_bytes_max = (uint32_t)pick(p, 65280, SCENARIO_MESSAGE_BYTES_MAX);
+    }
+    int status = COHORT_OK;
+    for (uint64_t count = pick(p, 1, 3); count > 0 && status == COHORT_OK; count--) {
+        uint32_t a = (uint32_t)pick(p, 0, s->nodes - 1);
+        uint32_t b = (a + (uint32_t)pick(p, 1, s->nodes - 1)) % s->nodes;
+        uint64_t most = FLOOD_BYTES_MAX / s->message_bytes_max;
+        int64_t messages = (int64_t)pick(p, 1, most < FLOOD_MESSAGES_MAX ? most : FLOOD_MESSAGES_MAX);
+        status = scenario_add(s, pick(p, 0, duration_ms), ACTION_FLOOD, a, b, messages);
+    }
+    return status;
+}
+
 int scenario_random(struct scenario *s, uint64_t seed)
 {
     struct cohorti_prng p;
@@ -160,6 +186,7 @@ int scenario_random(struct scenario *s, uint64_t seed)
     }
     s->queues = pick(&p, 0, 2) == 0;
     int status = random_hanging(s, &p, duration_ms);
+    status = status == COHORT_OK ? random_floods(s, &p, duration_ms) : status;
     if (status != COHORT_OK) {
         scenario_deinit(s);
         return status;

@@ -13,9 +13,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Memory of one process, beyond what N peers may need: queues are bounded, so it is. */
-#define MEMORY_BASE_BYTES (UINT64_C(6) * 1024 * 1024)
-#define MEMORY_PEER_BYTES (UINT64_C(2) * 1024 * 1024)
+/* Memory of one process when nothing waits: its tables and the receive buffers of its loops, and of each peer a connection and a session.
+ * Threads of a queue keep some entries. */
+#define IDLE_BASE_BYTES (UINT64_C(640) * 1024)
+#define IDLE_LOOP_BYTES (UINT64_C(288) * 1024)
+#define IDLE_PEER_BYTES (UINT64_C(16) * 1024)
+#define IDLE_QUEUE_BYTES (UINT64_C(3) * 1024 * 1024)
+/* Then what docs/limits.md allows: blocks at worst half full; a message being put together in each lane; small messages in a queue,
+ * which take some twenty times what they count. */
+#define LANES UINT64_C(3)
+#define BLOCKS_TIMES UINT64_C(2)
+#define QUEUED_TIMES UINT64_C(20)
+#define BUSY_BASE_BYTES (UINT64_C(1024) * 1024)
 
 void run_fail(struct run *run, const char *format, ...)
 {
@@ -138,6 +147,10 @@ void check_event(cohort_node *node, const cohort_event *event, void *arg)
     try_the_door(p, node, other, v, activates);
     v->member = event->type != COHORT_MEMBER_REMOVED;
     v->removed = v->removed || !v->member;
+    if (!v->member) { /* nobody is told of room for it any more */
+        memset(v->full, 0, sizeof v->full);
+        memset(v->wants, 0, sizeof v->wants);
+    }
     v->active = activates;
     v->link_is_new = activates;
     if (activates || event->type == COHORT_MEMBER_DEACTIVATED) {
@@ -211,10 +224,37 @@ static void count(struct player *p, uint64_t size)
 {
     p->blocks++;
     p->bytes += size;
-    p->bytes_peak = p->bytes > p->bytes_peak ? p->bytes : p->bytes_peak;
-    if (p->bytes > MEMORY_BASE_BYTES + MEMORY_PEER_BYTES * p->run->scenario->nodes) {
-        run_fail(p->run, "%s holds %" PRIu64 " bytes", p->id, p->bytes);
+    if (p->bytes > p->bytes_max) {
+        run_fail(p->run, "%s holds %" PRIu64 " bytes, and limits allow %" PRIu64, p->id, p->bytes, p->bytes_max);
     }
+}
+
+static uint64_t idle_bytes(const struct player *p)
+{
+    return IDLE_BASE_BYTES + IDLE_LOOP_BYTES * p->run->scenario->loops + IDLE_PEER_BYTES * p->run->scenario->nodes +
+           (p->run->scenario->queues ? IDLE_QUEUE_BYTES : 0);
+}
+
+void check_limits(struct player *p, const cohort_limits *limits)
+{
+    uint64_t lane = BLOCKS_TIMES * limits->peer_queue_bytes_max + limits->message_bytes_max;
+    if (p->run->scenario->queues) {
+        lane += QUEUED_TIMES * (limits->window_bytes + 65536) + limits->message_bytes_max;
+    }
+    p->bytes_max = idle_bytes(p) + BUSY_BASE_BYTES + LANES * lane * p->run->scenario->nodes;
+}
+
+/* Nothing waits any more: what it took is given back. */
+bool check_idle(void *arg)
+{
+    struct run *run = arg;
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        if (run->players[i].bytes > idle_bytes(&run->players[i])) {
+            run->wrong_i = i;
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Before each block stands its size. */

@@ -31,19 +31,21 @@ struct entry {
 };
 
 struct ledger_page {
-    struct ledger_page *next;
+    struct ledger_page *next, *next_of_pair;
     uint32_t from, process, to;
     uint64_t count, cap;
-    uint64_t settled[3];  /* of each lane: all before are handled or told */
-    uint64_t dequeued[3]; /* all before came out of the queue of their process, or never will */
+    uint64_t out_bytes[3]; /* of each lane: neither handled nor told */
+    uint64_t settled[3];   /* of each lane: all before are handled or told */
+    uint64_t dequeued[3];  /* all before came out of the queue of their process, or never will */
     struct entry *entries;
 };
 
 static struct ledger_page *page_of(struct run *run, uint32_t from, uint32_t process, uint32_t to)
 {
-    struct ledger_page *page = run->ledger.pages;
-    while (page != NULL && (page->from != from || page->process != process || page->to != to)) {
-        page = page->next;
+    uint32_t nodes = run->scenario->nodes;
+    struct ledger_page *page = from < nodes && to < nodes ? run->ledger.of_pair[from * nodes + to] : NULL;
+    while (page != NULL && page->process != process) {
+        page = page->next_of_pair;
     }
     return page;
 }
@@ -58,9 +60,12 @@ static struct entry *new_entry(struct run *run, struct player *from, struct play
         }
         *page = (struct ledger_page){.next = run->ledger.pages, .from = from->index, .process = from->process, .to = to->index};
         run->ledger.pages = page;
+        struct ledger_page **of_pair = &run->ledger.of_pair[from->index * run->scenario->nodes + to->index];
+        page->next_of_pair = *of_pair;
+        *of_pair = page;
     }
     if (page->count == page->cap) {
-        uint64_t cap = page->cap == 0 ? 64 : page->cap * 2;
+        uint64_t cap = page->cap == 0 ? 4 : page->cap * 2;
         struct entry *grown = realloc(page->entries, cap * sizeof *grown);
         if (grown == NULL) {
             return NULL;
@@ -96,16 +101,16 @@ static void fill(uint8_t *data, size_t size, const struct ledger_page *page, uin
     memcpy(data + sizeof head, &number, sizeof number);
 }
 
-void ledger_send(struct run *run, struct player *from, struct player *to, size_t size)
+/* Returns what cohort_send() said. */
+static int send_in(struct run *run, struct player *from, struct player *to, size_t size, unsigned lane)
 {
     struct ledger_page *page = NULL;
-    unsigned lane = run->scenario->lanes ? (unsigned)cohort_sim_random(run->sim, 3) : 0;
     struct entry *entry = new_entry(run, from, to, &page);
     uint8_t *data = malloc(size);
     if (entry == NULL || data == NULL) {
         run_fail(run, "the simulator has no memory");
         free(data);
-        return;
+        return COHORT_ENOMEM;
     }
     fill(data, size, page, page->count, lane);
     int status = cohort_send(from->node, to->id, ledger_subjects[lane], data, size);
@@ -114,9 +119,89 @@ void ledger_send(struct run *run, struct player *from, struct player *to, size_t
         entry->lane = (uint8_t)lane;
         entry->size = size;
         page->count++;
-    } else if (status != COHORT_EAGAIN && status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
+        page->out_bytes[lane] += size;
+        /* Of the message being put together at the other end, the pieces are acknowledged. */
+        if (page->out_bytes[lane] > from->queue_bytes_max + run->scenario->message_bytes_max) {
+            run_fail(run, "%s: %" PRIu64 " bytes to %s were accepted in one lane and did not arrive yet", from->id,
+                     page->out_bytes[lane], to->id);
+        }
+    } else if (status == COHORT_EAGAIN) {
+        ledger_full(from, to, lane);
+    } else if (status != COHORT_ENOPEER && status != COHORT_ENOMEM) {
         run_fail(run, "%s: send to %s: %s", from->id, to->id, cohort_error_name(status));
     }
+    return status;
+}
+
+static unsigned draw_lane(struct run *run)
+{
+    return run->scenario->lanes ? (unsigned)cohort_sim_random(run->sim, 3) : 0;
+}
+
+void ledger_send(struct run *run, struct player *from, struct player *to, size_t size)
+{
+    (void)send_in(run, from, to, size, draw_lane(run));
+}
+
+/* ---- back-pressure -------------------------------------------------------------------------------------------------- */
+
+static void send_wanted(struct run *run, struct player *from, struct player *to, unsigned lane)
+{
+    struct view *v = &from->views[to->index];
+    uint32_t more = run->scenario->message_bytes_max - LEDGER_HEAD_BYTES + 1;
+    while (v->wants[lane] > 0) {
+        if (send_in(run, from, to, LEDGER_HEAD_BYTES + cohort_sim_random(run->sim, more), lane) == COHORT_EAGAIN) {
+            return;
+        }
+        v->wants[lane]--; /* sent; or its member, or memory, is gone, and it with that */
+    }
+}
+
+void ledger_flood(struct run *run, struct player *from, struct player *to, int64_t count)
+{
+    struct view *v = &from->views[to->index];
+    for (int64_t i = 0; i < count; i++) {
+        v->wants[draw_lane(run)]++;
+    }
+    for (unsigned lane = 0; lane < 3; lane++) {
+        if (!v->full[lane]) {
+            send_wanted(run, from, to, lane);
+        }
+    }
+}
+
+void ledger_full(struct player *from, const struct player *to, unsigned lane)
+{
+    from->views[to->index].full[lane] = true;
+}
+
+void ledger_writable(cohort_node *node, const char *id, cohort_lane lane, void *arg)
+{
+    struct player *from = arg;
+    struct player *to = check_player(from->run, id);
+    struct view *v = to == NULL ? NULL : &from->views[to->index];
+    if (v == NULL || (!v->full[lane] && !v->removed_once)) {
+        run_fail(from->run, "%s was told of room for %s, and nothing had been refused", from->id, id);
+        return;
+    }
+    v->full[lane] = false;
+    if (from->node != NULL) {
+        send_wanted(from->run, from, to, lane);
+    }
+}
+
+/* Whoever was refused is told of room. */
+static const struct player *find_waiting_for_room(const struct run *run)
+{
+    for (uint32_t i = 0; i < run->scenario->nodes; i++) {
+        const struct player *p = &run->players[i];
+        for (uint32_t j = 0; p->node != NULL && j < run->scenario->nodes; j++) {
+            if (p->views[j].full[0] || p->views[j].full[1] || p->views[j].full[2]) {
+                return p;
+            }
+        }
+    }
+    return NULL;
 }
 
 /* ---- what became of it --------------------------------------------------------------------------------------------- */
@@ -192,6 +277,7 @@ bool ledger_handled(struct run *run, struct player *by, struct player *from, con
                  page->process);
     }
     check_order(run, page, number, entry->lane);
+    page->out_bytes[entry->lane] -= entry->handled || entry->told ? 0 : entry->size;
     entry->handled = true;
     entry->handled_by = by->process;
     entry->queued = by->queue != NULL;
@@ -313,6 +399,7 @@ void ledger_undelivered(cohort_node *node, const cohort_undelivered *report, voi
                  cohort_error_name(report->reason));
     }
     run->final_received += run->settled; /* of the last ones, some may expire behind what waits */
+    page->out_bytes[entry->lane] -= entry->handled || entry->told ? 0 : entry->size;
     entry->told = true;
     entry->certainly_not = !report->maybe_handled;
 }
@@ -352,11 +439,15 @@ bool ledger_settled(void *arg)
             return false;
         }
     }
-    return true;
+    return find_waiting_for_room(run) == NULL;
 }
 
 void ledger_judge(struct run *run)
 {
+    const struct player *waits = find_waiting_for_room(run);
+    if (waits != NULL) {
+        run_fail(run, "%s was refused for want of room, and never told that there is some", waits->id);
+    }
     for (uint32_t i = 0; i < run->scenario->nodes && run->scenario->queues; i++) {
         if (run->players[i].node != NULL) {
             ledger_check_emptied(run, &run->players[i]);
@@ -373,8 +464,15 @@ void ledger_judge(struct run *run)
     }
 }
 
+int ledger_open(struct ledger *ledger, uint32_t nodes)
+{
+    ledger->of_pair = calloc((size_t)nodes * nodes, sizeof(struct ledger_page *));
+    return ledger->of_pair == NULL ? COHORT_ENOMEM : COHORT_OK;
+}
+
 void ledger_free(struct ledger *ledger)
 {
+    free(ledger->of_pair);
     while (ledger->pages != NULL) {
         struct ledger_page *page = ledger->pages;
         ledger->pages = page->next;

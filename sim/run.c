@@ -6,6 +6,7 @@
 #include "sim/run.h"
 #include "sim/run_internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +51,10 @@ static int open_process(struct run *run, struct player *p)
     config.dial.mode = s->seed_dial ? COHORT_DIAL_SEED : COHORT_DIAL_BACKOFF;
     config.allocator = &p->allocator;
     config.log.level = COHORT_LOG_OFF;
-    config.limits.message_bytes_max = 128 * 1024;
-    config.limits.peer_queue_bytes_max = 512 * 1024;
+    config.limits.message_bytes_max = s->message_bytes_max > 128 * 1024 ? s->message_bytes_max : 128 * 1024;
+    config.limits.peer_queue_bytes_max = p->queue_bytes_max = s->message_bytes_max > 128 * 1024 ? 2 * 1024 * 1024 : 512 * 1024;
     config.limits.window_bytes = p->window_bytes = s->queues ? 64 * 1024 : 256 * 1024;
+    check_limits(p, &config.limits);
     int status = cohort_sim_node_open(run->sim, &config, &p->node, NULL);
     if (status != COHORT_OK) {
         p->node = NULL;
@@ -69,6 +71,7 @@ static int open_process(struct run *run, struct player *p)
         status = cohort_handle(p->node, ledger_subjects[i], check_message, p, NULL, &id);
     }
     status = status == COHORT_OK ? cohort_on_undelivered(p->node, ledger_undelivered, p, NULL, &id) : status;
+    status = status == COHORT_OK ? cohort_on_writable(p->node, ledger_writable, p, NULL, &id) : status;
     status = status == COHORT_OK ? ledger_prepare(run, p->node) : status;
     status = status == COHORT_OK ? emptier_prepare(p) : status;
     status = status == COHORT_OK ? asker_prepare(p) : status;
@@ -160,6 +163,9 @@ static void act_on_live(struct run *run, const struct action *action, struct pla
     case ACTION_SEND:
         send_messages(run, a, b, action->v);
         break;
+    case ACTION_FLOOD:
+        ledger_flood(run, a, b, action->v);
+        break;
     case ACTION_REQUEST:
         asker_ask(run, a, b, action->v);
         break;
@@ -240,7 +246,8 @@ static void act(struct run *run, const struct action *action)
         (void)cohort_sim_hang(run->sim, a->ip, b->ip);
         break;
     default:
-        if (a->node != NULL && !((action->verb == ACTION_SEND || action->verb == ACTION_REQUEST) && a == b)) {
+        if (a->node != NULL &&
+            !((action->verb == ACTION_SEND || action->verb == ACTION_FLOOD || action->verb == ACTION_REQUEST) && a == b)) {
             act_on_live(run, action, a, b);
         }
         break;
@@ -394,6 +401,9 @@ static void finish(struct run *run)
     }
     (void)cohort_sim_run_until(run->sim, asker_settled, run, DELIVERY_NS);
     asker_judge(run);
+    if (!cohort_sim_run_until(run->sim, check_idle, run, QUIET_NS)) {
+        run_fail(run, "n%u holds %" PRIu64 " bytes, and nothing waits there", run->wrong_i, run->players[run->wrong_i].bytes);
+    }
 }
 
 static int prepare(struct run *run)
@@ -421,7 +431,7 @@ static int prepare(struct run *run)
             return COHORT_ENOMEM;
         }
     }
-    return COHORT_OK;
+    return ledger_open(&run->ledger, nodes);
 }
 
 static void play(struct run *run)

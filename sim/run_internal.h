@@ -22,6 +22,8 @@ struct view {
     uint32_t process;         /* of the sender, of the last message */
     uint64_t incarnation;     /* as the last event showed it */
     uint64_t queued_bytes[3]; /* of its messages, in the queue of this process, in each lane */
+    bool full[3];             /* that lane refused a message: it is to be told of room */
+    uint32_t wants[3];        /* messages to be sent to it when there is room */
     uint64_t closed_door_ns;  /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };
 
@@ -36,7 +38,7 @@ struct player {
     bool *cut;         /* what goes to that node is lost */
     struct view *views;
     cohort_allocator allocator;
-    uint64_t blocks, bytes, bytes_peak;
+    uint64_t blocks, bytes, bytes_max;
     int64_t fail_in; /* allocations until one fails; 0: none */
     uint32_t echoes_out;
     struct held *held;   /* calls of others that it has kept */
@@ -44,6 +46,7 @@ struct player {
     bool queue_has_threads;
     bool empties;               /* it is to look into its queue */
     uint32_t window_bytes;      /* its limits.window_bytes */
+    uint64_t queue_bytes_max;   /* its limits.peer_queue_bytes_max */
     uint64_t paused_until_ns;   /* of the host */
     int64_t stall_ms;           /* how long the next message handler takes */
     uint64_t incarnation_first; /* of this process */
@@ -82,7 +85,9 @@ void check_incarnation(struct player *p); /* it may have raised its own: to be c
 void check_protocol(struct player *p);    /* before its process ends */
 void check_quiet(struct run *run);
 void check_process_ended(struct player *p);
-void check_allocator(struct player *p); /* fill in the counting allocator */
+void check_allocator(struct player *p);                           /* fill in the counting allocator */
+void check_limits(struct player *p, const cohort_limits *limits); /* how much it may take */
+bool check_idle(void *arg);                                       /* nobody keeps memory for what is done; wrong_i does */
 struct player *check_player(struct run *run, const char *id);
 
 #endif

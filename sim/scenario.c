@@ -20,6 +20,7 @@ static const struct {
     [ACTION_REMOVE] = {"remove", "ab"},    [ACTION_DROP] = {"drop", "ab"},        [ACTION_SEND] = {"send", "abv"},
     [ACTION_ECHO] = {"echo", "ab"},        [ACTION_ALLOC] = {"alloc", "av"},      [ACTION_STALL] = {"stall", "av"},
     [ACTION_STRANGER] = {"stranger", "a"}, [ACTION_REQUEST] = {"request", "abv"}, [ACTION_HANG] = {"hang", "ab"},
+    [ACTION_FLOOD] = {"flood", "abv"},
 };
 
 void scenario_init(struct scenario *s, const char *name, uint32_t nodes)
@@ -171,7 +172,7 @@ static bool valid(const struct scenario *s)
 {
     return s->nodes >= 1 && s->nodes <= SCENARIO_NODES_MAX && s->loops <= 8 && s->latency_min_us <= s->latency_max_us &&
            s->segment_bytes > 0 && s->window_bytes >= 4096 && s->message_bytes_max >= LEDGER_HEAD_BYTES &&
-           s->message_bytes_max <= 128 * 1024 && s->loss_ppm <= 500000;
+           s->message_bytes_max <= SCENARIO_MESSAGE_BYTES_MAX && s->loss_ppm <= 500000;
 }
 
 int scenario_parse(struct scenario *s, const char *name, const char *text, cohort_error *error)

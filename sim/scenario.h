@@ -10,6 +10,7 @@
 
 #define SCENARIO_NODES_MAX 1000
 #define SCENARIO_ACTIONS_MAX 4096
+#define SCENARIO_MESSAGE_BYTES_MAX (1024 * 1024)
 
 enum action_verb {
     ACTION_START,    /* a: boot the host if need be, start a new process */
@@ -32,6 +33,7 @@ enum action_verb {
     ACTION_STALL,    /* the next message handler of a takes v ms */
     ACTION_STRANGER, /* somebody connects to a and never greets */
     ACTION_REQUEST,  /* a asks b, v times */
+    ACTION_FLOOD,    /* a to b, v messages, as fast as their lanes take them */
     ACTION_HANG,     /* the youngest of a to b is gone at a; b never hears of it */
     ACTION_COUNT,
 };

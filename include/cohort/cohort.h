@@ -385,7 +385,8 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  * Legacy members: at most once, and lost if the link breaks.
  *
  * subject   a name, or "#<type>" for a raw TLV frame.
- * data      borrowed, copied before return. 0 .. limits.message_bytes_max bytes; to a legacy peer at most 32 752.
+ * data      borrowed, copied before return. 0 .. limits.message_bytes_max bytes; a raw frame at most COHORT_RAW_BYTES_MAX (cohort/frame.h), to a legacy
+ *           peer 32 752.
  *
  *   COHORT_ENOPEER    not a member.
  *   COHORT_EINACTIVE  a legacy member without a link. Retry after ACTIVATED.
@@ -402,6 +403,26 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  */
 COHORT_API COHORT_NODISCARD int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data,
                                             size_t data_len);
+
+/**
+ * cohort_send() without the copy: the message is sent from the caller's memory.
+ *
+ * data      lent: it must stay there, unchanged, until `release` is called. Messages below 4 KiB and raw frames are copied all the same.
+ * release   called with `arg` exactly once if COHORT_OK is returned, when the bytes are needed no more: the member has acknowledged the
+ *           message, or cohort_on_undelivered() was told of it, or the policy of its subject dropped it; at the latest within
+ *           cohort_node_close(). Never after an error: then the bytes are the caller's again. NULL: the bytes outlive the node.
+ *
+ *   As cohort_send(). Lent bytes count for limits.peer_queue_bytes_max as copied ones do.
+ *
+ * Thread: any. `release` may be called by this thread before this returns, by a loop of the node, or by who closes it, with no lock of the
+ * library held: it may send, and must not block, nor call cohort_node_close().
+ */
+COHORT_API COHORT_NODISCARD int cohort_send_ref(cohort_node *node, const char *id, const char *subject, const void *data,
+                                                size_t data_len, cohort_release_fn release, void *arg);
+
+/** cohort_send() without the copy, from memory that the library takes over if COHORT_OK is returned, and else not. `data` was allocated
+ * with config.allocator (NULL: malloc) and is freed with it. */
+COHORT_API COHORT_NODISCARD int cohort_send_take(cohort_node *node, const char *id, const char *subject, void *data, size_t data_len);
 
 /** A prepared way to send messages of one subject to one member: what cohort_send() looks up for each message, looked up once. */
 typedef struct cohort_route cohort_route;
@@ -420,11 +441,14 @@ COHORT_API COHORT_NODISCARD int cohort_route_open(cohort_node *node, const char 
 COHORT_API void cohort_route_close(cohort_route *route);
 /** As cohort_send(). */
 COHORT_API COHORT_NODISCARD int cohort_route_send(cohort_route *route, const void *data, size_t data_len);
+/** As cohort_send_ref(). */
+COHORT_API COHORT_NODISCARD int cohort_route_send_ref(cohort_route *route, const void *data, size_t data_len,
+                                                      cohort_release_fn release, void *arg);
 /**
  * Room for a message of up to data_len bytes where it will be sent from: build it in place, then commit or abort. In between nobody else
  * can send to this member, and nothing of it is written, so be short and call nothing of cohort's.
  *
- * data_len   at most 65 280 bytes, and limits.message_bytes_max.
+ * data_len   at most 65 536 bytes, and limits.message_bytes_max.
  *
  *   As cohort_send() for a named subject, also when the lane is full: COHORT_FULL_BLOCK waits, COHORT_FULL_DISCONNECT parts with the
  *   member. Only COHORT_FULL_DROP means COHORT_EAGAIN here, uncounted: there is nothing yet to drop.
@@ -453,6 +477,12 @@ COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *
 /** The same, and to the local node, which needs no member to be there. COHORT_EINVAL without config.deliver_local. */
 COHORT_API COHORT_NODISCARD int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                      size_t *sent);
+
+/** cohort_broadcast() from the caller's memory: one copy of the bytes, the caller's, serves all members. `release` is called as with
+ * cohort_send_ref(), when the last of them needs the bytes no more; but exactly once whatever is returned, before this returns if nobody
+ * got it. */
+COHORT_API COHORT_NODISCARD int cohort_broadcast_ref(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                     cohort_release_fn release, void *arg, size_t *sent);
 
 /** What was accepted and is not known to have been handled. Borrowed for the call. */
 typedef struct cohort_undelivered {
@@ -686,13 +716,14 @@ typedef struct cohort_node_stats {
     uint64_t bytes_in, bytes_out, frames_in, frames_out;
     uint64_t messages_unhandled;   /* no handler took them, or it was taken back before their turn in its queue */
     uint64_t messages_undelivered; /* told to cohort_on_undelivered() listeners, or only to the log */
-    uint64_t messages_dropped;     /* of subjects that are dropped when a lane is full; of legacy peers when a queue is */
-    uint64_t replies_late;         /* came when nobody waited for them any more */
-    uint64_t bytes_dropped;        /* queued for legacy peers, never written: their link ended */
-    uint64_t echoes_dropped;       /* not answered: the queue to the peer was full */
-    uint64_t handlers_slow;        /* times that handlers held up their loop for limits.handler_ms or longer */
-    uint64_t decode_failures;      /* messages a codec could not make an object of (cohort/codec.h) */
-    uint64_t errors[64];           /* links ended, by reason: errors[-code] */
+    uint64_t messages_dropped; /* of subjects that are dropped when a lane is full; of legacy peers when a queue is; streams over
+                                      limits.message_bytes_max for handlers of messages */
+    uint64_t replies_late;     /* came when nobody waited for them any more */
+    uint64_t bytes_dropped;    /* queued for legacy peers, never written: their link ended */
+    uint64_t echoes_dropped;   /* not answered: the queue to the peer was full */
+    uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer */
+    uint64_t decode_failures;  /* messages a codec could not make an object of (cohort/codec.h) */
+    uint64_t errors[64];       /* links ended, by reason: errors[-code] */
     cohort_rates rates;
     uint64_t queued_bytes; /* accepted for members and not acknowledged, to within 16 KiB for each */
 } cohort_node_stats;

@@ -16,6 +16,7 @@ extern "C" {
 #define COHORT_FRAME_MARKER UINT64_C(0xfeedcafecafefeed)
 #define COHORT_FRAME_HEADER_BYTES 16
 #define COHORT_FRAME_LEGACY_BYTES_MAX 32768 /* the largest a 2014 node can take, header included */
+#define COHORT_RAW_BYTES_MAX 65536          /* data of a raw frame between nodes that are not of 2014 */
 
 #define COHORT_TYPE_HELLO UINT32_C(1)
 #define COHORT_TYPE_ECHO UINT32_C(2)

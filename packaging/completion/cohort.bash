@@ -40,6 +40,7 @@ _cohort_offer()
     fi
     case $1 in
     *FILE* | PATH) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- "$cur")) ;;
+    DIR) compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -d -- "$cur")) ;;
     ID) COMPREPLY=($(compgen -W "$(_cohort_members)" -- "$cur")) ;;
     GROUP) COMPREPLY=($(compgen -g -- "$cur")) ;;
     [a-z]*) COMPREPLY=($(compgen -W "${1//|/ }" -- "$cur")) ;;
@@ -71,7 +72,7 @@ _cohort()
     type -P "$_cohort_binary" >/dev/null || _cohort_binary=cohort
     if ((COMP_CWORD == 1)); then
         local commands
-        commands=$("$_cohort_binary" --help 2>/dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+        commands=$("$_cohort_binary" --help 2>/dev/null | sed -n '/^Commands:/,/^$/s/^  \([a-z-]*\) .*/\1/p')
         COMPREPLY=($(compgen -W "$commands --help --version" -- "$cur"))
         return
     fi

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A run of bytes that belongs to somebody else. */
+ * A run of bytes that belongs to somebody else, and room for one. */
 #ifndef COHORTI_BYTES_H
 #define COHORTI_BYTES_H
 
@@ -8,6 +8,11 @@
 
 struct cohorti_bytes {
     const uint8_t *at;
+    size_t len;
+};
+
+struct cohorti_room {
+    uint8_t *at;
     size_t len;
 };
 

@@ -5,6 +5,8 @@
  */
 #include "base/cursor.h"
 
+#include "base/big_endian.h"
+
 #include <string.h>
 
 /* Stands for "no bytes", so that a NULL of length 0 needs no arithmetic on NULL. */
@@ -51,12 +53,14 @@ uint16_t cohorti_read_u16(struct cohorti_reader *r)
 
 uint32_t cohorti_read_u32(struct cohorti_reader *r)
 {
-    return (uint32_t)read_big_endian(r, 4);
+    const uint8_t *bytes = cohorti_read_bytes(r, 4);
+    return bytes == NULL ? 0 : cohorti_load_u32(bytes);
 }
 
 uint64_t cohorti_read_u64(struct cohorti_reader *r)
 {
-    return read_big_endian(r, 8);
+    const uint8_t *bytes = cohorti_read_bytes(r, 8);
+    return bytes == NULL ? 0 : cohorti_load_u64(bytes);
 }
 
 size_t cohorti_reader_left(const struct cohorti_reader *r)
@@ -109,12 +113,18 @@ void cohorti_write_u16(struct cohorti_writer *w, uint16_t v)
 
 void cohorti_write_u32(struct cohorti_writer *w, uint32_t v)
 {
-    write_big_endian(w, v, 4);
+    uint8_t *to = write_room(w, 4);
+    if (to != NULL) {
+        cohorti_store_u32(to, v);
+    }
 }
 
 void cohorti_write_u64(struct cohorti_writer *w, uint64_t v)
 {
-    write_big_endian(w, v, 8);
+    uint8_t *to = write_room(w, 8);
+    if (to != NULL) {
+        cohorti_store_u64(to, v);
+    }
 }
 
 void cohorti_write_bytes(struct cohorti_writer *w, const void *bytes, size_t len)

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 
 #include <cohort/error.h>
+#include <stdbool.h>
 
 struct cohorti_channel;
 
@@ -22,6 +23,7 @@ struct cohorti_channel_ops {
                     size_t *wire_count);
     /* `n` of the bytes given last were written. Returns how many of the link's bytes that completes. */
     size_t (*written)(struct cohorti_channel *ch, size_t n);
+    bool transparent; /* the socket's bytes are the link's: they may be read to where they belong, and received() not be told */
 };
 
 struct cohorti_channel {

@@ -24,6 +24,7 @@ static size_t written(struct cohorti_channel *ch, size_t n)
     return n;
 }
 
-static const struct cohorti_channel_ops plain_ops = {.received = received, .to_write = to_write, .written = written};
+static const struct cohorti_channel_ops plain_ops = {
+    .received = received, .to_write = to_write, .written = written, .transparent = true};
 
 struct cohorti_channel cohorti_channel_plain = {.ops = &plain_ops};

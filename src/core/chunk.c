@@ -18,27 +18,61 @@ size_t cohorti_kind_prefix_bytes(enum cohorti_kind kind)
     }
 }
 
+static bool is_possible(const struct cohorti_chunk *c, enum cohorti_kind frame_kind)
+{
+    if (c->kind == COHORTI_KIND_VOID) {
+        return frame_kind == COHORTI_KIND_CHUNK_LAST && c->stream != 0 && c->total == 0 && c->at == 0 && c->data_len == 0;
+    }
+    if (c->kind > COHORTI_KIND_ERROR_REPLY || c->at > c->total || c->data_len > c->total - c->at) {
+        return false;
+    }
+    if (c->kind != COHORTI_KIND_MESSAGE && c->total == COHORTI_TOTAL_UNKNOWN) { /* of calls, it is known */
+        return false;
+    }
+    bool reaches_end = c->at + c->data_len == c->total;
+    switch (frame_kind) {
+    case COHORTI_KIND_CHUNK_FIRST:
+        return c->at == 0 && c->data_len > 0 && !reaches_end;
+    case COHORTI_KIND_CHUNK_MIDDLE:
+        return c->at > 0 && c->data_len > 0 && !reaches_end;
+    default:
+        return reaches_end && c->total != COHORTI_TOTAL_UNKNOWN && (c->at > 0 || c->stream != 0); /* else it would be a frame */
+    }
+}
+
 int cohorti_chunk_decode(const cohort_frame *frame, struct cohorti_chunk *out)
 {
     struct cohorti_reader r;
     cohorti_reader_init(&r, frame->data, frame->data_len);
     uint64_t what = cohorti_read_u64(&r);
-    uint64_t at = cohorti_read_u64(&r);
-    uint64_t total = what & ((UINT64_C(1) << 56) - 1);
-    unsigned whole = (unsigned)(what >> 56);
+    uint64_t where = cohorti_read_u64(&r);
     size_t len = cohorti_reader_left(&r);
-    if (r.failed || len == 0 || whole > COHORTI_KIND_ERROR_REPLY || total > SIZE_MAX || at > total || len > total - at) {
-        return COHORT_EPROTOCOL;
-    }
-    unsigned kind = cohorti_type_kind(frame->type);
-    bool first = at == 0, last = at + len == total;
-    if (first != (kind == COHORTI_KIND_CHUNK_FIRST) || last != (kind == COHORTI_KIND_CHUNK_LAST)) {
-        return COHORT_EPROTOCOL; /* a message of one chunk would be a frame */
-    }
-    *out = (struct cohorti_chunk){.kind = (enum cohorti_kind)whole,
-                                  .total = (size_t)total,
-                                  .at = (size_t)at,
+    enum cohorti_kind frame_kind = (enum cohorti_kind)cohorti_type_kind(frame->type);
+    *out = (struct cohorti_chunk){.kind = (enum cohorti_kind)(what >> 56),
+                                  .stream = (uint16_t)(where >> 48),
+                                  .total = what & COHORTI_TOTAL_UNKNOWN,
+                                  .at = where & COHORTI_OFFSET_MAX,
                                   .data = cohorti_read_bytes(&r, len),
                                   .data_len = len};
+    if (r.failed || !is_possible(out, frame_kind)) {
+        return COHORT_EPROTOCOL;
+    }
+    out->aborts = out->kind == COHORTI_KIND_VOID;
+    out->first = out->at == 0 && !out->aborts;
+    out->last = frame_kind == COHORTI_KIND_CHUNK_LAST && !out->aborts;
     return COHORT_OK;
+}
+
+static void encode_u64(uint8_t *at, uint64_t v)
+{
+    for (int i = 7; i >= 0; i--, v >>= 8) {
+        at[i] = (uint8_t)v;
+    }
+}
+
+void cohorti_chunk_encode_prefix(uint8_t *out, const struct cohorti_chunk *chunk)
+{
+    enum cohorti_kind kind = chunk->aborts ? COHORTI_KIND_VOID : chunk->kind;
+    encode_u64(out, (uint64_t)kind << 56 | (chunk->aborts ? 0 : chunk->total));
+    encode_u64(out + 8, (uint64_t)chunk->stream << 48 | (chunk->aborts ? 0 : chunk->at));
 }

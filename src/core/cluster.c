@@ -164,7 +164,7 @@ void cohorti_cluster_on_timer(struct cohorti_cluster *c, uint64_t now_ns)
     struct cohorti_timer *timer;
     while ((timer = cohorti_timers_pop(&c->timers, now_ns)) != NULL) {
         if (timer->kind == COHORTI_TIMER_DIAL) {
-            cohorti_cluster_dial(c, now_ns, COHORTI_CONTAINER(timer, struct cohorti_member, dial_timer));
+            cohorti_cluster_dial_due(c, now_ns, COHORTI_CONTAINER(timer, struct cohorti_member, dial_timer));
         } else {
             struct cohorti_cluster_link *link = COHORTI_CONTAINER(timer, struct cohorti_cluster_link, timer);
             bool dialling = link->state == COHORTI_CLUSTER_LINK_DIALLING;

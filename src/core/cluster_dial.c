@@ -6,6 +6,8 @@
 
 #include "base/text.h"
 
+#define LATE_NS (20 * COHORTI_NS_PER_MS)
+
 /* A link that is there or on its way. */
 static bool has_link(const struct cohorti_member *m)
 {
@@ -46,6 +48,21 @@ void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct coh
     cohorti_copy_string(effect->u.dial.id, sizeof effect->u.dial.id, m->public.id);
     effect->u.dial.port = m->public.tcp_port;
     effect->u.dial.turn = m->dial_turn;
+}
+
+/* A timer that comes late tells that the loop is behind with its work: what came since then, perhaps the peer's own HELLO, is not
+ * read yet. So that is read first, and a dial that failed before waits a little more; once, since a loop may be late for ever. */
+void cohorti_cluster_dial_due(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m)
+{
+    bool late = now_ns - m->dialler.next_ns > LATE_NS && m->dialler.failures > 0 && c->config.dial.mode == COHORT_DIAL_BACKOFF;
+    if (late && !m->put_off) {
+        m->put_off = true;
+        m->dialler.next_ns = now_ns + c->config.dial.delay_min_ms * COHORTI_NS_PER_MS;
+        cohorti_cluster_schedule(c, now_ns, m);
+        return;
+    }
+    m->put_off = false;
+    cohorti_cluster_dial(c, now_ns, m);
 }
 
 static const struct cohorti_cluster_link *find_candidate(const struct cohorti_member *m)

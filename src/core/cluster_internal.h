@@ -16,10 +16,12 @@ struct cohorti_member {
     bool configured;      /* by definition or add(): its address is ours to set, not its HELLO's */
     bool added;           /* by add(): a definition that does not list it any more does not remove it */
     uint32_t attempt_max; /* highest attempt seen or used with it: see link_choice.h */
+    int lost_code;        /* why it will be INACTIVE once its last link is gone; COHORT_OK: it need not */
     struct cohorti_dialler dialler;
     uint32_t dial_turn;  /* dials that did not even connect: which of a name's addresses is next */
     uint32_t host_count; /* how many addresses its name had at the last dial; 0: it is an address, or has none */
     struct cohorti_timer dial_timer;
+    bool put_off;              /* the next dial was, because its timer came late */
     struct cohorti_list links; /* all bound to it, or dialled for it; CLOSING ones too */
 };
 
@@ -107,6 +109,7 @@ static inline bool cohorti_cluster_link_is_candidate(const struct cohorti_cluste
 /* cluster_dial.c */
 /* Dial now, or set the timer for it, or neither because a link stands or comes. */
 void cohorti_cluster_schedule(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
+void cohorti_cluster_dial_due(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m); /* its timer has fired */
 void cohorti_cluster_dial(struct cohorti_cluster *c, uint64_t now_ns, struct cohorti_member *m);
 
 #endif

@@ -277,6 +277,7 @@ static void open_link(struct cohorti_cluster *c, struct cohorti_cluster_link *li
     if (replaces_other_kind) {
         cohorti_member_update(c, m); /* otherwise the event below tells */
     }
+    m->lost_code = COHORT_OK;
     cohorti_member_activate(c, m);
     cohorti_effects_push(&c->effects, COHORTI_EFFECT_RECEIVE, link->number);
 
@@ -561,6 +562,17 @@ static void end_forsaken(struct cohorti_cluster *c, const struct cohorti_member 
     }
 }
 
+/* No link to it is open, and none is on its way. It is told when the last is gone that may still bring messages. */
+static void lose(struct cohorti_cluster *c, struct cohorti_member *m, int code)
+{
+    if (m->public.state == COHORT_ACTIVE) {
+        m->lost_code = m->lost_code == COHORT_OK ? code : m->lost_code;
+        if (!old_link_lingers(c, m)) {
+            cohorti_member_deactivate(c, m, m->lost_code);
+        }
+    }
+}
+
 void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t number, int code)
 {
     struct cohorti_cluster_link *link = cohorti_cluster_link_find(c, number);
@@ -575,9 +587,8 @@ void cohorti_cluster_closed(struct cohorti_cluster *c, uint64_t now_ns, uint64_t
         struct cohorti_cluster_link *ready = find_in_state(m, COHORTI_CLUSTER_LINK_READY);
         if (ready != NULL && !old_link_lingers(c, m)) {
             open_link(c, ready);
-        } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL &&
-                   !(c->stopping && old_link_lingers(c, m))) {
-            cohorti_member_deactivate(c, m, code); /* no successor on its way, and none that says goodbye and may still bring messages */
+        } else if (ready == NULL && find_in_state(m, COHORTI_CLUSTER_LINK_ADMITTED) == NULL) {
+            lose(c, m, code);
         }
     }
     if (m != NULL) {

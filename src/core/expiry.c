@@ -9,6 +9,7 @@
 #include "core/outbound.h"
 
 #include "base/alloc.h"
+#include "core/log_frame.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
@@ -78,57 +79,32 @@ uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
     return earliest;
 }
 
-static size_t frame_at(const uint8_t *bytes, size_t run, cohort_frame *frame)
-{
-    size_t len = 0, needed = 0;
-    int status = cohort_frame_decode(bytes, run, run, frame, &len, &needed);
-    assert(status == COHORT_OK && len > 0);
-    (void)status;
-    return len;
-}
-
 /* The message's frames, copied for the report. */
 static bool copy_frames(const struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry, struct cohorti_log *to)
 {
     uint64_t before = to->appended;
     for (uint64_t at = expiry->offset; at < expiry->end;) {
-        uint8_t *bytes = NULL, *copy = NULL;
-        cohort_frame frame;
-        size_t run = cohorti_log_at(&lane->log, at, &bytes);
-        size_t len = frame_at(bytes, run, &frame);
-        if (cohorti_log_reserve(to, len, &copy) != COHORT_OK) {
+        struct cohorti_log_frame frame;
+        cohorti_log_frame_at(&lane->log, at, &frame);
+        if (cohorti_log_append_again(to, &frame) != COHORT_OK) {
             cohorti_log_truncate(to, before);
             return false;
         }
-        memcpy(copy, bytes, len);
-        cohorti_log_commit(to, len);
-        at += len;
+        at += frame.len;
     }
     return true;
 }
 
+/* What a frame refers to stays until it is acknowledged, or taken out: it is sent, as anything would do. */
 static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry)
 {
     for (uint64_t at = expiry->offset; at < expiry->end;) {
-        uint8_t *bytes = NULL;
-        cohort_frame frame;
-        size_t run = cohorti_log_at(&lane->log, at, &bytes);
-        at += frame_at(bytes, run, &frame);
-        cohort_frame_encode_header(bytes, cohorti_type_subject(COHORTI_KIND_VOID, cohorti_type_lane(frame.type), 0), frame.data_len);
+        struct cohorti_log_frame frame;
+        cohorti_log_frame_at(&lane->log, at, &frame);
+        at += frame.len;
+        cohort_frame_encode_header(frame.header, cohorti_type_subject(COHORTI_KIND_VOID, cohorti_type_lane(frame.frame.type), 0),
+                                   frame.frame.data_len);
     }
-}
-
-/* A link may have ended inside a frame. */
-static bool is_frame_boundary(const struct cohorti_outbound_lane *lane, uint64_t offset)
-{
-    uint64_t at = cohorti_log_begin(&lane->log);
-    while (at < offset) {
-        uint8_t *bytes = NULL;
-        cohort_frame frame;
-        size_t run = cohorti_log_at(&lane->log, at, &bytes);
-        at += frame_at(bytes, run, &frame);
-    }
-    return at == offset;
 }
 
 /* All but void frames stay; the remembered offsets move with what they are about. */
@@ -137,13 +113,17 @@ struct compaction {
     uint64_t at, down;                 /* where we are in the old lane, and how much of it has gone */
 };
 
-static size_t keep_live(void *ctx, uint8_t *bytes, size_t len)
+static size_t keep_live(void *ctx, uint8_t *bytes, size_t len, size_t tail_len)
 {
     struct compaction *c = ctx;
     size_t kept = 0;
     for (size_t from = 0; from < len;) {
-        cohort_frame frame;
-        size_t frame_len = frame_at(bytes + from, len - from, &frame);
+        cohort_frame frame = {0};
+        size_t frame_len = 0, needed = 0, run = len - from + tail_len;
+        int status = cohort_frame_decode(bytes + from, run, run, &frame, &frame_len, &needed); /* looks at the header only */
+        assert(status == COHORT_OK && frame_len > 0);
+        (void)status;
+        size_t own_len = frame_len - tail_len; /* with a tail, it is the only one */
         bool is_void = cohorti_type_class(frame.type) == COHORTI_TYPE_SUBJECT && cohorti_type_kind(frame.type) == COHORTI_KIND_VOID;
         if (c->next < c->end && c->next->offset == c->at) {
             c->next->offset -= c->down;
@@ -153,11 +133,11 @@ static size_t keep_live(void *ctx, uint8_t *bytes, size_t len)
         if (is_void) {
             c->down += frame_len;
         } else {
-            memmove(bytes + kept, bytes + from, frame_len);
-            kept += frame_len;
+            memmove(bytes + kept, bytes + from, own_len);
+            kept += own_len;
         }
         c->at += frame_len;
-        from += frame_len;
+        from += own_len;
     }
     return kept;
 }
@@ -188,7 +168,8 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     }
     lane->expiry_count = kept;
     lane->expires_ns = earliest;
-    if (any && !ob->resumed && is_frame_boundary(lane, begun)) { /* nobody writes: then nothing need stay as void */
+    bool may_move = !ob->resumed && cohorti_list_empty(&lane->streams);   /* nobody writes, and no stream has a place in it */
+    if (any && may_move && cohorti_log_frame_begins(&lane->log, begun)) { /* then nothing need stay as void */
         struct compaction c = {.next = lane->expiries + kept_begun, .end = lane->expiries + kept, .at = begun};
         cohorti_log_compact(&lane->log, begun, keep_live, &c);
     }

@@ -3,8 +3,9 @@
  * Takes the frames of a session's lanes. It checks that a frame may stand where it does in its lane, puts chunks together, and counts.
  * It calls no handler and sends nothing.
  *
- * A piece of a large message changes nothing until it is committed: `whole` grows at commit, so a frame that is taken twice because
- * the first link ended between the two is taken the same way.
+ * A piece of a large message changes nothing until it is committed: partial->len grows at commit, so a frame that is taken twice
+ * because the first link ended between the two is taken the same way. Whether a message is put together, or given on piece by piece,
+ * the shell says when its first chunk was taken; calls, and what belongs to no message of the application's, are put together.
  */
 #include "core/inbound.h"
 
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define RAW_LANE 0U
+#define WHOLE_AT_ONCE_BYTES ((size_t)1024 * 1024)
 
 void cohorti_inbound_init(struct cohorti_inbound *in, const cohort_allocator *alloc, const struct cohorti_inbound_limits *limits)
 {
@@ -22,11 +24,17 @@ void cohorti_inbound_init(struct cohorti_inbound *in, const cohort_allocator *al
     in->limits = *limits;
 }
 
-static void drop_whole(struct cohorti_inbound *in, struct cohorti_inbound_lane *lane)
+static void drop_partial(struct cohorti_inbound *in, struct cohorti_inbound_lane *lane, struct cohorti_partial *partial)
 {
-    cohorti_release(in->alloc, lane->whole);
-    lane->whole = NULL;
-    lane->whole_total = lane->whole_len = 0;
+    struct cohorti_partial **at = &lane->partials;
+    while (*at != partial) {
+        at = &(*at)->next;
+    }
+    *at = partial->next;
+    lane->partial_count--;
+    assert(partial->reader == NULL);
+    cohorti_release(in->alloc, partial->bytes);
+    cohorti_release(in->alloc, partial);
 }
 
 static void reset(struct cohorti_inbound *in)
@@ -37,7 +45,9 @@ static void reset(struct cohorti_inbound *in)
             cohorti_release(in->alloc, lane->subjects[n]);
         }
         cohorti_release(in->alloc, lane->subjects);
-        drop_whole(in, lane);
+        while (lane->partials != NULL) {
+            drop_partial(in, lane, lane->partials);
+        }
         *lane = (struct cohorti_inbound_lane){.waiting = lane->waiting};
     }
 }
@@ -171,57 +181,190 @@ static int open_data(struct cohorti_inbound *in, uint32_t number, const uint8_t 
     return COHORT_OK;
 }
 
-static int begin_whole(struct cohorti_inbound *in, struct cohorti_inbound_lane *lane, const struct cohorti_chunk *chunk,
-                       uint32_t number, const char **why)
+/* ---- chunks -------------------------------------------------------------------------------------------------------- */
+
+static struct cohorti_partial *find_partial(const struct cohorti_inbound_lane *lane, uint16_t stream)
 {
-    *why = "a large message begins inside another";
-    if (lane->whole != NULL && lane->whole_len > 0) {
+    struct cohorti_partial *partial = lane->partials;
+    while (partial != NULL && partial->stream != stream) {
+        partial = partial->next;
+    }
+    return partial;
+}
+
+/* Its first chunk may have been taken before and not committed: then it begins anew. */
+static int begin_partial(struct cohorti_inbound *in, struct cohorti_inbound_lane *lane, const struct cohorti_chunk *chunk,
+                         uint32_t number, const char **why)
+{
+    struct cohorti_partial *partial = find_partial(lane, chunk->stream);
+    *why = "a stream begins that has begun before";
+    if (partial != NULL && partial->len > 0) {
         return COHORT_EPROTOCOL;
     }
-    *why = "large message over the limit";
-    if (chunk->total > in->limits.message_bytes_max + COHORTI_PREFIX_BYTES_MAX) {
-        return COHORT_ESIZE;
+    if (partial != NULL) {
+        drop_partial(in, lane, partial);
     }
-    drop_whole(in, lane);
-    lane->whole = cohorti_alloc(in->alloc, chunk->total);
-    if (lane->whole == NULL) {
+    *why = "message on a subject never announced";
+    bool named = chunk->kind == COHORTI_KIND_MESSAGE || chunk->kind == COHORTI_KIND_REQUEST;
+    if (named && number >= lane->subject_count) {
+        return COHORT_EPROTOCOL;
+    }
+    *why = "too many streams at once";
+    unsigned of_whole = find_partial(lane, 0) != NULL;
+    if (chunk->stream != 0 && lane->partial_count - of_whole >= COHORTI_STREAMS_MAX) {
+        return COHORT_EPROTOCOL;
+    }
+    partial = cohorti_alloc_zero(in->alloc, sizeof *partial);
+    if (partial == NULL) {
         return COHORT_ENOMEM;
     }
-    lane->whole_total = chunk->total;
-    lane->whole_kind = chunk->kind;
-    lane->whole_number = number;
+    partial->stream = chunk->stream;
+    partial->kind = chunk->kind;
+    partial->number = number;
+    partial->total = chunk->total;
+    partial->next = lane->partials;
+    lane->partials = partial;
+    lane->partial_count++;
     return COHORT_OK;
 }
 
-static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+/* A small one at once; else as much as has come, and as much again: who claims a large total and sends nothing costs nothing. */
+static size_t room_wanted(const struct cohorti_chunk *chunk, size_t need, size_t max)
 {
-    struct cohorti_inbound_lane *lane = &in->lanes[out->lane];
-    uint32_t number = cohorti_type_number(frame->type);
-    struct cohorti_chunk chunk;
-    *why = "malformed chunk";
-    int status = cohorti_chunk_decode(frame, &chunk);
-    if (status == COHORT_OK && chunk.at == 0) {
-        status = begin_whole(in, lane, &chunk, number, why);
+    if (chunk->total <= WHOLE_AT_ONCE_BYTES && chunk->total >= need) {
+        return (size_t)chunk->total;
     }
+    size_t most = chunk->total == COHORTI_TOTAL_UNKNOWN ? max : (size_t)chunk->total;
+    size_t cap = need > most / 2 ? most : need * 2;
+    return chunk->total != COHORTI_TOTAL_UNKNOWN && cap < WHOLE_AT_ONCE_BYTES ? WHOLE_AT_ONCE_BYTES : cap;
+}
+
+static int make_room(struct cohorti_inbound *in, struct cohorti_partial *partial, const struct cohorti_chunk *chunk)
+{
+    size_t max = in->limits.message_bytes_max + cohorti_kind_prefix_bytes(partial->kind);
+    uint64_t need = chunk->at + chunk->data_len;
+    if (need > max || (chunk->total != COHORTI_TOTAL_UNKNOWN && chunk->total > max)) {
+        return COHORT_ESIZE;
+    }
+    size_t cap = room_wanted(chunk, (size_t)need, max);
+    if (partial->cap >= need && partial->bytes != NULL) {
+        return COHORT_OK;
+    }
+    uint8_t *bytes = cohorti_realloc(in->alloc, partial->bytes, cap == 0 ? 1 : cap);
+    if (bytes == NULL) {
+        return COHORT_ENOMEM;
+    }
+    partial->bytes = bytes;
+    partial->cap = cap;
+    return COHORT_OK;
+}
+
+static void put_piece(struct cohorti_partial *partial, const struct cohorti_chunk *chunk)
+{
+    if (chunk->data_len > 0 && chunk->data != partial->bytes + chunk->at) {
+        memcpy(partial->bytes + chunk->at, chunk->data, chunk->data_len);
+    }
+}
+
+int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery *d)
+{
+    int status = make_room(in, d->partial, &d->chunk);
     if (status != COHORT_OK) {
         return status;
     }
-    *why = "chunk out of turn";
-    if (lane->whole == NULL || chunk.at != lane->whole_len || chunk.total != lane->whole_total || chunk.kind != lane->whole_kind ||
-        number != lane->whole_number) {
-        return COHORT_EPROTOCOL;
+    put_piece(d->partial, &d->chunk);
+    if (d->chunk.last) {
+        const char *why;
+        d->whole = true;
+        d->credit_bytes = d->frame_bytes > d->chunk.total ? d->frame_bytes : (size_t)d->chunk.total;
+        status = open_data(in, d->partial->number, d->partial->bytes, (size_t)d->chunk.total, d, &why);
     }
-    memcpy(lane->whole + chunk.at, chunk.data, chunk.data_len);
-    out->kind = chunk.kind;
-    out->body = chunk.data;
-    out->body_len = chunk.data_len;
-    out->whole = true;
-    if (chunk.at + chunk.data_len < chunk.total) {
-        out->nothing = true;
+    return status;
+}
+
+/* A piece that goes on with what was begun. */
+static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial, struct cohorti_delivery *out, const char **why)
+{
+    const struct cohorti_chunk *chunk = &out->chunk;
+    if (partial->bytes != NULL) {
+        *why = "no memory for a message in chunks";
+        int status = make_room(in, partial, chunk);
+        if (status == COHORT_ENOMEM) {
+            return status;
+        }
+        if (status == COHORT_ESIZE) {
+            cohorti_release(in->alloc, partial->bytes);
+            partial->bytes = NULL;
+            partial->too_large = true;
+        } else {
+            put_piece(partial, chunk);
+        }
+    }
+    out->whole = chunk->last && partial->bytes != NULL;
+    out->too_large = chunk->last && partial->too_large;
+    out->nothing = partial->reader == NULL && !out->whole && !out->too_large;
+    if (out->whole) {
+        out->credit_bytes = out->frame_bytes > chunk->total ? out->frame_bytes : (size_t)chunk->total;
+    }
+    return out->whole ? open_data(in, partial->number, partial->bytes, (size_t)chunk->total, out, why) : COHORT_OK;
+}
+
+/* Its first chunk: a message's is for the shell to say what becomes of it; all else is put together. */
+static int first_piece(struct cohorti_inbound *in, struct cohorti_inbound_lane *lane, uint32_t number, struct cohorti_delivery *out,
+                       const char **why)
+{
+    int status = begin_partial(in, lane, &out->chunk, number, why);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    out->partial = lane->partials;
+    if (out->kind == COHORTI_KIND_MESSAGE) {
+        out->subject = lane->subjects[number];
         return COHORT_OK;
     }
-    out->credit_bytes = chunk.total;
-    return open_data(in, number, lane->whole, chunk.total, out, why);
+    *why = "large message over the limit";
+    out->nothing = !out->chunk.last;
+    status = cohorti_inbound_collect(in, out);
+    if (status != COHORT_OK) {
+        drop_partial(in, lane, out->partial);
+    }
+    return status;
+}
+
+static bool goes_on(const struct cohorti_partial *partial, const struct cohorti_chunk *chunk, uint32_t number)
+{
+    bool same_total = chunk->total == partial->total || (partial->total == COHORTI_TOTAL_UNKNOWN && chunk->last);
+    return chunk->at == partial->len && same_total && chunk->kind == partial->kind && number == partial->number;
+}
+
+static int take_chunk(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed, struct cohorti_delivery *out,
+                      const char **why)
+{
+    struct cohorti_inbound_lane *lane = &in->lanes[out->lane];
+    uint32_t number = cohorti_type_number(frame->type);
+    *why = "malformed chunk";
+    int status = cohorti_chunk_decode(frame, &out->chunk);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    out->kind = out->chunk.kind;
+    out->chunk.data = placed != NULL ? placed : out->chunk.data;
+    if (out->chunk.first) {
+        return first_piece(in, lane, number, out, why);
+    }
+    struct cohorti_partial *partial = find_partial(lane, out->chunk.stream);
+    *why = "chunk out of turn";
+    if (partial == NULL || partial->len == 0 || (!out->chunk.aborts && !goes_on(partial, &out->chunk, number))) {
+        return COHORT_EPROTOCOL;
+    }
+    out->partial = partial;
+    out->kind = partial->kind;
+    out->subject = partial->kind == COHORTI_KIND_MESSAGE ? lane->subjects[partial->number] : NULL;
+    if (out->chunk.aborts) {
+        out->nothing = partial->reader == NULL;
+        return COHORT_OK;
+    }
+    return add_piece(in, partial, out, why);
 }
 
 /* What it may write past the limit, it began before: nothing, where it never had any. */
@@ -230,7 +373,8 @@ static bool has_credit(const struct cohorti_inbound_lane *lane)
     return lane->told_limit > 0 && lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;
 }
 
-static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
+static int take(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed, struct cohorti_delivery *out,
+                const char **why)
 {
     memset(out, 0, sizeof *out);
     out->frame_bytes = out->credit_bytes = COHORT_FRAME_HEADER_BYTES + frame->data_len;
@@ -243,11 +387,7 @@ static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct co
             return COHORT_EPROTOCOL;
         }
         if (cohorti_kind_is_chunk(out->kind)) {
-            return take_chunk(in, frame, out, why);
-        }
-        *why = "a message inside a large one";
-        if (in->lanes[out->lane].whole_len > 0) {
-            return COHORT_EPROTOCOL;
+            return take_chunk(in, frame, placed, out, why);
         }
         out->nothing = out->kind == COHORTI_KIND_VOID;
         return out->nothing ? COHORT_OK : open_data(in, cohorti_type_number(frame->type), frame->data, frame->data_len, out, why);
@@ -262,18 +402,35 @@ static int take(struct cohorti_inbound *in, const cohort_frame *frame, struct co
     if (frame->data_len > in->limits.message_bytes_max && frame->data_len > COHORT_FRAME_LEGACY_BYTES_MAX) {
         return COHORT_ELENGTH;
     }
-    *why = "a raw frame inside a large message";
-    if (in->lanes[RAW_LANE].whole_len > 0) {
-        return COHORT_EPROTOCOL;
-    }
     out->body = frame->data;
     out->body_len = frame->data_len;
     return COHORT_OK;
 }
 
+uint8_t *cohorti_inbound_place(struct cohorti_inbound *in, const cohort_frame *front)
+{
+    struct cohorti_chunk chunk;
+    unsigned lane = cohorti_type_lane(front->type);
+    bool is_chunk = cohorti_type_class(front->type) == COHORTI_TYPE_SUBJECT && lane < COHORTI_LANE_COUNT &&
+                    cohorti_kind_is_chunk((enum cohorti_kind)cohorti_type_kind(front->type));
+    if (!is_chunk || cohorti_chunk_decode(front, &chunk) != COHORT_OK || chunk.first || chunk.aborts) {
+        return NULL;
+    }
+    struct cohorti_partial *partial = find_partial(&in->lanes[lane], chunk.stream);
+    bool belongs = partial != NULL && partial->len > 0 && partial->bytes != NULL &&
+                   goes_on(partial, &chunk, cohorti_type_number(front->type)) && make_room(in, partial, &chunk) == COHORT_OK;
+    return belongs ? partial->bytes + chunk.at : NULL;
+}
+
 int cohorti_inbound_take(struct cohorti_inbound *in, const cohort_frame *frame, struct cohorti_delivery *out, const char **why)
 {
-    int status = take(in, frame, out, why);
+    return cohorti_inbound_take_placed(in, frame, NULL, out, why);
+}
+
+int cohorti_inbound_take_placed(struct cohorti_inbound *in, const cohort_frame *frame, const uint8_t *placed,
+                                struct cohorti_delivery *out, const char **why)
+{
+    int status = take(in, frame, placed, out, why);
     if (status == COHORT_OK && !has_credit(&in->lanes[out->lane])) {
         *why = "a frame beyond the credit of its lane";
         return COHORT_EPROTOCOL;
@@ -286,11 +443,25 @@ void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_del
     struct cohorti_inbound_lane *lane = &in->lanes[d->lane];
     lane->received += d->frame_bytes;
     lane->waiting += consumed ? 0 : d->credit_bytes;
-    if (d->whole && d->nothing) {
-        lane->whole_len += d->body_len;
-    } else if (d->whole) {
-        drop_whole(in, lane);
+    if (d->partial != NULL && (d->chunk.last || d->chunk.aborts)) {
+        drop_partial(in, lane, d->partial);
+    } else if (d->partial != NULL) {
+        d->partial->len += d->chunk.data_len;
     }
+}
+
+void *cohorti_inbound_take_reader(struct cohorti_inbound *in)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        for (struct cohorti_partial *partial = in->lanes[i].partials; partial != NULL; partial = partial->next) {
+            if (partial->reader != NULL) {
+                void *reader = partial->reader;
+                partial->reader = NULL;
+                return reader;
+            }
+        }
+    }
+    return NULL;
 }
 
 void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t bytes)

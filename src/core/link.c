@@ -9,18 +9,19 @@
 #include "core/link.h"
 
 #include "base/alloc.h"
+#include "base/cursor.h"
 #include "base/text.h"
 
 #include <assert.h>
 #include <string.h>
 
-#define FRAME_BYTES_MIN ((size_t)64 * 1024) /* chunks, and what a 2014 node may send, whatever the limit of messages is */
+#define SINK_BYTES_MIN ((size_t)1024) /* less is copied sooner than asked for by itself */
+_Static_assert(COHORTI_FRAME_LEAD_BYTES == COHORTI_CHUNK_PREFIX_BYTES, "a chunk is placed when its prefix is there");
 
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max)
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc)
 {
     memset(link, 0, sizeof *link);
     link->alloc = alloc;
-    link->message_bytes_max = message_bytes_max;
     link->state = COHORTI_LINK_GREETING;
     cohorti_frame_reader_init(&link->reader, alloc, COHORT_FRAME_HEADER_BYTES + COHORTI_HELLO_BYTES_MAX);
 }
@@ -70,6 +71,31 @@ static bool fail_with_type(struct cohorti_link *link, struct cohorti_link_event 
     return fail(link, event, code);
 }
 
+/* No frame: what came instead, or which length it had. */
+static bool fail_with_frame(struct cohorti_link *link, struct cohorti_link_event *event, int code)
+{
+    const uint8_t *bytes = NULL;
+    size_t len = cohorti_frame_reader_culprit(&link->reader, &bytes);
+    struct cohorti_text t = detail(link);
+    if (code == COHORT_EMARKER) {
+        cohorti_text_add(&t, "it begins ");
+        cohorti_text_add_quoted(&t, bytes, len, len);
+    } else if (code == COHORT_ELENGTH && len == COHORT_FRAME_HEADER_BYTES) {
+        struct cohorti_reader header;
+        cohorti_reader_init(&header, bytes, len);
+        (void)cohorti_read_u64(&header);
+        uint32_t type = cohorti_read_u32(&header);
+        uint32_t length = cohorti_read_u32(&header);
+        cohorti_text_add_u64(&t, length);
+        cohorti_text_add(&t, " (type ");
+        cohorti_text_add_i64(&t, (int32_t)type);
+        cohorti_text_add(&t, "), at most ");
+        cohorti_text_add_u64(&t, link->reader.limit_bytes);
+        cohorti_text_add(&t, " is possible here");
+    }
+    return fail(link, event, code);
+}
+
 void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len)
 {
     link->bytes_in += len;
@@ -78,6 +104,27 @@ void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len)
     }
     assert(!waits_for_decision(link)); /* the caller stops reading while we wait */
     cohorti_frame_reader_feed(&link->reader, bytes, len);
+}
+
+bool cohorti_link_sink(const struct cohorti_link *link, struct cohorti_room *out)
+{
+    return link->state == COHORTI_LINK_OPEN && cohorti_frame_reader_sink(&link->reader, out) && out->len >= SINK_BYTES_MIN;
+}
+
+size_t cohorti_link_front_missing(const struct cohorti_link *link)
+{
+    return cohorti_frame_reader_front_missing(&link->reader);
+}
+
+void cohorti_link_sunk(struct cohorti_link *link, size_t n)
+{
+    link->bytes_in += n;
+    cohorti_frame_reader_sunk(&link->reader, n);
+}
+
+static uint8_t *place(void *ctx, const cohort_frame *front)
+{
+    return cohorti_inbound_place(ctx, front);
 }
 
 /* ---- frames of the handshake --------------------------------------------------------------------------------------- */
@@ -158,7 +205,8 @@ static bool on_lane(struct cohorti_link *link, const cohort_frame *frame, struct
     if (!link->resumed) {
         return fail_with_type(link, event, COHORT_EPROTOCOL, "a frame before RESUME", frame->type);
     }
-    int status = cohorti_inbound_take(link->inbound, frame, &link->delivery, &why);
+    const uint8_t *placed = cohorti_frame_reader_placed(&link->reader);
+    int status = cohorti_inbound_take_placed(link->inbound, frame, placed, &link->delivery, &why);
     if (status != COHORT_OK) {
         return fail_with_type(link, event, status, why, frame->type);
     }
@@ -288,7 +336,7 @@ bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *eve
         cohort_frame frame;
         int got = cohorti_frame_reader_next(&link->reader, &frame);
         if (got < 0) {
-            return fail(link, event, got);
+            return fail_with_frame(link, event, got);
         }
         if (got == 0) {
             cohorti_release(link->alloc, link->feeding);
@@ -317,15 +365,16 @@ void cohorti_link_admit(struct cohorti_link *link)
     feed_held(link);
 }
 
-/* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: our own limit holds for both. */
+/* A legacy peer cannot take more than 32768 bytes, but nothing says it cannot send them: one limit holds for both. */
 void cohorti_link_open(struct cohorti_link *link, struct cohorti_inbound *inbound)
 {
     if (link->state != COHORTI_LINK_WELCOMED) {
         return;
     }
-    size_t limit = link->message_bytes_max + COHORT_FRAME_HEADER_BYTES + (link->peer.extended ? COHORTI_PREFIX_BYTES_MAX : 0);
-    link->reader.limit_bytes = limit < FRAME_BYTES_MIN ? FRAME_BYTES_MIN : limit;
+    link->reader.limit_bytes = COHORTI_FRAME_BYTES_MAX;
     link->inbound = link->peer.extended ? inbound : NULL;
+    link->reader.place = link->peer.extended ? place : NULL;
+    link->reader.place_ctx = inbound;
     link->state = COHORTI_LINK_OPEN;
     feed_held(link);
 }

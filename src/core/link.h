@@ -55,7 +55,6 @@ struct cohorti_link_event {
 
 struct cohorti_link {
     const cohort_allocator *alloc;
-    size_t message_bytes_max;
     enum cohorti_link_state state;
     struct cohorti_frame_reader reader;
     struct cohorti_hello peer; /* from GREETED on */
@@ -75,11 +74,19 @@ struct cohorti_link {
     char detail[256]; /* of the failure; one line */
 };
 
-void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc, size_t message_bytes_max);
+void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc);
 void cohorti_link_deinit(struct cohorti_link *link);
 
 /** Hand over bytes received; then poll() until it gives nothing, before the bytes go away. */
 void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len);
+
+/** Where the bytes that come next may be read to, instead of being fed: to their place in a large frame, or in the message it is part of. False:
+ * there is no such place. To be asked when poll() gave nothing. */
+bool cohorti_link_sink(const struct cohorti_link *link, struct cohorti_room *out);
+/** How much to feed at most, behind what is sunk, for there to be such a place soon. 0: as much as there is. */
+size_t cohorti_link_front_missing(const struct cohorti_link *link);
+/** `n` bytes were read there; then feed() what came behind them, which may be nothing. */
+void cohorti_link_sunk(struct cohorti_link *link, size_t n);
 
 /** Next event, or false: nothing more until more bytes or a decision come. Bytes not read yet are then kept by the link. */
 bool cohorti_link_poll(struct cohorti_link *link, struct cohorti_link_event *event);

@@ -4,7 +4,7 @@
  * of BLOCK_BYTES_MAX. Blocks that were acknowledged serve again, so a lane that fills and empties again and again allocates nothing. Those
  * that were not needed between two calls of rest() go, by and by: what is held is what was outstanding at the most a moment ago.
  * Rejected: to free them when the lane is empty, which a lane of small requests is at every acknowledgement. It knows nothing of frames
- * but that a reservation is never split.
+ * but that a reservation is never split. A block with a tail in a body is small, and is made and freed each time.
  */
 #include "core/log.h"
 
@@ -13,7 +13,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define BLOCK_BYTES_MAX ((size_t)64 * 1024 - 64) /* with its head and malloc's, just within 64 KiB */
+#define BLOCK_BYTES_MAX ((size_t)65 * 1024 - 64) /* room for the largest frame; with its head and malloc's, just within 65 KiB */
 #define BLOCK_BYTES_MIN ((size_t)2 * 1024 - 64)
 
 void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc)
@@ -22,10 +22,66 @@ void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc)
     log->alloc = alloc;
 }
 
+static uint64_t end_of(const struct cohorti_block *block)
+{
+    return block->offset + block->len + block->tail_len;
+}
+
+/* ---- bodies -------------------------------------------------------------------------------------------------------- */
+
+void cohorti_body_init(struct cohorti_body *body, const void *data, size_t len, void (*release)(struct cohorti_body *body))
+{
+    *body = (struct cohorti_body){.data = data, .len = len, .release = release};
+    atomic_init(&body->refs, 1);
+}
+
+static void body_ref(struct cohorti_body *body)
+{
+    if (body != NULL) {
+        atomic_fetch_add_explicit(&body->refs, 1, memory_order_relaxed);
+    }
+}
+
+bool cohorti_body_unref(struct cohorti_body *body)
+{
+    return atomic_fetch_sub_explicit(&body->refs, 1, memory_order_acq_rel) == 1;
+}
+
+static void drop_tail(struct cohorti_log *log, struct cohorti_block *block)
+{
+    struct cohorti_body *body = block->body;
+    block->body = NULL;
+    block->tail = NULL;
+    block->tail_len = 0;
+    if (body != NULL && cohorti_body_unref(body)) {
+        body->next = log->unreferenced;
+        log->unreferenced = body;
+    }
+}
+
+struct cohorti_body *cohorti_log_take_unreferenced(struct cohorti_log *log)
+{
+    struct cohorti_body *bodies = log->unreferenced;
+    log->unreferenced = NULL;
+    return bodies;
+}
+
+void cohorti_bodies_release(struct cohorti_body *bodies)
+{
+    while (bodies != NULL) {
+        struct cohorti_body *next = bodies->next;
+        bodies->release(bodies);
+        bodies = next;
+    }
+}
+
+/* ---- the end ------------------------------------------------------------------------------------------------------- */
+
 static void free_list(struct cohorti_log *log, struct cohorti_block *block)
 {
     while (block != NULL) {
         struct cohorti_block *next = block->next;
+        drop_tail(log, block);
         cohorti_release(log->alloc, block);
         block = next;
     }
@@ -35,6 +91,7 @@ void cohorti_log_deinit(struct cohorti_log *log)
 {
     free_list(log, log->first);
     free_list(log, log->spare);
+    cohorti_bodies_release(cohorti_log_take_unreferenced(log));
     cohorti_log_init(log, log->alloc);
 }
 
@@ -58,6 +115,28 @@ static struct cohorti_block *take_spare(struct cohorti_log *log)
     return block;
 }
 
+static struct cohorti_block *alloc_block(const struct cohorti_log *log, size_t cap)
+{
+    struct cohorti_block *block = cohorti_alloc(log->alloc, sizeof *block + cap);
+    if (block != NULL) {
+        *block = (struct cohorti_block){.cap = cap};
+    }
+    return block;
+}
+
+static void append_block(struct cohorti_log *log, struct cohorti_block *block)
+{
+    block->next = NULL;
+    block->len = 0;
+    block->offset = log->appended;
+    if (log->last == NULL) {
+        log->first = block;
+    } else {
+        log->last->next = block;
+    }
+    log->last = block;
+}
+
 static struct cohorti_block *new_block(struct cohorti_log *log, size_t need)
 {
     size_t cap = block_size(log, need);
@@ -66,52 +145,56 @@ static struct cohorti_block *new_block(struct cohorti_log *log, size_t need)
         cohorti_release(log->alloc, block);
         block = NULL;
     }
-    if (block == NULL) {
-        block = cohorti_alloc(log->alloc, sizeof *block + cap);
-        if (block == NULL) {
-            return NULL;
-        }
-        block->cap = cap;
-    }
-    block->next = NULL;
-    block->len = 0;
-    block->offset = log->appended;
-    return block;
+    return block != NULL ? block : alloc_block(log, cap);
 }
 
 int cohorti_log_reserve(struct cohorti_log *log, size_t len, uint8_t **out)
 {
     struct cohorti_block *last = log->last;
-    if (last == NULL || len > last->cap - last->len) {
-        struct cohorti_block *block = new_block(log, len);
-        if (block == NULL) {
+    if (last == NULL || last->tail_len > 0 || len > last->cap - last->len) {
+        last = new_block(log, len);
+        if (last == NULL) {
             return COHORT_ENOMEM;
         }
-        if (last == NULL) {
-            log->first = block;
-        } else {
-            last->next = block;
-        }
-        log->last = last = block;
+        append_block(log, last);
     }
     *out = last->bytes + last->len;
     return COHORT_OK;
 }
 
-void cohorti_log_commit(struct cohorti_log *log, size_t len)
+static void count(struct cohorti_log *log, size_t len)
 {
-    struct cohorti_block *last = log->last;
-    assert(len <= last->cap - last->len);
     if (log->sending == NULL && len > 0) {
-        log->sending = last; /* `sent` is at its end, or it is new */
+        log->sending = log->last; /* `sent` is at its end, or it is new */
     }
-    last->len += len;
     log->appended += len;
 }
 
-static uint64_t end_of(const struct cohorti_block *block)
+void cohorti_log_commit(struct cohorti_log *log, size_t len)
 {
-    return block->offset + block->len;
+    struct cohorti_block *last = log->last;
+    assert(len <= last->cap - last->len && last->tail_len == 0);
+    last->len += len;
+    count(log, len);
+}
+
+int cohorti_log_append_reference(struct cohorti_log *log, size_t head_len, struct cohorti_body *body, const uint8_t *tail,
+                                 size_t tail_len, uint8_t **out)
+{
+    assert(head_len <= COHORTI_LOG_HEAD_BYTES_MAX && tail_len > 0);
+    struct cohorti_block *block = alloc_block(log, COHORTI_LOG_HEAD_BYTES_MAX);
+    if (block == NULL) {
+        return COHORT_ENOMEM;
+    }
+    append_block(log, block);
+    body_ref(body);
+    block->len = head_len;
+    block->body = body;
+    block->tail = tail;
+    block->tail_len = tail_len;
+    count(log, head_len + tail_len);
+    *out = block->bytes;
+    return COHORT_OK;
 }
 
 void cohorti_log_truncate(struct cohorti_log *log, uint64_t offset)
@@ -124,7 +207,10 @@ void cohorti_log_truncate(struct cohorti_log *log, uint64_t offset)
     if (block != NULL) {
         free_list(log, block->next);
         block->next = NULL;
-        block->len = (size_t)(offset - block->offset);
+        if (offset < end_of(block)) {
+            drop_tail(log, block);
+            block->len = (size_t)(offset - block->offset);
+        }
         log->last = block;
     }
     log->appended = offset;
@@ -133,7 +219,8 @@ void cohorti_log_truncate(struct cohorti_log *log, uint64_t offset)
     }
 }
 
-void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep)(void *ctx, uint8_t *bytes, size_t len), void *ctx)
+void cohorti_log_compact(struct cohorti_log *log, uint64_t offset,
+                         size_t (*keep)(void *ctx, uint8_t *bytes, size_t len, size_t tail_len), void *ctx)
 {
     assert(offset >= log->sent && offset <= log->appended);
     uint64_t next = 0;
@@ -143,7 +230,10 @@ void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep
             size_t begin = !moving && offset > block->offset ? (size_t)(offset - block->offset) : 0;
             block->offset = moving ? next : block->offset;
             moving = true;
-            block->len = begin + keep(ctx, block->bytes + begin, block->len - begin);
+            block->len = begin + keep(ctx, block->bytes + begin, block->len - begin, block->tail_len);
+            if (block->len == 0) {
+                drop_tail(log, block);
+            }
             next = end_of(block);
         }
     }
@@ -153,18 +243,25 @@ void cohorti_log_compact(struct cohorti_log *log, uint64_t offset, size_t (*keep
 
 /* ---- sending ------------------------------------------------------------------------------------------------------- */
 
-size_t cohorti_log_peek(const struct cohorti_log *log, size_t skip, const uint8_t **out)
+size_t cohorti_log_peek(const struct cohorti_log *log, size_t skip, const uint8_t **out, bool *more)
 {
     const struct cohorti_block *block = log->sending;
     uint64_t at = log->sent + skip;
+    *more = false;
     while (block != NULL && at >= end_of(block)) {
         block = block->next;
     }
     if (block == NULL) {
         return 0;
     }
-    *out = block->bytes + (at - block->offset);
-    return (size_t)(end_of(block) - at);
+    size_t in_block = (size_t)(at - block->offset);
+    if (in_block >= block->len) {
+        *out = block->tail + (in_block - block->len);
+        return block->len + block->tail_len - in_block;
+    }
+    *out = block->bytes + in_block;
+    *more = block->tail_len > 0;
+    return block->len - in_block;
 }
 
 static void find_sending(struct cohorti_log *log)
@@ -193,6 +290,11 @@ void cohorti_log_rewind(struct cohorti_log *log, uint64_t offset)
 
 static void retire(struct cohorti_log *log, struct cohorti_block *block)
 {
+    if (block->cap <= COHORTI_LOG_HEAD_BYTES_MAX || block->cap < block_size(log, 0) / 2) { /* it would not serve */
+        drop_tail(log, block);
+        cohorti_release(log->alloc, block);
+        return;
+    }
     block->next = log->spare;
     log->spare = block;
     log->spare_count++;
@@ -206,6 +308,10 @@ void cohorti_log_ack(struct cohorti_log *log, uint64_t offset)
         struct cohorti_block *block = log->first;
         log->first = block->next;
         retire(log, block);
+    }
+    if (log->last != NULL && log->last->tail_len > 0 && end_of(log->last) <= offset) {
+        retire(log, log->last);
+        log->first = log->last = log->sending = NULL;
     }
     if (log->acked == log->appended && log->last != NULL) {
         log->last->len = 0;
@@ -258,15 +364,11 @@ void cohorti_log_drop_spares(struct cohorti_log *log)
     drop_large(log);
 }
 
-size_t cohorti_log_at(const struct cohorti_log *log, uint64_t offset, uint8_t **out)
+struct cohorti_block *cohorti_log_block(const struct cohorti_log *log, uint64_t offset)
 {
     struct cohorti_block *block = log->first;
     while (block != NULL && offset >= end_of(block)) {
         block = block->next;
     }
-    if (block == NULL) {
-        return 0;
-    }
-    *out = block->bytes + (offset - block->offset);
-    return (size_t)(end_of(block) - offset);
+    return block;
 }

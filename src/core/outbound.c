@@ -4,12 +4,15 @@
  * in undelivered.c.
  *
  * Invariants: a lane's log holds whole frames; a name's SUBJECT frame stands before the first frame that uses it; `sent` and
- * `written_max` count from the beginning of what the present reader is given; chunks of one message follow one another.
+ * `written_max` count from the beginning of what the present reader is given; chunks of number 0 follow one another; those of a stream
+ * (stream.c) come in order, with anything between them.
  */
 #include "core/outbound.h"
 
 #include "base/alloc.h"
 #include "core/chunk.h"
+#include "core/log_frame.h"
+#include "core/stream.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
@@ -40,6 +43,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_init(&ob->lanes[i].log, alloc);
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
+        cohorti_list_init(&ob->lanes[i].streams);
         ob->lanes[i].epoch = 1;
     }
 }
@@ -84,6 +88,21 @@ void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned l
     memcpy(out, name, strlen(name) + 1);
 }
 
+struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound *ob)
+{
+    struct cohorti_body *all = NULL;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        struct cohorti_body *of_lane = cohorti_log_take_unreferenced(&ob->lanes[i].log);
+        while (of_lane != NULL) {
+            struct cohorti_body *next = of_lane->next;
+            of_lane->next = all;
+            all = of_lane;
+            of_lane = next;
+        }
+    }
+    return all;
+}
+
 size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
 {
     size_t len = 0;
@@ -109,27 +128,30 @@ static void count_appended(struct cohorti_outbound *ob, size_t len)
     }
 }
 
-/* One frame of up to two pieces. */
+/* One frame of up to two pieces, of which the second may be referred to. */
 static int append_frame(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint32_t type, const void *head,
-                        size_t head_len, const void *body, size_t body_len)
+                        size_t head_len, const void *body, size_t body_len, struct cohorti_body *reference)
 {
-    uint8_t *at = NULL;
-    size_t len = COHORT_FRAME_HEADER_BYTES + head_len + body_len;
-    int status = cohorti_log_reserve(&lane->log, len, &at);
-    if (status != COHORT_OK) {
-        return status;
+    int status = cohorti_log_append_frame(&lane->log, type, head, head_len, body, body_len, body_len > 0 ? reference : NULL);
+    if (status == COHORT_OK) {
+        count_appended(ob, COHORT_FRAME_HEADER_BYTES + head_len + body_len);
     }
-    cohort_frame_encode_header(at, type, head_len + body_len);
-    at += COHORT_FRAME_HEADER_BYTES;
-    if (head_len > 0) {
-        memcpy(at, head, head_len);
+    return status;
+}
+
+int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head, size_t head_len,
+                            const void *body, size_t body_len)
+{
+    return append_frame(ob, &ob->lanes[lane], type, head, head_len, body, body_len, NULL);
+}
+
+int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame)
+{
+    int status = cohorti_log_append_again(&ob->lanes[lane].log, frame);
+    if (status == COHORT_OK) {
+        count_appended(ob, frame->len);
     }
-    if (body_len > 0) {
-        memcpy(at + head_len, body, body_len);
-    }
-    cohorti_log_commit(&lane->log, len);
-    count_appended(ob, len);
-    return COHORT_OK;
+    return status;
 }
 
 static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint32_t number, const char *name)
@@ -142,7 +164,7 @@ static int append_announcement(struct cohorti_outbound *ob, unsigned lane, uint3
     if (status != COHORT_OK) {
         return status;
     }
-    return append_frame(ob, &ob->lanes[lane], cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len, NULL, 0);
+    return append_frame(ob, &ob->lanes[lane], cohorti_type_control(COHORTI_CONTROL_SUBJECT), data, len, NULL, 0, NULL);
 }
 
 static struct cohorti_outbound_subject *find_subject(const struct cohorti_outbound_lane *lane, const char *name, uint64_t hash)
@@ -206,7 +228,7 @@ static int subject_number(struct cohorti_outbound *ob, unsigned lane, const char
     return new_subject(ob, lane, name, hash, number);
 }
 
-static int number_for(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)
+int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)
 {
     struct cohorti_name_hint *hint = put->hint;
     if (put->subject == NULL) {
@@ -228,25 +250,19 @@ static size_t chunk_count(size_t len)
     return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
 }
 
+/* Whatever its size, a message is taken when half is free: the writable event says so much, and one may be larger than the watermark. */
 static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len, bool has_room)
 {
     size_t queued = cohorti_log_len(&lane->log);
     size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
-    bool full = queued > max || need > max - queued;
+    bool full = queued > max / 2 && (queued > max || need > max - queued);
     if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
     lane->blocked = true;
     lane->starved = !full;
     return true;
-}
-
-static void encode_u64(uint8_t *at, uint64_t v)
-{
-    for (int i = 7; i >= 0; i--, v >>= 8) {
-        at[i] = (uint8_t)v;
-    }
 }
 
 /* The prefix of the kind is part of the data that is cut up: it goes with the first piece. */
@@ -261,16 +277,15 @@ static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *
         size_t piece = total - at > COHORTI_CHUNK_BYTES_MAX ? COHORTI_CHUNK_BYTES_MAX : total - at;
         enum cohorti_kind kind =
             at == 0 ? COHORTI_KIND_CHUNK_FIRST : (at + piece == total ? COHORTI_KIND_CHUNK_LAST : COHORTI_KIND_CHUNK_MIDDLE);
-        encode_u64(head, (uint64_t)put->kind << 56 | total);
-        encode_u64(head + 8, at);
+        cohorti_chunk_encode_prefix(head, &(struct cohorti_chunk){.kind = put->kind, .total = total, .at = at});
         size_t of_body = piece;
         if (at == 0 && put->prefix_len > 0) {
             memcpy(head + head_len, put->prefix, put->prefix_len);
             head_len += put->prefix_len;
             of_body -= put->prefix_len;
         }
-        status =
-            append_frame(ob, &ob->lanes[put->lane], cohorti_type_subject(kind, put->lane, number), head, head_len, body, of_body);
+        status = append_frame(ob, &ob->lanes[put->lane], cohorti_type_subject(kind, put->lane, number), head, head_len, body,
+                              of_body, put->reference);
         body += of_body;
         at += piece;
     }
@@ -289,13 +304,13 @@ static int append_message(struct cohorti_outbound *ob, const struct cohorti_put 
     if (over_watermark(ob, lane, total, put->has_room)) {
         return COHORT_EAGAIN;
     }
-    int status = number_for(ob, put, &number);
+    int status = cohorti_outbound_number(ob, put, &number);
     if (status != COHORT_OK) {
         return status;
     }
     if (chunk_count(total) == 1) {
         return append_frame(ob, lane, cohorti_type_subject(put->kind, put->lane, number), put->prefix, put->prefix_len, put->body,
-                            put->body_len);
+                            put->body_len, put->body_len < COHORTI_REFERENCE_BYTES_MIN ? NULL : put->reference);
     }
     uint64_t before = lane->log.appended;
     uint64_t frames_before = ob->frames;
@@ -321,15 +336,10 @@ int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *
     uint64_t before = lane->log.appended;
     status = append_message(ob, put);
     if (status == COHORT_OK) {
-        uint8_t *announcement = NULL;
         if (names != lane->subject_count) { /* a name comes first, and stays */
-            size_t run = cohorti_log_at(&lane->log, before, &announcement);
-            cohort_frame frame;
-            size_t len = 0, needed = 0;
-            int decoded = cohort_frame_decode(announcement, run, run, &frame, &len, &needed);
-            assert(decoded == COHORT_OK);
-            (void)decoded;
-            before += len;
+            struct cohorti_log_frame announcement;
+            cohorti_log_frame_at(&lane->log, before, &announcement);
+            before += announcement.len;
         }
         cohorti_expiry_add(lane, before, lane->log.appended, put->deadline_ns);
     }
@@ -340,13 +350,13 @@ int cohorti_outbound_claim(struct cohorti_outbound *ob, const struct cohorti_put
 {
     struct cohorti_outbound_lane *lane = &ob->lanes[put->lane];
     uint32_t number = 0;
-    if (put->body_len > ob->limits.message_bytes_max || chunk_count(put->body_len) > 1) {
+    if (put->body_len > ob->limits.message_bytes_max || put->body_len > COHORTI_CHUNK_BYTES_MAX - COHORTI_PREFIX_BYTES_MAX) {
         return COHORT_ESIZE;
     }
     if (over_watermark(ob, lane, put->body_len, false)) {
         return COHORT_EAGAIN;
     }
-    int status = number_for(ob, put, &number);
+    int status = cohorti_outbound_number(ob, put, &number);
     if (status == COHORT_OK) {
         status = cohorti_log_reserve(&lane->log, COHORT_FRAME_HEADER_BYTES + put->body_len, body);
     }
@@ -369,10 +379,10 @@ int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const v
     if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO || cohorti_type_class(type) != COHORTI_TYPE_RAW) {
         return COHORT_ETYPE;
     }
-    if (len > ob->limits.message_bytes_max) {
+    if (len > ob->limits.message_bytes_max || len > COHORT_RAW_BYTES_MAX) {
         return COHORT_ESIZE;
     }
-    return over_watermark(ob, lane, len, false) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len);
+    return over_watermark(ob, lane, len, false) ? COHORT_EAGAIN : append_frame(ob, lane, type, NULL, 0, data, len, NULL);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
@@ -385,15 +395,16 @@ static uint64_t write_limit(const struct cohorti_outbound *ob, unsigned lane)
     return l->log.acked + (lane == BULK_LANE && ob->pace.window < room ? ob->pace.window : room);
 }
 
-/* Runs of one lane from `skip` on, while there is room and credit. A run may go beyond the credit: it is begun before it. */
+/* Runs of one lane from `skip` on, while there is room and credit. A block may go beyond the credit: it is begun before it. */
 static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size_t skip, struct cohorti_slice *out, size_t max,
                           size_t *bytes_left)
 {
     const struct cohorti_log *log = &ob->lanes[lane].log;
     uint64_t limit = write_limit(ob, lane);
     size_t count = 0;
-    while (count<max && * bytes_left> 0 && log->sent + skip < limit) {
-        size_t len = cohorti_log_peek(log, skip, &out[count].bytes);
+    bool within = false; /* a block */
+    while (count < max && (within || (*bytes_left > 0 && log->sent + skip < limit))) {
+        size_t len = cohorti_log_peek(log, skip, &out[count].bytes, &out[count].more);
         if (len == 0) {
             break;
         }
@@ -401,9 +412,24 @@ static size_t gather_lane(const struct cohorti_outbound *ob, unsigned lane, size
         out[count].lane = lane;
         skip += len;
         *bytes_left -= len < *bytes_left ? len : *bytes_left;
+        within = out[count].more;
         count++;
     }
     return count;
+}
+
+/* The rest of the block that was written in part; its credit was there when it was begun. Returns its bytes. */
+static size_t gather_cut(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t *count)
+{
+    size_t len = 0;
+    for (bool more = true; more && *count < max; (*count)++) {
+        struct cohorti_slice *slice = &out[*count];
+        slice->lane = (unsigned)ob->cut;
+        slice->len = cohorti_log_peek(&ob->lanes[ob->cut].log, len, &slice->bytes, &slice->more);
+        len += slice->len;
+        more = slice->more;
+    }
+    return len;
 }
 
 size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti_slice *out, size_t max, size_t bytes_max)
@@ -412,18 +438,27 @@ size_t cohorti_outbound_gather(const struct cohorti_outbound *ob, struct cohorti
     if (!ob->resumed || max == 0) {
         return 0;
     }
-    if (ob->cut >= 0) { /* its credit was there when it was begun */
-        cut_len = cohorti_log_peek(&ob->lanes[ob->cut].log, 0, &out[0].bytes);
-        out[0].len = cut_len;
-        out[0].lane = (unsigned)ob->cut;
-        count = 1;
+    if (ob->cut >= 0) {
+        cut_len = gather_cut(ob, out, max, &count);
         bytes_max -= cut_len < bytes_max ? cut_len : bytes_max;
     }
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         unsigned lane = cohorti_lane_order[i];
+        if (count > 0 && out[count - 1].more) {
+            break; /* no slice is left for the rest of that block: nothing else may follow */
+        }
         count += gather_lane(ob, lane, (int)lane == ob->cut ? cut_len : 0, out + count, max - count, &bytes_max);
     }
     return count;
+}
+
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
+{
+    size_t of_block = 0;
+    while (ob->resumed && ob->cut >= 0 && of_block < count && (of_block == 0 || slices[of_block - 1].more)) {
+        of_block++;
+    }
+    return of_block;
 }
 
 void cohorti_outbound_hold(struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count)
@@ -445,7 +480,7 @@ void cohorti_outbound_advance(struct cohorti_outbound *ob, const struct cohorti_
         if (lane->log.sent > lane->written_max) {
             lane->written_max = lane->log.sent;
         }
-        ob->cut = taken < slices[i].len ? (int)slices[i].lane : -1;
+        ob->cut = taken < slices[i].len || slices[i].more ? (int)slices[i].lane : -1;
         n -= taken;
     }
     assert(n == 0);
@@ -527,67 +562,6 @@ static void continue_at(struct cohorti_outbound *ob, const struct cohorti_resume
     }
 }
 
-static unsigned kind_of(const cohort_frame *frame)
-{
-    return cohorti_type_class(frame->type) == COHORTI_TYPE_SUBJECT ? cohorti_type_kind(frame->type) : COHORTI_KIND_MESSAGE;
-}
-
-/* Requests and replies are between two processes: with one of them they end. Names were announced again already. */
-static bool is_for_anybody(const cohort_frame *frame)
-{
-    unsigned kind = kind_of(frame);
-    struct cohorti_chunk chunk;
-    if (cohorti_kind_is_chunk((enum cohorti_kind)kind) && cohorti_chunk_decode(frame, &chunk) == COHORT_OK) {
-        kind = (unsigned)chunk.kind;
-    }
-    return kind == COHORTI_KIND_MESSAGE && frame->type != cohorti_type_control(COHORTI_CONTROL_SUBJECT);
-}
-
-/* What of the old log a new reader is still to get. Chunks whose first went to the old one are not. */
-static void carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost)
-{
-    struct cohorti_outbound_lane *lane = &ob->lanes[index];
-    struct cohorti_log *old = &lost->lanes[index].log;
-    uint64_t at = lost->lanes[index].at, end = old->appended;
-    bool kept_any = false;
-    uint64_t announced = lane->log.appended;
-    uint32_t expiry = 0;
-    lost->lanes[index].end = end;
-    while (at < end) {
-        uint8_t *bytes = NULL;
-        size_t run = cohorti_log_at(old, at, &bytes);
-        cohort_frame frame = {0};
-        size_t len = 0, needed = 0;
-        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
-        assert(status == COHORT_OK && len > 0);
-        (void)status;
-        unsigned kind = kind_of(&frame);
-        bool continues = kind == COHORTI_KIND_CHUNK_MIDDLE || kind == COHORTI_KIND_CHUNK_LAST;
-        bool stays = at + len <= lost->lanes[index].written_max || (continues && !kept_any) || kind == COHORTI_KIND_VOID;
-        if (!stays && !kept_any) {
-            kept_any = true;
-            lost->lanes[index].end = at;
-        }
-        while (expiry < lost->lanes[index].expiry_count && lost->lanes[index].expiries[expiry].offset < at) {
-            expiry++;
-        }
-        if (!stays && is_for_anybody(&frame)) {
-            uint64_t new_at = lane->log.appended;
-            if (append_frame(ob, lane, frame.type, frame.data, frame.data_len, NULL, 0) != COHORT_OK) {
-                lost->lanes[index].end = end; /* no memory: then all of it is told */
-                cohorti_log_truncate(&lane->log, announced);
-                lane->expiry_count = 0;
-                return;
-            }
-            const struct cohorti_expiry *e = expiry < lost->lanes[index].expiry_count ? &lost->lanes[index].expiries[expiry] : NULL;
-            if (e != NULL && e->offset == at && cohorti_expiry_reserve(ob, lane) == COHORT_OK) {
-                cohorti_expiry_add(lane, new_at, new_at + (e->end - e->offset), e->deadline_ns);
-            }
-        }
-        at += len;
-    }
-}
-
 /* Without memory for the announcements the names are forgotten: they are announced when next used, and what is lost is told without
  * them. */
 static bool announce_again(struct cohorti_outbound *ob, unsigned index)
@@ -608,16 +582,12 @@ static uint64_t first_unacknowledged(const struct cohorti_log *log)
 {
     uint64_t at = cohorti_log_begin(log);
     while (at < log->acked) {
-        uint8_t *bytes = NULL;
-        cohort_frame frame;
-        size_t run = cohorti_log_at(log, at, &bytes), len = 0, needed = 0;
-        int status = cohort_frame_decode(bytes, run, run, &frame, &len, &needed);
-        assert(status == COHORT_OK && len > 0);
-        (void)status;
-        if (at + len > log->acked) {
+        struct cohorti_log_frame frame;
+        cohorti_log_frame_at(log, at, &frame);
+        if (at + frame.len > log->acked) {
             break;
         }
-        at += len;
+        at += frame.len;
     }
     return at;
 }
@@ -638,6 +608,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         cohorti_log_init(&lane->log, ob->alloc);
         lane->written_max = 0;
         lane->limit = 0;
+        lane->aborts_due = 0; /* who read the beginning is gone */
     }
     ob->cut = -1;
 }
@@ -650,12 +621,14 @@ static void start_over(struct cohorti_outbound *ob, const struct cohorti_resume 
         untouched = untouched && ob->lanes[i].log.acked == 0;
     }
     if (!untouched || (ob->reader != 0 && ob->reader != resume->half)) {
+        cohorti_streams_before_move(ob);
         move_to_lost(ob, lost);
         for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
             if (announce_again(ob, i)) {
-                carry_over(ob, i, lost);
+                cohorti_outbound_carry_over(ob, i, lost);
             }
         }
+        cohorti_streams_after_move(ob);
     }
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         cohorti_log_rewind(&ob->lanes[i].log, 0);
@@ -726,6 +699,7 @@ int cohorti_outbound_ack(struct cohorti_outbound *ob, const struct cohorti_ack *
         cohorti_log_ack(&lane->log, mark->received);
         lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;
     }
+    cohorti_streams_retry(ob);
     return COHORT_OK;
 }
 
@@ -746,6 +720,7 @@ void cohorti_outbound_left(struct cohorti_outbound *ob)
         lane->written_max = lane->log.acked;
         cohorti_expiry_look_again(lane);
     }
+    cohorti_streams_left(ob);
     ob->cut = -1;
     ob->resumed = false;
 }
@@ -753,6 +728,7 @@ void cohorti_outbound_left(struct cohorti_outbound *ob)
 void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost)
 {
     assert(half != 0 && half != ob->half);
+    cohorti_streams_end(ob);
     move_to_lost(ob, lost);
     ob->half = half;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {

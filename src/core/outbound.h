@@ -14,6 +14,7 @@
 #ifndef COHORTI_CORE_OUTBOUND_H
 #define COHORTI_CORE_OUTBOUND_H
 
+#include "base/list.h"
 #include "base/map.h"
 #include "core/log.h"
 #include "core/pace.h"
@@ -28,6 +29,7 @@ struct cohorti_outbound_limits {
 };
 
 struct cohorti_outbound_subject;
+struct cohorti_log_frame;
 
 /* A message with a time to live that is not acknowledged. */
 struct cohorti_expiry {
@@ -41,11 +43,14 @@ struct cohorti_outbound_lane {
     uint32_t expiry_count, expiry_cap;
     uint64_t expires_ns; /* the earliest deadline among them, or earlier */
 
-    uint64_t limit;       /* credit of the reader: no frame is begun at or beyond */
-    uint64_t written_max; /* highest `sent` ever with this reader */
-    uint64_t held_until;  /* bytes before are being written just now, without the lock: they must not change. 0: none */
-    bool blocked;         /* somebody was told EAGAIN: a writable event is owed */
-    bool starved;         /* ... not for the lane but for the quota */
+    uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
+    uint64_t written_max;        /* highest `sent` ever with this reader */
+    uint64_t held_until;         /* bytes before are being written just now, without the lock: they must not change. 0: none */
+    bool blocked;                /* somebody was told EAGAIN: a writable event is owed */
+    bool starved;                /* ... not for the lane but for the quota */
+    struct cohorti_list streams; /* of struct cohorti_stream: open, or not acknowledged whole */
+    uint32_t stream_numbers;     /* a bit for each in use */
+    uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
     uint32_t subject_count, subject_cap;
@@ -68,8 +73,8 @@ struct cohorti_outbound {
 /** Most urgent first. */
 extern const unsigned cohorti_lane_order[COHORTI_LANE_COUNT];
 
-/* A frame above is cut into chunks, between which a more urgent lane may go first. */
-#define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 - 256)
+/* A message whose body lies elsewhere and is smaller is copied: a block of its own, and a run in each write, would cost more. */
+#define COHORTI_REFERENCE_BYTES_MIN ((size_t)4 * 1024)
 
 void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *alloc, const struct cohorti_outbound_limits *limits,
                            uint64_t half);
@@ -90,6 +95,7 @@ struct cohorti_put {
     size_t prefix_len;
     const void *body;
     size_t body_len;
+    struct cohorti_body *reference; /* what owns the body, which need not be copied then; NULL: it is borrowed */
     struct cohorti_name_hint *hint; /* may be NULL */
     uint64_t deadline_ns;           /* withdrawn when it was not begun by then; 0: never */
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
@@ -108,9 +114,19 @@ void cohorti_outbound_commit(struct cohorti_outbound *ob, const struct cohorti_p
 /** A frame of an application's raw type, in the normal lane. COHORT_ETYPE, and as above. */
 COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint32_t type, const void *data, size_t len);
 
+/* For stream.c and carry.c: one frame of up to two pieces; and the number of a name, announced if it is new. */
+COHORT_NODISCARD int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head,
+                                             size_t head_len, const void *body, size_t body_len);
+COHORT_NODISCARD int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame);
+COHORT_NODISCARD int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number);
+
 /** Name of the subject a frame was about; "" for replies. `out` has room for any. */
 void cohorti_outbound_subject_name(const struct cohorti_outbound *ob, unsigned lane, uint32_t number, enum cohorti_kind kind,
                                    char *out);
+
+/** Bodies that are not referred to any more, for cohorti_bodies_release() where no lock is held. Ask after each call that may let go of
+ * something: resume(), ack(), end(), expire(). */
+struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound *ob);
 
 /** Bytes appended and not acknowledged, all lanes. */
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
@@ -124,6 +140,7 @@ struct cohorti_slice {
     const uint8_t *bytes;
     size_t len;
     unsigned lane;
+    bool more; /* the next slice is of the same block: nothing may come between */
 };
 
 /** What to write next, in order: at most `max` slices, no new one begun beyond bytes_max. 0 when there is nothing, no RESUME or no
@@ -140,6 +157,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 }
 /** After advance(), with the time. */
 void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
+/** How many of the slices gathered are that rest. */
+size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count);
 /** gather() would give something. */
 bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob);
 
@@ -172,6 +191,8 @@ bool cohorti_outbound_keeps(const struct cohorti_outbound *ob);
 void cohorti_outbound_link_ended(struct cohorti_outbound *ob);
 /** The reader said goodbye: it has acknowledged all that it handled, so what is left was not. */
 void cohorti_outbound_left(struct cohorti_outbound *ob);
+/* For outbound.c: what of lost->lanes[index] another reader is still to get is appended anew, and no more to be told (carry.c). */
+void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, struct cohorti_undelivered *lost);
 /** The session ends for good: everything not acknowledged goes to `lost`. What is appended from now on is of another half, `half`. */
 void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct cohorti_undelivered *lost);
 

@@ -97,9 +97,9 @@ struct cohorti_io_ops {
     void (*watch)(struct cohorti_socket *s, unsigned events); /* its loop's thread */
 
     /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
-    int (*recv)(struct cohorti_socket *s, void *out, size_t len, size_t *n);
-    int (*recv_soon)(struct cohorti_socket *s, void *out, size_t len, size_t *n); /* the same, but more is expected within
-                                                                                   * microseconds: looks a few times, and does not sleep */
+    int (*recv)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n); /* into one after the other */
+    int (*recv_soon)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count,
+                     size_t *n); /* the same, but more is expected within microseconds: looks a few times, and does not sleep */
     int (*send)(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n); /* at most COHORTI_IO_RUNS_MAX */
     void (*shutdown)(struct cohorti_socket *s);                                                       /* no more from us */
     void (*close)(struct cohorti_socket *s);                            /* its loop's thread when attached; frees it */

@@ -3,10 +3,13 @@
 #ifndef COHORTI_IO_SYNC_H
 #define COHORTI_IO_SYNC_H
 
+#include <linux/futex.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <time.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 struct cohorti_mutex {
     pthread_mutex_t m;
@@ -32,44 +35,40 @@ static inline void cohorti_mutex_unlock(struct cohorti_mutex *mutex)
     pthread_mutex_unlock(&mutex->m);
 }
 
-/** One thread waits (through cohorti_io_wait(), which a simulation replaces), any other signals, once. */
+/**
+ * One thread waits (through cohorti_io_wait(), which a simulation replaces), any other signals, once. A futex(2): with a mutex and a
+ * condition the one that is woken first meets the mutex of the one that wakes it, and that may not be let go before, as the waiter may
+ * be gone as soon as it knows. The call that wakes may come when it is gone: it wakes who waits at that address, and touches nothing.
+ */
 struct cohorti_waiter {
-    pthread_mutex_t mutex;
-    pthread_cond_t cond;
-    bool done;
+    _Atomic uint32_t state;
+};
+
+enum {
+    COHORTI_WAITER_IDLE,
+    COHORTI_WAITER_SLEEPS, /* or is about to */
+    COHORTI_WAITER_DONE,
 };
 
 static inline void cohorti_waiter_init(struct cohorti_waiter *w)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->cond, &attr);
-    pthread_condattr_destroy(&attr);
-    w->done = false;
+    atomic_init(&w->state, COHORTI_WAITER_IDLE);
 }
 
 static inline void cohorti_waiter_deinit(struct cohorti_waiter *w)
 {
-    pthread_cond_destroy(&w->cond);
-    pthread_mutex_destroy(&w->mutex);
 }
 
 static inline void cohorti_waiter_signal(struct cohorti_waiter *w)
 {
-    pthread_mutex_lock(&w->mutex);
-    w->done = true;
-    pthread_cond_signal(&w->cond);
-    pthread_mutex_unlock(&w->mutex);
+    if (atomic_exchange(&w->state, COHORTI_WAITER_DONE) == COHORTI_WAITER_SLEEPS) {
+        syscall(SYS_futex, &w->state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    }
 }
 
 static inline bool cohorti_waiter_done(struct cohorti_waiter *w)
 {
-    pthread_mutex_lock(&w->mutex);
-    bool done = w->done;
-    pthread_mutex_unlock(&w->mutex);
-    return done;
+    return atomic_load(&w->state) == COHORTI_WAITER_DONE;
 }
 
 #endif

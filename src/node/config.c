@@ -62,9 +62,6 @@ static int out_of_range(cohort_error *error, const char *field, unsigned long va
 static int check_limits(const cohort_config *config, cohort_error *error)
 {
     const cohort_limits *l = &config->limits;
-    /* The largest message fits into an empty queue, with its subject: else COHORT_EAGAIN would be for ever. */
-    unsigned long queue_min =
-        l->message_bytes_max < 63UL * 1024 ? 64UL * 1024 : l->message_bytes_max + l->message_bytes_max / 1024 + 1024UL;
     const struct {
         const char *field;
         unsigned long value, low, high;
@@ -75,8 +72,8 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.handshake_timeout_ms", l->handshake_timeout_ms, 1, 3600000},
         {"limits.legacy_links_max", l->legacy_links_max, 1, 1024},
         {"limits.message_bytes_max", l->message_bytes_max, 1024, 1024UL * 1024 * 1024},
-        {"limits.peer_queue_bytes_max", l->peer_queue_bytes_max, queue_min, 4095UL * 1024 * 1024},
-        {"limits.node_queue_bytes_max", l->node_queue_bytes_max, queue_min, 1024UL * 1024 * 1024 * 1024},
+        {"limits.peer_queue_bytes_max", l->peer_queue_bytes_max, 64UL * 1024, 4095UL * 1024 * 1024},
+        {"limits.node_queue_bytes_max", l->node_queue_bytes_max, 64UL * 1024, 1024UL * 1024 * 1024 * 1024},
         {"limits.subjects_max", l->subjects_max, 1, 1000000},
         {"limits.echoes_max", l->echoes_max, 1, 65536},
         {"limits.handlers_max", l->handlers_max, 1, 1000000},

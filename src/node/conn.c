@@ -9,6 +9,7 @@
  * refers to it.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <string.h>
 
@@ -26,7 +27,7 @@ static void init_core(struct conn *conn)
 {
     struct cohort_node *node = conn->owner;
     const cohort_limits *limits = &node->limits;
-    cohorti_link_init(&conn->link, &node->alloc, limits->message_bytes_max);
+    cohorti_link_init(&conn->link, &node->alloc);
     cohorti_sender_init(&conn->sender, &node->alloc,
                         &(struct cohorti_sender_limits){.queue_bytes_max = limits->peer_queue_bytes_max});
     cohorti_echoes_init(&conn->echoes, &node->alloc, limits->echoes_max);
@@ -339,6 +340,7 @@ void cohorti_conn_end(struct conn *conn, int code)
         cohorti_outbound_link_ended(&conn->peer->outbound);
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
+            (void)cohorti_streams_take_over(conn->peer, code);
             cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
@@ -362,6 +364,9 @@ void cohorti_conn_end(struct conn *conn, int code)
         atomic_fetch_sub(&conn->worker->runner->load, 1);
     }
     complete_echoes(conn, conn->end_code);
+    if (code == COHORT_ELEFT && conn->peer != NULL) {
+        cohorti_streams_tell(conn->peer);
+    }
     if (ends_session) {
         (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }

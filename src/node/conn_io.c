@@ -10,6 +10,7 @@
  * connection is not attached yet and its attaching will flush.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
 #define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
+#define BATCHES 4096      /* whose largest is remembered: twice as many at the most */
 #define EARLY_NS 50000    /* or so long since */
 #define LOOK_MESSAGES 4   /* the clock is looked at after so many */
 #define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
@@ -29,11 +31,13 @@ static int write_out(struct conn *conn);
 /* A frame of the session: it counts as taken when its handlers have returned or it waits for them, also when they ended the link. */
 static void on_taken(struct conn *conn)
 {
-    const struct cohorti_delivery *taken = &conn->link.delivery;
+    struct cohorti_delivery *taken = &conn->link.delivery;
     bool consumed = true;
     int status = COHORT_OK;
     uint64_t begun_ns = cohorti_watch_message(conn, taken->subject, taken->raw_type, taken->raw);
-    if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
+    if (taken->partial != NULL && taken->kind == COHORTI_KIND_MESSAGE) {
+        status = cohorti_incoming_take(conn, taken, &consumed);
+    } else if (taken->raw || taken->kind == COHORTI_KIND_MESSAGE) {
         cohort_message message = {.subject = taken->subject == NULL ? NULL : taken->subject->name,
                                   .type = taken->raw_type,
                                   .raw = taken->raw,
@@ -49,8 +53,8 @@ static void on_taken(struct conn *conn)
     if (begun_ns != 0) {
         cohorti_watch_measure(conn, begun_ns);
     }
-    if (status == COHORT_ENOMEM) {
-        cohorti_conn_fail(conn, status, "no memory to queue a message");
+    if (status == COHORT_ENOMEM || status == COHORT_ESIZE) {
+        cohorti_conn_fail(conn, status, status == COHORT_ENOMEM ? "no memory to queue a message" : "large message over the limit");
         return;
     }
     cohorti_inbound_commit(&conn->peer->inbound, taken, consumed);
@@ -175,9 +179,27 @@ static bool has_queued(const struct conn *conn)
     return conn->phase == CONN_OPEN && atomic_load_explicit(&conn->flush_posted, memory_order_relaxed);
 }
 
-/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, unless those were few: then the
- * peer is at work on the one half while we are on the other, instead of each sleeping while the other works. And when it has taken
- * long: a slow handler does not hold up what was said before it. */
+/* Half of the batch was handled, and it is a large one. How large batches are when all is in one of them, the largest of late tells. */
+static bool is_worth_splitting(const struct conn *conn)
+{
+    uint32_t most = conn->early.most > conn->early.most_before ? conn->early.most : conn->early.most_before;
+    return conn->early.messages >= EARLY_MESSAGES && conn->early.messages >= most / 8 * 3;
+}
+
+static void note_batch(struct conn *conn)
+{
+    if (++conn->early.batches == BATCHES) {
+        conn->early.batches = 0;
+        conn->early.most_before = conn->early.most;
+        conn->early.most = 0;
+    }
+    conn->early.most = conn->early.messages > conn->early.most ? conn->early.messages : conn->early.most;
+}
+
+/* Handlers have queued something, and the batch goes on. It is written once half of the batch was handled, if all that is under way seems to
+ * be in it: then the peer is at work on the one half while we are on the other, instead of each sleeping while the other works. A half is
+ * not halved again, as each write costs as much as ten messages. And it is written when it has taken long: a slow handler does not hold
+ * up what was said before it. */
 static void write_early(struct conn *conn)
 {
     if (!has_queued(conn)) {
@@ -187,7 +209,7 @@ static void write_early(struct conn *conn)
     bool half = conn->early.half > 0 && conn->link.reader.piece_len <= conn->early.half;
     bool looks = conn->early.messages % LOOK_MESSAGES == 0;
     conn->early.half = half ? 0 : conn->early.half;
-    if ((half && conn->early.messages >= EARLY_MESSAGES) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
+    if ((half && is_worth_splitting(conn)) || (looks && cohorti_now(conn->owner) - conn->early.since_ns >= EARLY_NS)) {
         write_now(conn);
     }
 }
@@ -209,6 +231,7 @@ void cohorti_conn_pump(struct conn *conn)
     }
     cohorti_stages_flush(&conn->worker->runner->stages);
     conn->pumping = false;
+    note_batch(conn);
     cohorti_watch_end(conn);
     cohorti_conn_unpin(conn);
     publish_counters(conn);
@@ -228,7 +251,8 @@ static bool wants_read(const struct conn *conn)
     return conn->phase == CONN_DRAINING || (!waits && conn->phase != CONN_CONNECTING);
 }
 
-void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
+/* `sunk` bytes were read to where the link wanted them, and `len` behind them. */
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len)
 {
     const uint8_t *plain = NULL;
     size_t plain_len = 0;
@@ -247,6 +271,9 @@ void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len)
         cohorti_conn_end(conn, status);
         return;
     }
+    if (sunk > 0) {
+        cohorti_link_sunk(&conn->link, sunk);
+    }
     cohorti_link_feed(&conn->link, plain, plain_len);
     cohorti_conn_pump(conn);
 }
@@ -262,28 +289,60 @@ static bool expects_more(struct conn *conn)
     return many;
 }
 
-static void read_some(struct conn *conn)
+/* Where to read to: what is missing of a large frame goes where it belongs, and behind it only the front of the next one is taken, so that
+ * the rest of that can go where it belongs as well. */
+static size_t rooms_for(struct conn *conn, struct cohorti_room rooms[2])
+{
+    size_t room = conn->phase == CONN_OPEN ? COHORTI_RECEIVE_BYTES : COHORTI_HANDSHAKE_PIECE_BYTES;
+    size_t count = 0;
+    if (conn->phase == CONN_OPEN && conn->channel->ops->transparent) {
+        size_t front = cohorti_link_front_missing(&conn->link);
+        count = cohorti_link_sink(&conn->link, &rooms[0]) ? 1 : 0;
+        room = front > 0 ? front : room;
+    }
+    rooms[count] = (struct cohorti_room){.at = conn->worker->receive, .len = room};
+    return count + 1;
+}
+
+enum came {
+    CAME_NOTHING,
+    CAME_LESS,
+    CAME_ALL
+}; /* less than there was room for: the system has no more just now */
+
+static enum came read_once(struct conn *conn, bool soon)
 {
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
+    struct cohorti_room rooms[2];
+    size_t count = rooms_for(conn, rooms), n = 0;
+    size_t place = count == 2 ? rooms[0].len : 0, room = place + rooms[count - 1].len;
+    int status = (soon ? ops->recv_soon : ops->recv)(conn->socket, rooms, count, &n);
+    if (status == COHORT_EAGAIN) {
+        return CAME_NOTHING;
+    }
+    if (status != COHORT_OK) {
+        cohorti_conn_end(conn, status);
+        return CAME_NOTHING;
+    }
+    size_t sunk = n < place ? n : place;
+    cohorti_conn_on_bytes(conn, sunk, conn->worker->receive, n - sunk);
+    return n == room ? CAME_ALL : CAME_LESS;
+}
+
+static void read_some(struct conn *conn)
+{
     struct worker *w = conn->worker;
     bool soon = false;
     for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && wants_read(conn) && conn->worker == w; i++) {
-        size_t room = conn->phase == CONN_OPEN ? COHORTI_RECEIVE_BYTES : COHORTI_HANDSHAKE_PIECE_BYTES;
-        size_t n = 0;
-        int status = (soon ? ops->recv_soon : ops->recv)(conn->socket, w->receive, room, &n);
-        if (status == COHORT_EAGAIN) {
-            return;
+        enum came came = read_once(conn, soon);
+        cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
+        soon = came == CAME_LESS;
+        if (came == CAME_NOTHING || (soon && !expects_more(conn))) {
+            break; /* level-triggered: if more has come since, we are called again */
         }
-        if (status != COHORT_OK) {
-            cohorti_conn_end(conn, status);
-            return;
-        }
-        cohorti_conn_on_bytes(conn, w->receive, n);
+    }
+    if (conn->worker == w) {
         cohorti_session_acknowledge(conn);
-        soon = n < room;
-        if (soon && !expects_more(conn)) {
-            return; /* level-triggered: if more has come since, we are called again */
-        }
     }
 }
 
@@ -307,12 +366,12 @@ static void gather(const struct conn *conn, struct batch *batch)
 {
     const struct cohorti_buffer *own = &conn->sender.out;
     const struct cohorti_outbound *ob = conn->peer == NULL || !conn->link.peer.extended ? NULL : &conn->peer->outbound;
-    bool cut = ob != NULL && ob->resumed && cohorti_outbound_is_cut(ob);
     batch->slice_count = ob == NULL ? 0 : cohorti_outbound_gather(ob, batch->slices, COHORTI_IO_RUNS_MAX - 1, WRITE_BYTES_MAX);
+    size_t cut = ob == NULL ? 0 : cohorti_outbound_cut_count(ob, batch->slices, batch->slice_count);
     batch->own_at = COHORTI_IO_RUNS_MAX;
     batch->run_count = 0;
     for (size_t i = 0; i <= batch->slice_count; i++) {
-        if (i == (cut ? 1U : 0U) && cohorti_buffer_len(own) > 0) {
+        if (i == cut && cohorti_buffer_len(own) > 0) {
             batch->own_at = batch->run_count;
             batch->runs[batch->run_count++] = (struct cohorti_bytes){cohorti_buffer_data(own), cohorti_buffer_len(own)};
         }

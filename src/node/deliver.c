@@ -5,6 +5,7 @@
  * It is delivered whole or not at all: what there was no memory for has been seen by no handler, is not acknowledged, and comes again.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 
@@ -17,54 +18,102 @@ static bool has_room(const struct conn *conn, size_t bytes)
     return waiting == 0 || waiting + bytes <= conn->owner->limits.window_bytes;
 }
 
+/* What there is for the handlers of a subject. */
+struct given {
+    struct cohorti_handlers *handlers;
+    cohort_message message; /* for those who take messages, if has_message */
+    bool has_message;
+    const cohort_piece *piece; /* for those who take pieces; NULL: nothing */
+    struct incoming *stream;   /* of the piece; NULL: the message is the one piece */
+    struct cohorti_origin origin;
+    bool room;
+};
+
+static bool is_for(const struct given *given, const struct cohorti_handler *h)
+{
+    if (atomic_load(&h->removed)) {
+        return false;
+    }
+    return h->stream ? given->piece != NULL && (given->stream == NULL || cohorti_incoming_slot(given->stream, h) != NULL)
+                     : given->has_message;
+}
+
+static struct queued *make_copy(struct given *given, struct cohorti_handler *h)
+{
+    if (h->stream) {
+        struct incoming_slot *slot = given->stream == NULL ? NULL : cohorti_incoming_slot(given->stream, h);
+        return cohorti_queue_make_piece(h, given->piece, slot, &given->origin);
+    }
+    struct queued *copy = cohorti_queue_make(h, &given->message, &given->origin);
+    if (copy != NULL) {
+        given->message.call = NULL;
+    }
+    return copy;
+}
+
 /* Copies for the queues are made first: without memory for one, none has seen the message, and it comes again. The call of a request is
  * the first queue's then: all others see the message without it, since nobody could say when the last of them has returned. */
-static int call_handlers(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *given,
-                         const struct cohorti_delivery *taken, bool *consumed)
+static int fill_queues(struct conn *conn, struct given *given, size_t *count)
 {
-    cohort_message message = *given;
     struct queued *queued[QUEUED_MAX];
-    size_t count = 0;
-    struct cohorti_origin origin = {.conn = conn, .legacy = taken == NULL, .bytes = COHORT_FRAME_HEADER_BYTES + message.data_len};
-    if (taken != NULL) {
-        origin.lane = taken->lane;
-        origin.bytes = taken->credit_bytes;
-    }
-    bool room = taken != NULL || has_room(conn, origin.bytes), dropped = false;
-    for (size_t i = 0; i < handlers->count && count < QUEUED_MAX; i++) {
-        struct cohorti_handler *h = handlers->at[i];
-        if (h->queue == NULL || atomic_load(&h->removed)) {
+    *count = 0;
+    for (size_t i = 0; i < given->handlers->count && *count < QUEUED_MAX; i++) {
+        struct cohorti_handler *h = given->handlers->at[i];
+        if (h->queue == NULL || !is_for(given, h)) {
             continue;
         }
-        if (!room) {
-            dropped = true;
+        if (!given->room) {
+            atomic_fetch_add(&conn->owner->counters.messages_dropped, 1);
             break;
         }
-        queued[count] = cohorti_queue_make(h, &message, &origin);
-        if (queued[count] == NULL) {
-            while (count > 0) {
-                cohorti_queue_forget(queued[--count]);
+        queued[*count] = make_copy(given, h);
+        if (queued[*count] == NULL) {
+            while (*count > 0) {
+                cohorti_queue_forget(queued[--*count]);
             }
             return COHORT_ENOMEM;
         }
-        message.call = NULL;
-        count++;
+        ++*count;
     }
-    if (count > 0 && cohorti_queue_put(queued, count) != COHORT_OK) {
+    return *count == 0 ? COHORT_OK : cohorti_queue_put(queued, *count);
+}
+
+static void call_here(struct conn *conn, const struct given *given, struct cohorti_handler *h)
+{
+    if (!h->stream) {
+        h->fn.message(conn->owner, &given->message, h->arg);
+        return;
+    }
+    void *own = NULL;
+    cohort_piece piece = *given->piece;
+    piece.state = given->stream == NULL ? &own : &cohorti_incoming_slot(given->stream, h)->state;
+    h->fn.piece(conn->owner, &piece, h->arg);
+}
+
+/* COHORT_ENOHANDLER: none of them takes it. */
+static int call_handlers(struct conn *conn, struct given *given, const struct cohorti_delivery *taken, bool *consumed)
+{
+    size_t in_queues = 0, here = 0;
+    given->origin =
+        (struct cohorti_origin){.conn = conn, .legacy = taken == NULL, .bytes = COHORT_FRAME_HEADER_BYTES + given->message.data_len};
+    if (taken != NULL) {
+        given->origin.lane = taken->lane;
+        given->origin.bytes = taken->credit_bytes;
+    }
+    given->room = taken != NULL || has_room(conn, given->origin.bytes);
+    if (fill_queues(conn, given, &in_queues) != COHORT_OK) {
         return COHORT_ENOMEM;
     }
-    *consumed = count == 0;
-    if (dropped) {
-        atomic_fetch_add(&conn->owner->counters.messages_dropped, 1);
-    }
-    for (size_t i = 0; i < handlers->count; i++) {
-        struct cohorti_handler *h = handlers->at[i];
-        if (h->queue == NULL && !atomic_load(&h->removed)) {
+    *consumed = in_queues == 0;
+    for (size_t i = 0; i < given->handlers->count; i++) {
+        struct cohorti_handler *h = given->handlers->at[i];
+        if (h->queue == NULL && is_for(given, h)) {
             cohorti_stages_flush(&conn->worker->runner->stages); /* nothing waits for what runs here */
-            h->fn.message(conn->owner, &message, h->arg);
+            call_here(conn, given, h);
+            here++;
         }
     }
-    return COHORT_OK;
+    return in_queues + here > 0 || !given->room ? COHORT_OK : COHORT_ENOHANDLER;
 }
 
 static struct cohorti_handlers *find_handlers(struct cohort_node *node, const char *subject)
@@ -84,7 +133,7 @@ void cohorti_conn_unpin(struct conn *conn)
 
 /* Messages come in bursts about few subjects, and a look-up costs more than all else a message needs. So what was found is kept until
  * the batch ends, or some handler is registered or taken back; not longer, since it would put off the release of a handler. */
-static struct cohorti_handlers *pin_handlers(struct conn *conn, struct cohorti_inbound_subject *subject)
+struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti_inbound_subject *subject)
 {
     struct cohort_node *node = conn->owner;
     uint32_t generation = atomic_load(&node->registry.generation);
@@ -113,18 +162,40 @@ int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struc
         snprintf(raw, sizeof raw, "#%d", (int)message->type);
         message->subject = raw;
     }
-    struct cohorti_handlers *handlers = subject != NULL ? pin_handlers(conn, subject) : find_handlers(node, message->subject);
+    struct cohorti_handlers *handlers =
+        subject != NULL ? cohorti_conn_handlers(conn, subject) : find_handlers(node, message->subject);
     int status = COHORT_ENOHANDLER;
-    if (handlers == NULL) {
-        atomic_fetch_add(&node->counters.messages_unhandled, 1);
-    } else {
-        status = call_handlers(conn, handlers, message, taken, consumed);
+    if (handlers != NULL) {
+        const cohort_piece piece = {.from = message->from,
+                                    .subject = message->subject,
+                                    .total = message->data_len,
+                                    .data = message->data,
+                                    .data_len = message->data_len,
+                                    .begin = true,
+                                    .end = true};
+        struct given given = {.handlers = handlers, .message = *message, .has_message = true};
+        given.piece = message->raw || message->call != NULL ? NULL : &piece;
+        status = call_handlers(conn, &given, taken, consumed);
         if (subject == NULL) {
             cohorti_registry_put(&node->registry, handlers);
         }
     }
+    atomic_fetch_add(&node->counters.messages_unhandled, status == COHORT_ENOHANDLER);
     if (message->raw) {
         message->subject = NULL; /* it was ours */
     }
     return status;
+}
+
+int cohorti_conn_deliver_piece(struct conn *conn, struct incoming *stream, const cohort_piece *piece, cohort_message *message,
+                               const struct cohorti_delivery *taken, bool *consumed)
+{
+    struct given given = {
+        .handlers = cohorti_incoming_handlers(stream), .has_message = message != NULL, .piece = piece, .stream = stream};
+    if (message != NULL) {
+        message->from = piece->from;
+        given.message = *message;
+    }
+    *consumed = true;
+    return call_handlers(conn, &given, taken, consumed);
 }

@@ -36,7 +36,7 @@ static void wait_for_room(struct peer *peer, uint64_t left_ns)
     cohorti_waiter_deinit(&waiting.waiter);
 }
 
-static int try_when_woken(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns)
+int cohorti_full_wait(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns)
 {
     struct cohort_node *node = peer->owner;
     for (;;) {
@@ -91,7 +91,7 @@ int cohorti_full(struct peer *peer, const cohort_subject_options *options, const
         if (cohorti_node_in_callback(node) || !node->loops->threads) {
             return COHORT_ECALLBACK;
         }
-        return try_when_woken(peer, attempt, cohorti_now(node) + options->block_ms * COHORTI_NS_PER_MS);
+        return cohorti_full_wait(peer, attempt, cohorti_now(node) + options->block_ms * COHORTI_NS_PER_MS);
     case COHORT_FULL_DROP:
         if (!attempt->can_drop) {
             return COHORT_EAGAIN;

@@ -40,8 +40,8 @@ static size_t take_written(struct conn *conn, uint8_t *out, size_t room)
 {
     struct cohorti_outbound *ob = &conn->peer->outbound;
     struct cohorti_slice slices[LOCAL_SLICES];
-    size_t n = 0, first_own = ob->resumed && cohorti_outbound_is_cut(ob) ? 1 : 0;
     size_t count = cohorti_outbound_gather(ob, slices, LOCAL_SLICES, room);
+    size_t n = 0, first_own = cohorti_outbound_cut_count(ob, slices, count);
     for (size_t i = 0; i <= count && n < room; i++) {
         if (i == first_own) {
             n += take_own(conn, out + n, room - n);
@@ -66,7 +66,7 @@ void cohorti_local_turn(struct conn *conn)
     size_t n = take_written(conn, conn->worker->receive, COHORTI_RECEIVE_BYTES);
     cohorti_conn_unlock(conn);
     if (n > 0) {
-        cohorti_conn_on_bytes(conn, conn->worker->receive, n);
+        cohorti_conn_on_bytes(conn, 0, conn->worker->receive, n);
         cohorti_session_acknowledge(conn);
     }
     if (conn->phase == CONN_ENDED) {

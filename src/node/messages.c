@@ -26,26 +26,42 @@ int cohort_handle(cohort_node *node, const char *subject, cohort_message_fn fn, 
     return cohort_handle_in(node, NULL, subject, fn, arg, release, out);
 }
 
+/* The key of a subject; `raw` has room for one of a raw type, in its one spelling: "#4294967295" is "#-1". */
+static int key_of(const char *subject, char raw[16], const char **key)
+{
+    uint32_t type = 0;
+    *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
+        snprintf(raw, 16, "#%d", (int)type);
+        *key = raw;
+        return type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO ? COHORT_EINVAL : COHORT_OK;
+    }
+    return subject != NULL && !cohorti_subject_valid(subject, strlen(subject)) ? COHORT_EINVAL : COHORT_OK;
+}
+
 int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn, void *arg,
                      cohort_release_fn release, cohort_handle_id *out)
 {
-    const char *key = subject == NULL ? COHORTI_KEY_DEFAULT : subject;
+    const char *key = NULL;
     char raw[16];
-    uint32_t type = 0;
-    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node))) {
-        return COHORT_EINVAL;
-    }
-    if (subject != NULL && cohorti_subject_raw(subject, strlen(subject), &type)) {
-        if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
-            return COHORT_EINVAL;
-        }
-        snprintf(raw, sizeof raw, "#%d", (int)type); /* one spelling: "#4294967295" is "#-1" */
-        key = raw;
-    } else if (subject != NULL && !cohorti_subject_valid(subject, strlen(subject))) {
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK) {
         return COHORT_EINVAL;
     }
     return cohorti_registry_add(&node->registry, key,
                                 &(struct cohorti_handler){.fn.message = fn, .arg = arg, .release = release, .queue = queue}, out);
+}
+
+int cohort_handle_stream(cohort_node *node, cohort_queue *queue, const char *subject, cohort_piece_fn fn, void *arg,
+                         cohort_release_fn release, cohort_handle_id *out)
+{
+    const char *key = NULL;
+    char raw[16];
+    if (fn == NULL || (queue != NULL && !cohorti_queue_is_of(queue, node)) || key_of(subject, raw, &key) != COHORT_OK || key == raw) {
+        return COHORT_EINVAL;
+    }
+    return cohorti_registry_add(
+        &node->registry, key,
+        &(struct cohorti_handler){.fn.piece = fn, .stream = true, .arg = arg, .release = release, .queue = queue}, out);
 }
 
 int cohort_on_undelivered(cohort_node *node, cohort_undelivered_fn fn, void *arg, cohort_release_fn release, cohort_handle_id *out)
@@ -171,24 +187,29 @@ int cohorti_check_message(struct cohort_node *node, const char *subject, const v
         cohorti_subjects_get(&node->subjects, subject, &out->options);
         out->put.lane = (unsigned)out->options.lane;
     }
+    if (out->raw && data_len > COHORT_RAW_BYTES_MAX) {
+        return COHORT_ESIZE;
+    }
     return data_len > node->limits.message_bytes_max && data_len > COHORT_FRAME_LEGACY_BYTES_MAX ? COHORT_ESIZE : COHORT_OK;
+}
+
+int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m)
+{
+    struct peer *peer = NULL;
+    int status = cohorti_peer_to(node, id, &peer);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    status = send_to(peer, m);
+    cohorti_peer_unref(peer);
+    return status;
 }
 
 int cohort_send(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len)
 {
     struct outgoing message;
     int status = cohorti_check_message(node, subject, data, data_len, &message);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    struct peer *peer = NULL;
-    status = cohorti_peer_to(node, id, &peer);
-    if (status != COHORT_OK) {
-        return status;
-    }
-    status = send_to(peer, &message);
-    cohorti_peer_unref(peer);
-    return status;
+    return status == COHORT_OK ? cohorti_send(node, id, &message) : status;
 }
 
 size_t cohort_send_many(cohort_node *node, const char *const *ids, size_t id_count, const char *subject, const void *data,
@@ -219,31 +240,40 @@ static int broadcast_to(struct peer *peer, struct outgoing *m)
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
+int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent)
 {
-    size_t done = 0;
-    struct outgoing message;
-    int first_error = cohorti_check_message(node, subject, data, data_len, &message);
-    struct peers *all = first_error == COHORT_OK ? cohorti_peers_get(node) : NULL;
-    if (first_error == COHORT_OK && all == NULL) {
-        first_error = COHORT_ENOMEM;
+    int first_error = COHORT_OK;
+    struct peers *all = cohorti_peers_get(node);
+    if (all == NULL) {
+        return COHORT_ENOMEM;
     }
-    for (size_t i = 0; all != NULL && i < all->count; i++) {
+    for (size_t i = 0; i < all->count; i++) {
         if (all->at[i]->self && !to_self) {
             continue;
         }
-        int status = broadcast_to(all->at[i], &message);
-        done += status == COHORT_OK;
+        int status = broadcast_to(all->at[i], m);
+        *sent += status == COHORT_OK;
         bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
         if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
             first_error = status;
         }
     }
     cohorti_peers_put(all);
+    return first_error;
+}
+
+static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
+{
+    size_t done = 0;
+    struct outgoing message;
+    int status = cohorti_check_message(node, subject, data, data_len, &message);
+    if (status == COHORT_OK) {
+        status = cohorti_broadcast(node, &message, to_self, &done);
+    }
     if (sent != NULL) {
         *sent = done;
     }
-    return first_error;
+    return status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)

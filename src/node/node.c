@@ -6,6 +6,7 @@
  * and wait. Control never waits for anybody, so nobody can wait in a circle.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include "node/config.h"
 
@@ -106,6 +107,7 @@ static void free_peers(struct cohort_node *node)
     struct cohorti_map_node *it;
     while ((it = cohorti_map_any(&node->peers)) != NULL) {
         cohorti_map_remove(&node->peers, it);
+        cohorti_streams_forget((struct peer *)it);
         cohorti_peer_unref((struct peer *)it);
     }
     struct cohorti_list *spare;
@@ -470,10 +472,12 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
     atomic_store(&node->phase, NODE_CLOSING);
     cohorti_full_close(node);
+    cohorti_streams_close(node);
     cohorti_waiter_init(&args.closed);
     (void)cohorti_node_call(node, begin_close, &args);
     cohorti_node_await(node, &args.closed); /* the deadline's timer ends every link */
     cohorti_waiter_deinit(&args.closed);
+    cohorti_incoming_close(node);
     cohorti_queues_finish(node, args.deadline_ns);
     return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
 }

@@ -33,15 +33,19 @@
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
 
-#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
-#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
-#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)     /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)32 * 1024)      /* or so much untold */
-#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
-#define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
-#define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
+struct incoming; /* stream.h */
+
+#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024)  /* one read, per worker */
+#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000)  /* how long a peer has to read our last words once they are written */
+#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)      /* how long an acknowledgement may wait for more to tell */
+#define COHORTI_ACK_BYTES ((size_t)32 * 1024)       /* or so much untold */
+#define COHORTI_ACK_MUCH_BYTES ((size_t)256 * 1024) /* or so much, while more is there to be read */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000)  /* memory of a lane that was not needed for so long goes */
+#define COHORTI_PINS_MAX 8                          /* subjects whose handlers are remembered within one batch */
+#define COHORTI_BATCH_READS 16                      /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
@@ -144,6 +148,8 @@ struct peer {
     bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
     struct cohorti_outbound outbound;      /* under lock */
     struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
+    struct cohorti_list streams;           /* of ours, each with a reference: stream.c; under lock */
+    struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
     struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
     uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
     _Atomic bool has_consumed;
@@ -228,10 +234,11 @@ struct conn {
     bool pumping;             /* its events are being handled */
     struct watch watch;
     struct {
-        uint32_t messages;                                    /* handled while something waited to be written */
-        size_t half;                                          /* how much of the batch is left when half is handled; 0: it was */
-        uint64_t since_ns;                                    /* the last write, or the begin */
-    } early;                                                  /* writing in the middle of a batch */
+        size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
+        uint64_t since_ns;                   /* the last write, or the begin */
+        uint32_t messages;                   /* handled while something waited to be written */
+        uint32_t batches, most, most_before; /* messages of the largest one of the last batches, and of those before */
+    } early;                                 /* writing in the middle of a batch */
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
@@ -253,13 +260,13 @@ struct conn {
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
     bool flush_again;   /* the loop wanted to flush meanwhile */
+    bool local;         /* to ourselves: local.c; does not change once it is open */
     uint64_t queued_ns; /* when something was queued last by a thread that might write */
     uint64_t bytes_out;
     uint64_t frames_before;  /* of the session, when the link opened */
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
-    bool local; /* to ourselves: local.c; does not change once it is open */
     struct mail attach_mail, close_mail, flush_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
@@ -310,7 +317,7 @@ void cohorti_watch_end(struct conn *conn);
 /* conn_io.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
-void cohorti_conn_on_bytes(struct conn *conn, const uint8_t *bytes, size_t len);
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len);
 void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
 void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 
@@ -321,6 +328,11 @@ void cohorti_conn_count_frames(struct conn *conn);                         /* wi
  */
 COHORT_NODISCARD int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
                                           bool *consumed);
+/** The same of a piece of a stream that comes, and, when its last completes it for others, of the message; else `message` is NULL. */
+COHORT_NODISCARD int cohorti_conn_deliver_piece(struct conn *conn, struct incoming *stream, const cohort_piece *piece,
+                                                cohort_message *message, const struct cohorti_delivery *taken, bool *consumed);
+/** Those of a name, or the default ones; NULL: none. Good for this batch, and until some handler changes. */
+struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti_inbound_subject *subject);
 /** Forget the handlers looked up in this batch. */
 void cohorti_conn_unpin(struct conn *conn);
 
@@ -362,6 +374,8 @@ COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
 /** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
 void cohorti_session_acknowledge(struct conn *conn);
+/** The same, if so much is untold that it should not wait until all is read that is there. */
+void cohorti_session_acknowledge_much(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 /** Nothing of ours is left to deliver: acknowledge the last, say LEAVE, and end. Its loop's thread. */
@@ -396,10 +410,27 @@ struct attempt {
 /** The lane is full: do as the options say (full.c). No lock held. */
 COHORT_NODISCARD int cohorti_full(struct peer *peer, const cohort_subject_options *options, const struct attempt *attempt);
 COHORT_NODISCARD int cohorti_full_send(struct peer *peer, struct outgoing *m);
+/** Try again whenever there may be room, until it says something other than EAGAIN, or COHORT_ETIMEDOUT. No lock held. */
+COHORT_NODISCARD int cohorti_full_wait(struct peer *peer, const struct attempt *attempt, uint64_t deadline_ns);
 /** Whoever waits for room tries again. With the lock held. */
 void cohorti_full_wake(struct peer *peer);
 /** The node closes: nobody waits for room any more. */
 void cohorti_full_close(struct cohort_node *node);
+/** cohort_send() and cohort_broadcast() of a message that was checked. */
+COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m);
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent);
+
+/* lend.c: who gets the bytes of a message back that were not copied, and how. */
+struct loan {
+    cohort_release_fn release; /* NULL: they outlive the node */
+    void *arg;
+    bool taken; /* arg is memory of the node's allocator, to be freed */
+};
+/** Have the message refer to its body, if that is worth it. COHORT_ENOMEM. To be ended when it was sent, or not. */
+COHORT_NODISCARD int cohorti_lend(struct cohort_node *node, struct outgoing *m, const struct loan *loan);
+/** accepted: give the bytes back once nobody needs them, which may be now; else they stay with the caller. No lock held. */
+void cohorti_lend_end(struct cohort_node *node, const struct outgoing *m, const struct loan *loan, bool accepted);
+
 /** Append a message to the peer's lane, or to a legacy peer's link, and see that it is written. With the lock held. */
 COHORT_NODISCARD int cohorti_send_locked(struct peer *peer, const struct outgoing *m);
 /** The link to send to a peer through, or NULL; and see that what was appended is written. With the lock held. */
@@ -417,6 +448,7 @@ struct asking {
     cohort_result_fn fn;
     void *arg;
     uint64_t id; /* given to it when it was queued */
+    uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
 };
 /** As cohort_request(). No lock held. */
 COHORT_NODISCARD int cohorti_requests_ask(struct peer *peer, struct asking *asking, const cohort_subject_options *options,
@@ -463,13 +495,12 @@ struct cohort_node {
     cohort_allocator alloc;
     cohort_log_sink log;
     struct cohort_loops *loops;
-    bool owns_loops;
+    bool owns_loops, deliver_local;
     struct cohorti_io *io; /* the loops' */
     char id[COHORT_ID_BYTES_MAX + 1];
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
-    bool deliver_local;
     struct cohorti_quota quota; /* of all peers */
     struct mail room_mail;      /* to control: whoever the quota refused is told */
     _Atomic bool room_posted;

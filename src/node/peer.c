@@ -6,6 +6,7 @@
  * reference goes: a connection may outlast its membership by a moment.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -38,6 +39,8 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
         cohorti_list_init(&peer->spare);
         cohorti_list_init(&peer->has_room);
         cohorti_list_init(&peer->waiting);
+        cohorti_list_init(&peer->streams);
+        cohorti_list_init(&peer->streams_over);
     }
     return peer;
 }
@@ -51,6 +54,7 @@ void cohorti_peer_unref_many(struct peer *peer, uint32_t count)
 {
     if (peer != NULL && atomic_fetch_sub(&peer->refs, count) == count) {
         cohorti_requests_deinit(peer);
+        cohorti_incoming_forget_all(peer);
         cohorti_outbound_deinit(&peer->outbound);
         cohorti_inbound_deinit(&peer->inbound);
         cohorti_mutex_deinit(&peer->lock);

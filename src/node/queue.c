@@ -97,6 +97,9 @@ static void finish(struct done *done, struct queued *entry)
     if (entry->message.call != NULL && !entry->call_taken) {
         cohorti_call_unqueue(entry->message.call);
     }
+    if (entry->piece.slot != NULL) {
+        cohorti_incoming_put(entry->piece.slot->stream);
+    }
     bool last = is_last_copy(entry);
     if (last && entry->legacy) {
         atomic_fetch_sub(&entry->peer->waiting_bytes, entry->credit_bytes);
@@ -109,29 +112,69 @@ static void finish(struct done *done, struct queued *entry)
     done->credit_bytes += last && !entry->legacy ? entry->credit_bytes : 0;
 }
 
-/* It was acknowledged, and no handler will see it. */
+/* Its handler, here and now. */
+static void call_piece(struct queued *entry, bool broken)
+{
+    struct incoming_slot *slot = entry->piece.slot;
+    struct cohorti_handler *h = entry->handler;
+    void *own = NULL;
+    if (slot != NULL) {
+        slot->broken = slot->broken || broken;
+        slot->begun = slot->begun || (entry->piece.begin && !broken);
+        broken = slot->broken;
+    }
+    if (broken && (slot == NULL || !slot->begun || !entry->piece.end)) {
+        return;
+    }
+    cohort_piece piece = {.from = entry->message.from,
+                          .subject = entry->message.subject,
+                          .offset = entry->piece.offset,
+                          .total = entry->piece.total,
+                          .data = broken ? NULL : entry->message.data,
+                          .data_len = broken ? 0 : entry->message.data_len,
+                          .begin = entry->piece.begin,
+                          .end = entry->piece.end,
+                          .status = broken ? COHORT_ECLOSED : entry->piece.status,
+                          .state = slot == NULL ? &own : &slot->state};
+    h->fn.piece(entry->shard->queue->node, &piece, h->arg);
+}
+
+static void call_handler(struct queued *entry, bool broken)
+{
+    struct cohorti_handler *h = entry->handler;
+    struct cohort_queue *q = entry->shard->queue;
+    struct handling here = {.queue = q, .outer = handling};
+    handling = &here;
+    if (entry->piece.is) {
+        call_piece(entry, broken);
+    } else {
+        h->fn.message(q->node, &entry->message, h->arg);
+    }
+    handling = here.outer;
+}
+
+/* It was acknowledged, and no handler will see it; but one that has seen the beginning of a stream is told of its end. */
 static void drop(struct done *done, struct queued *entry)
 {
     begin(done, entry);
-    if (entry->share == NULL) {
+    if (entry->share == NULL && (!entry->piece.is || entry->piece.end)) {
         atomic_fetch_add(&entry->shard->queue->node->counters.messages_unhandled, 1);
+    }
+    bool closing = atomic_load(&entry->shard->queue->node->phase) == NODE_CLOSING; /* else its process is dead */
+    if (entry->piece.is && closing && !atomic_load(&entry->handler->removed)) {
+        call_handler(entry, true);
     }
     finish(done, entry);
 }
 
 static void handle(struct done *done, struct queued *entry)
 {
-    struct cohorti_handler *h = entry->handler;
-    struct cohort_queue *q = entry->shard->queue;
-    if (atomic_load(&h->removed)) {
+    if (atomic_load(&entry->handler->removed)) {
         drop(done, entry);
         return;
     }
     begin(done, entry);
-    struct handling here = {.queue = q, .outer = handling};
-    handling = &here;
-    h->fn.message(q->node, &entry->message, h->arg);
-    handling = here.outer;
+    call_handler(entry, false);
     finish(done, entry);
 }
 

@@ -7,11 +7,13 @@
 #include "io/sync.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
 
 struct cohorti_handler;
 struct conn;
 struct queued;
+struct incoming_slot;
 
 /* What a loop has made for queues during a batch of messages: put there at the end of it, with one lock and one wake-up for all. */
 #define COHORTI_STAGES 8
@@ -44,6 +46,11 @@ struct cohorti_origin {
 /** A copy of the message, and of its call, to be put() or forgotten. NULL without memory. */
 struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message,
                                   const struct cohorti_origin *origin);
+/** The same of a piece. slot: of a stream of several, named by the copy until it is done with; NULL: the piece is all of it, or it is put() by put_end(). */
+struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const cohort_piece *piece, struct incoming_slot *slot,
+                                        const struct cohorti_origin *origin);
+/** A copy made beforehand says that the stream ended early. Cannot fail. */
+void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status);
 void cohorti_queue_forget(struct queued *entry);
 /** Put the copies of one message into their queues; the last to be handled gives the credit back. COHORT_ENOMEM: all were forgotten. */
 COHORT_NODISCARD int cohorti_queue_put(struct queued **copies, size_t count);

@@ -4,6 +4,7 @@
 #define COHORTI_QUEUE_INTERNAL_H
 
 #include "node/node.h"
+#include "node/stream.h"
 
 struct shard {
     struct cohort_queue *queue;
@@ -37,8 +38,14 @@ struct queued {
     struct cohorti_handler *handler;
     struct peer *peer;
     cohort_message message; /* pointers into what follows */
-    bool call_taken;        /* its handler has kept message.call: not ours to look at any more */
-    struct share *share;    /* NULL: the only copy */
+    struct {
+        bool is, begin, end; /* it is a piece, of which `message` has the data */
+        int status;
+        uint64_t offset, total;
+        struct incoming_slot *slot; /* named by us; NULL: it is all of its stream */
+    } piece;
+    bool call_taken;     /* its handler has kept message.call: not ours to look at any more */
+    struct share *share; /* NULL: the only copy */
     bool legacy;
     unsigned lane;
     size_t credit_bytes;

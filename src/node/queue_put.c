@@ -140,6 +140,7 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     entry->handler = handler;
     entry->peer = peer;
     entry->share = NULL;
+    memset(&entry->piece, 0, sizeof entry->piece);
     entry->legacy = origin->legacy;
     entry->lane = origin->lane;
     entry->credit_bytes = origin->bytes;
@@ -156,10 +157,38 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     return entry;
 }
 
+static void name_slot(struct queued *entry, struct incoming_slot *slot)
+{
+    entry->piece.slot = slot;
+    if (slot != NULL) {
+        cohorti_incoming_ref(slot->stream);
+    }
+}
+
+struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const cohort_piece *piece, struct incoming_slot *slot,
+                                        const struct cohorti_origin *origin)
+{
+    const cohort_message message = {.subject = piece->subject, .data = piece->data, .data_len = piece->data_len};
+    struct queued *entry = cohorti_queue_make(handler, &message, origin);
+    if (entry != NULL) {
+        entry->piece.is = true;
+        entry->piece.begin = piece->begin;
+        entry->piece.end = piece->end;
+        entry->piece.status = piece->status;
+        entry->piece.offset = piece->offset;
+        entry->piece.total = piece->total;
+        name_slot(entry, slot);
+    }
+    return entry;
+}
+
 void cohorti_queue_forget(struct queued *entry)
 {
     struct cohorti_handler *handler = entry->handler;
     struct peer *peer = entry->peer;
+    if (entry->piece.slot != NULL) {
+        cohorti_incoming_put(entry->piece.slot->stream);
+    }
     if (entry->message.call != NULL) {
         cohorti_call_forget(entry->message.call);
     }
@@ -189,4 +218,20 @@ int cohorti_queue_put(struct queued **copies, size_t count)
         stage(&copies[i]->runner->stages, copies[i]);
     }
     return COHORT_OK;
+}
+
+/* On whatever thread the session ends. What its loop has made of the stream before is in the queue: a batch is over, or it is put there. */
+void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status)
+{
+    struct runner *runner = entry->runner;
+    if (runner->owner->io->ops->loop_is_current(runner->loop)) {
+        cohorti_stages_flush(&runner->stages);
+    }
+    entry->piece.status = status;
+    entry->piece.offset = entry->piece.total = came;
+    name_slot(entry, slot);
+    struct cohorti_stage alone = {.shard = entry->shard};
+    cohorti_list_init(&alone.waiting);
+    cohorti_list_append(&alone.waiting, &entry->node);
+    flush_stage(&alone);
 }

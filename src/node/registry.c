@@ -130,6 +130,7 @@ int cohorti_registry_add(struct cohorti_registry *r, const char *key, const stru
     h->arg = handler->arg;
     h->release = handler->release;
     h->queue = handler->queue;
+    h->stream = handler->stream;
     cohorti_queue_count(h->queue, 1);
     atomic_init(&h->refs, 1);
     struct cohorti_handlers *old = NULL;

@@ -12,6 +12,7 @@
 #include "io/sync.h"
 
 #include <cohort/cohort.h>
+#include <cohort/stream.h>
 #include <stdatomic.h>
 
 struct cohorti_handler {
@@ -23,7 +24,9 @@ struct cohorti_handler {
         cohort_event_fn event;
         cohort_undelivered_fn undelivered;
         cohort_writable_fn writable;
+        cohort_piece_fn piece;
     } fn;
+    bool stream; /* fn.piece */
     void *arg;
     cohort_release_fn release;
     struct cohort_queue *queue; /* NULL: it runs on the loop */

@@ -180,7 +180,6 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 static int ask_locked(struct peer *peer, void *ctx)
 {
     struct asking *asking = ctx;
-    uint8_t prefix[COHORTI_REQUEST_PREFIX_BYTES];
     uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner), deadline_ns = COHORTI_NEVER;
     struct cohorti_caller caller = {.arg = asking->arg};
     memcpy(&caller.fn, &asking->fn, sizeof asking->fn);
@@ -192,12 +191,12 @@ static int ask_locked(struct peer *peer, void *ctx)
         return status;
     }
     struct cohorti_writer w;
-    cohorti_writer_init(&w, prefix, sizeof prefix);
+    cohorti_writer_init(&w, asking->prefix, sizeof asking->prefix);
     cohorti_write_u64(&w, asking->id);
     cohorti_write_u32(&w, asking->timeout_ms);
     asking->put.kind = COHORTI_KIND_REQUEST;
-    asking->put.prefix = prefix;
-    asking->put.prefix_len = sizeof prefix;
+    asking->put.prefix = asking->prefix;
+    asking->put.prefix_len = sizeof asking->prefix;
     status = cohorti_outbound_put(&peer->outbound, &asking->put);
     if (status != COHORT_OK) {
         (void)cohorti_calls_take(&peer->calls, asking->id, &caller);

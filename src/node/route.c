@@ -109,6 +109,37 @@ static int claim_locked(struct peer *peer, void *ctx)
     return cohorti_outbound_claim(&peer->outbound, &route->message.put, &route->claimed);
 }
 
+int cohort_route_send_ref(cohort_route *route, const void *data, size_t data_len, cohort_release_fn release, void *arg)
+{
+    struct peer *peer = route->peer;
+    struct cohort_node *node = peer->owner;
+    const struct loan loan = {.release = release, .arg = arg};
+    if (data == NULL && data_len > 0) {
+        return COHORT_EINVAL;
+    }
+    int status = check(route);
+    if (status != COHORT_OK) {
+        return status;
+    }
+    cohorti_mutex_lock(&peer->lock);
+    struct outgoing message = route->message; /* a copy: another thread may use the route once the lock is released */
+    message.put.body = data;
+    message.put.body_len = data_len;
+    status = cohorti_lend(node, &message, &loan);
+    bool lent = status == COHORT_OK;
+    if (lent) {
+        status = cohorti_send_locked(peer, &message);
+    }
+    cohorti_mutex_unlock(&peer->lock);
+    if (status == COHORT_EAGAIN) {
+        status = cohorti_full_send(peer, &message);
+    }
+    if (lent) {
+        cohorti_lend_end(node, &message, &loan, status == COHORT_OK);
+    }
+    return status;
+}
+
 int cohort_route_claim(cohort_route *route, size_t data_len, void **data)
 {
     struct peer *peer = route->peer;

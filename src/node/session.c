@@ -7,6 +7,7 @@
  * control may look at it in between.
  */
 #include "node/node.h"
+#include "node/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -160,17 +161,24 @@ int cohorti_session_on_resume(struct conn *conn)
     struct cohorti_undelivered lost;
     cohorti_undelivered_init(&lost);
     cohorti_conn_unpin(conn);
+    if (conn->link.resume.half != peer->inbound.peer_half) {
+        cohorti_incoming_end_all(peer, COHORT_ERESTARTED);
+    }
     (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
     cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound));
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
+    (void)cohorti_streams_take_over(peer, COHORT_ERESTARTED);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
     if (lost.alloc != NULL) {
         cohorti_requests_end(peer, calls_end, COHORT_ERESTARTED);
     }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     if (status == COHORT_OK) {
         cohorti_conn_flush(conn);
@@ -201,7 +209,13 @@ int cohorti_session_on_ack(struct conn *conn)
     }
     bool more = cohorti_outbound_wants_write(&peer->outbound) || conn->leaving;
     bool keeps = cohorti_outbound_keeps(&peer->outbound);
+    bool over = cohorti_streams_take_over(peer, COHORT_OK);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
+    if (over) {
+        cohorti_streams_tell(peer);
+    }
     if (keeps && conn->rest_due_ns == COHORTI_NEVER) {
         conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
         bring_timer_forward(conn, conn->rest_due_ns);
@@ -251,6 +265,15 @@ void cohorti_session_acknowledge(struct conn *conn)
     }
 }
 
+void cohorti_session_acknowledge_much(struct conn *conn)
+{
+    size_t much = conn->owner->limits.window_bytes / 4;
+    much = much < COHORTI_ACK_MUCH_BYTES ? much : COHORTI_ACK_MUCH_BYTES;
+    if (conn->phase == CONN_OPEN && conn->link.resumed && cohorti_inbound_untold(&conn->peer->inbound) >= much) {
+        cohorti_session_acknowledge(conn);
+    }
+}
+
 void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
 {
     if (now_ns >= conn->rest_due_ns) {
@@ -297,8 +320,10 @@ void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
     cohorti_mutex_lock(&peer->lock);
     cohorti_outbound_expire(&peer->outbound, now_ns, &lost);
     unsigned writable = take_writable(peer);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
     (void)cohorti_session_tell(peer, &lost, COHORT_ETIMEDOUT);
+    cohorti_bodies_release(unreferenced);
     tell_writable(peer, writable);
 }
 
@@ -323,6 +348,7 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     if (cohorti_session_half(peer->owner, &half) != COHORT_OK || half == peer->outbound.half) {
         half = peer->outbound.half == UINT64_MAX ? 1 : peer->outbound.half + 1; /* any other than before */
     }
+    cohorti_incoming_end_all(peer, reason);
     if (peer->self) {
         cohorti_local_settle(peer);
     }
@@ -331,7 +357,11 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);
+    (void)cohorti_streams_take_over(peer, reason);
+    struct cohorti_body *unreferenced = cohorti_outbound_take_unreferenced(&peer->outbound);
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_bodies_release(unreferenced);
+    cohorti_streams_tell(peer);
     tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);

@@ -32,11 +32,13 @@ void cohorti_subjects_deinit(struct cohorti_subjects *s)
     cohorti_mutex_deinit(&s->lock);
 }
 
+static const cohort_subject_options defaults = {.size = sizeof defaults, .lane = COHORT_LANE_NORMAL, .block_ms = 1000};
+
 void cohort_subject_options_init(cohort_subject_options *options, size_t size)
 {
-    const cohort_subject_options defaults = {.size = size, .lane = COHORT_LANE_NORMAL, .block_ms = 1000};
     memset(options, 0, size);
     memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+    options->size = size;
 }
 
 static struct entry *find(struct cohorti_subjects *s, const char *name, uint64_t hash)
@@ -81,7 +83,7 @@ int cohorti_subjects_set(struct cohorti_subjects *s, const char *name, const coh
 
 void cohorti_subjects_get(struct cohorti_subjects *s, const char *name, cohort_subject_options *out)
 {
-    cohort_subject_options_init(out, sizeof *out);
+    *out = defaults;
     if (atomic_load_explicit(&s->count, memory_order_acquire) == 0) {
         return;
     }

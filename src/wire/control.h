@@ -36,7 +36,7 @@ enum cohorti_kind {
 #define COHORTI_REQUEST_PREFIX_BYTES 12U /* u64 call | u32 time left in ms, 0: no deadline */
 #define COHORTI_REPLY_PREFIX_BYTES 8U    /* u64 call */
 #define COHORTI_ERROR_PREFIX_BYTES 12U   /* u64 call | u32 code of cohort/error.h, positive; then text */
-#define COHORTI_CHUNK_PREFIX_BYTES 16U   /* u8 kind of the whole | u56 its data in all | u64 where this piece begins */
+#define COHORTI_CHUNK_PREFIX_BYTES 16U   /* u8 kind of the whole | u56 its data in all | u16 stream | u48 where this piece begins */
 #define COHORTI_PREFIX_BYTES_MAX 16U
 
 enum cohorti_control_code {

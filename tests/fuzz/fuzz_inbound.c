@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The receiving half of a session, given any frames. What is counted was fed; memory stays within limits; a frame that is refused
- * counts nothing, and when it was for lack of memory it is taken when it comes again; what is delivered are the bytes that came.
+ * counts nothing, and when it was for lack of memory it is taken when it comes again; what is delivered are the bytes that came, put
+ * together or piece by piece as the input says when a stream begins; each that is read ends once.
  *
  * The input is read from the front: a byte for the failing allocation, then operations.
  */
@@ -18,6 +19,14 @@
 #define SUBJECTS_MAX 5
 #define WINDOW 5000
 #define DATA_BYTES_MAX 4096
+#define STREAM_NUMBERS 18 /* one more than may be used at once */
+
+/* What a stream was begun as, and what has come of it. */
+struct stream {
+    bool open, read, collected;
+    uint64_t total, len;
+    uint8_t bytes[DATA_BYTES_MAX]; /* of what is put together */
+};
 
 struct run {
     const uint8_t *at; /* the input */
@@ -28,8 +37,7 @@ struct run {
     uint64_t fed[COHORTI_LANE_COUNT];   /* since the half began */
     uint64_t limit[COHORTI_LANE_COUNT]; /* as last told */
     uint64_t unconsumed[COHORTI_LANE_COUNT];
-    uint8_t whole[COHORTI_LANE_COUNT][DATA_BYTES_MAX]; /* what a large message must be put together to */
-    size_t whole_len[COHORTI_LANE_COUNT];
+    struct stream streams[COHORTI_LANE_COUNT][STREAM_NUMBERS];
 };
 
 static uint8_t take(struct run *r)
@@ -47,25 +55,20 @@ static size_t take_len(struct run *r)
     return b < 224 ? b : (size_t)(b - 224) * 128;
 }
 
-static void put_u64(uint8_t *at, uint64_t v)
-{
-    for (int i = 7; i >= 0; i--, v >>= 8) {
-        at[i] = (uint8_t)v;
-    }
-}
-
 /* ---- one frame ----------------------------------------------------------------------------------------------------- */
 
 struct counts {
-    uint64_t received, waiting;
-    size_t whole_len;
+    uint64_t received, waiting, pieces;
 };
 
 static void read_counts(const struct run *r, struct counts *out)
 {
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_inbound_lane *lane = &r->in.lanes[i];
-        out[i] = (struct counts){lane->received, lane->waiting, lane->whole_len};
+        out[i] = (struct counts){.received = lane->received, .waiting = lane->waiting};
+        for (const struct cohorti_partial *p = lane->partials; p != NULL; p = p->next) {
+            out[i].pieces += p->len;
+        }
     }
 }
 
@@ -74,55 +77,120 @@ static void check_counts(const struct run *r, const struct counts *before)
     struct counts now[COHORTI_LANE_COUNT];
     read_counts(r, now);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
-        FUZZ_CHECK(now[i].received == before[i].received && now[i].waiting == before[i].waiting &&
-                   now[i].whole_len == before[i].whole_len);
+        FUZZ_CHECK(now[i].received == before[i].received && now[i].waiting == before[i].waiting && now[i].pieces == before[i].pieces);
     }
 }
 
-static void check_delivery(const struct run *r, const cohort_frame *frame, const struct cohorti_delivery *d)
+static struct stream *stream_of(struct run *r, const struct cohorti_delivery *d)
+{
+    return &r->streams[d->lane][d->chunk.stream % STREAM_NUMBERS];
+}
+
+/* A chunk fits what came before of its stream; what is put together are the bytes that came. */
+static void check_chunk(struct run *r, const struct cohorti_delivery *d)
+{
+    const struct stream *s = stream_of(r, d);
+    FUZZ_CHECK(d->partial != NULL && s->open == !d->chunk.first);
+    FUZZ_CHECK(d->chunk.aborts || (d->chunk.at == s->len && d->partial->len == s->len));
+    if (d->whole) {
+        size_t prefix_len = cohorti_kind_prefix_bytes(d->kind), had = (size_t)s->len;
+        FUZZ_CHECK(s->collected && d->chunk.last && d->body_len <= MESSAGE_BYTES_MAX);
+        FUZZ_CHECK(prefix_len + d->body_len == had + d->chunk.data_len && d->body == d->prefix + prefix_len);
+        FUZZ_CHECK(memcmp(d->prefix, s->bytes, had) == 0);
+        FUZZ_CHECK(d->chunk.data_len == 0 || memcmp(d->prefix + had, d->chunk.data, d->chunk.data_len) == 0);
+    } else if (d->chunk.last && s->collected) {
+        FUZZ_CHECK(d->too_large && s->len + d->chunk.data_len > MESSAGE_BYTES_MAX);
+    }
+    FUZZ_CHECK(d->nothing == (!s->read && !d->whole && !d->too_large));
+    FUZZ_CHECK(!s->read || d->partial->reader == s);
+}
+
+static void check_delivery(struct run *r, const cohort_frame *frame, const struct cohorti_delivery *d)
 {
     size_t prefix_len = d->raw ? 0 : cohorti_kind_prefix_bytes(d->kind);
     FUZZ_CHECK(d->lane < COHORTI_LANE_COUNT && d->frame_bytes == COHORT_FRAME_HEADER_BYTES + frame->data_len);
     FUZZ_CHECK(r->in.lanes[d->lane].received < r->in.lanes[d->lane].told_limit + COHORTI_RUN_BYTES_MAX);
+    if (d->partial != NULL) {
+        check_chunk(r, d);
+    }
     if (d->nothing) {
         return;
     }
     FUZZ_CHECK(d->raw || d->body_len <= MESSAGE_BYTES_MAX);
     FUZZ_CHECK(d->subject == NULL || cohorti_subject_valid(d->subject->name, strlen(d->subject->name)));
     FUZZ_CHECK(d->raw || (d->subject != NULL) == (d->kind == COHORTI_KIND_MESSAGE || d->kind == COHORTI_KIND_REQUEST));
-    if (d->whole) {
-        size_t had = r->whole_len[d->lane], piece = frame->data_len - COHORTI_CHUNK_PREFIX_BYTES;
-        FUZZ_CHECK(prefix_len + d->body_len == had + piece && d->body == d->prefix + prefix_len);
-        FUZZ_CHECK(memcmp(d->prefix, r->whole[d->lane], had) == 0);
-        FUZZ_CHECK(memcmp(d->prefix + had, frame->data + COHORTI_CHUNK_PREFIX_BYTES, piece) == 0);
-    } else {
-        FUZZ_CHECK(d->body == frame->data + prefix_len && d->body_len == frame->data_len - prefix_len);
+    FUZZ_CHECK(d->partial != NULL || (d->body == frame->data + prefix_len && d->body_len == frame->data_len - prefix_len));
+}
+
+static void commit_chunk(struct run *r, const struct cohorti_delivery *d)
+{
+    struct stream *s = stream_of(r, d);
+    if (s->collected && s->len + d->chunk.data_len <= sizeof s->bytes && d->chunk.data_len > 0) {
+        memcpy(s->bytes + s->len, d->chunk.data, d->chunk.data_len);
+    }
+    s->len += d->chunk.data_len;
+    s->open = !d->chunk.last && !d->chunk.aborts;
+    if (!s->open) {
+        d->partial->reader = NULL;
     }
 }
 
-static void commit(struct run *r, const cohort_frame *frame, const struct cohorti_delivery *d, bool consumed)
+static void commit(struct run *r, const struct cohorti_delivery *d, bool consumed)
 {
-    if (d->whole && d->nothing) {
-        size_t piece = frame->data_len - COHORTI_CHUNK_PREFIX_BYTES;
-        FUZZ_CHECK(r->whole_len[d->lane] + piece <= sizeof r->whole[0]);
-        memcpy(r->whole[d->lane] + r->whole_len[d->lane], frame->data + COHORTI_CHUNK_PREFIX_BYTES, piece);
-        r->whole_len[d->lane] += piece;
-    } else if (d->whole) {
-        r->whole_len[d->lane] = 0;
+    if (d->partial != NULL) {
+        commit_chunk(r, d);
     }
     r->fed[d->lane] += d->frame_bytes;
     r->unconsumed[d->lane] += consumed ? 0 : d->credit_bytes;
     cohorti_inbound_commit(&r->in, d, consumed);
 }
 
+/* The first chunk of a message: put together, given on, both, or neither. */
+static int begin_stream(struct run *r, struct cohorti_delivery *d, uint8_t how)
+{
+    struct stream *s = stream_of(r, d);
+    FUZZ_CHECK(!s->open);
+    *s = (struct stream){.read = how / 4 % 2 != 0, .collected = how / 8 % 2 == 0, .total = d->chunk.total};
+    if (s->collected) {
+        int status = cohorti_inbound_collect(&r->in, d);
+        if (status == COHORT_ESIZE) {
+            FUZZ_CHECK(d->chunk.total == COHORTI_TOTAL_UNKNOWN ? d->chunk.data_len > MESSAGE_BYTES_MAX
+                                                               : d->chunk.total > MESSAGE_BYTES_MAX);
+            s->collected = false;
+        } else if (status != COHORT_OK) {
+            return status;
+        }
+    }
+    d->partial->reader = s->read ? s : NULL;
+    d->nothing = !s->read && !d->whole;
+    return COHORT_OK;
+}
+
+static int take_once(struct run *r, const cohort_frame *frame, struct cohorti_delivery *d, const char **why, uint8_t how)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) { /* of a first chunk taken before, and not committed */
+        for (struct cohorti_partial *p = r->in.lanes[i].partials; p != NULL; p = p->next) {
+            p->reader = p->len == 0 ? NULL : p->reader;
+        }
+    }
+    int status = cohorti_inbound_take(&r->in, frame, d, why);
+    if (status == COHORT_OK && d->chunk.first && d->kind == COHORTI_KIND_MESSAGE) {
+        status = begin_stream(r, d, how);
+        *why = "memory";
+    } else if (status == COHORT_OK && d->chunk.first) {
+        *stream_of(r, d) = (struct stream){.collected = true, .total = d->chunk.total};
+    }
+    return status;
+}
+
 /* Once more when there was no memory, as over the next link. */
-static int take_frame(struct run *r, const cohort_frame *frame, struct cohorti_delivery *d, const char **why)
+static int take_frame(struct run *r, const cohort_frame *frame, struct cohorti_delivery *d, const char **why, uint8_t how)
 {
     size_t failures = r->memory.failures;
-    int status = cohorti_inbound_take(&r->in, frame, d, why);
+    int status = take_once(r, frame, d, why, how);
     if (status == COHORT_ENOMEM) {
         FUZZ_CHECK(r->memory.failures > failures);
-        status = cohorti_inbound_take(&r->in, frame, d, why);
+        status = take_once(r, frame, d, why, how);
         FUZZ_CHECK(status != COHORT_ENOMEM);
     }
     return status;
@@ -137,16 +205,16 @@ static void feed(struct run *r, uint32_t type, const uint8_t *data, size_t len)
     uint8_t *copy = fuzz_copy(data, len);
     const cohort_frame frame = {.type = type, .data = copy, .data_len = len};
     read_counts(r, before);
-    int status = take_frame(r, &frame, &d, &why);
+    int status = take_frame(r, &frame, &d, &why, how);
     check_counts(r, before);                   /* nothing counts before commit */
     if (status == COHORT_OK && how % 4 == 3) { /* the link ended before it was delivered */
-        status = take_frame(r, &frame, &d, &why);
+        status = take_frame(r, &frame, &d, &why, how);
         FUZZ_CHECK(status == COHORT_OK);
         check_counts(r, before);
     }
     if (status == COHORT_OK) {
         check_delivery(r, &frame, &d);
-        commit(r, &frame, &d, d.nothing || how % 4 != 2);
+        commit(r, &d, d.nothing || how % 4 != 2);
     } else {
         FUZZ_CHECK(why != NULL && why[0] != '\0');
         FUZZ_CHECK(status == COHORT_EPROTOCOL || status == COHORT_ESIZE || status == COHORT_ELIMIT || status == COHORT_ELENGTH);
@@ -175,34 +243,54 @@ static void feed_message(struct run *r)
     feed(r, cohorti_type_subject((enum cohorti_kind)(what % 8), what / 8 % 4, what / 32), data, len);
 }
 
-/* Fields that fit what is being put together, unless the input says otherwise. */
+static const struct cohorti_partial *begun(const struct run *r, unsigned lane, unsigned stream)
+{
+    const struct cohorti_partial *p = r->in.lanes[lane].partials;
+    while (p != NULL && (p->stream != stream || p->len == 0)) {
+        p = p->next;
+    }
+    return p;
+}
+
+/* A number up to one too many, and mostly one of few. */
+static unsigned take_stream(struct run *r)
+{
+    uint8_t b = take(r);
+    return b < 128 ? b % 3u : b % STREAM_NUMBERS;
+}
+
+/* Fields that fit what has come of the stream, unless the input says otherwise. */
 static void feed_chunk(struct run *r)
 {
     uint8_t data[DATA_BYTES_MAX];
-    unsigned lane = take(r) % 3u;
+    unsigned lane = take(r) % 3u, stream = take_stream(r);
     uint8_t twist = take(r);
-    const struct cohorti_inbound_lane *l = &r->in.lanes[lane];
-    bool begun = l->whole_len > 0;
-    size_t total = begun ? l->whole_total : 2 + take_len(r), at = begun ? l->whole_len : 0;
-    size_t rest = total > at ? total - at : 0, len = 1 + take_len(r);
-    len = len < rest ? len : rest;
-    unsigned kind = begun ? (unsigned)l->whole_kind : twist % 4u;
-    uint32_t number = begun ? l->whole_number : 0;
-    enum cohorti_kind chunk = at == 0             ? COHORTI_KIND_CHUNK_FIRST
-                              : at + len == total ? COHORTI_KIND_CHUNK_LAST
-                                                  : COHORTI_KIND_CHUNK_MIDDLE;
+    const struct cohorti_partial *p = begun(r, lane, stream);
+    struct cohorti_chunk c = {.stream = (uint16_t)stream, .aborts = twist > 200 && twist % 8 == 6 && stream != 0};
+    c.total = p != NULL ? p->total : twist % 4 == 1 ? COHORTI_TOTAL_UNKNOWN : 2 + (uint64_t)take_len(r);
+    c.at = p != NULL ? p->len : 0;
+    size_t len = take_len(r);
+    len = len + 16 > sizeof data ? sizeof data - 16 : len;
+    len = c.total - c.at < len ? (size_t)(c.total - c.at) : len;
+    c.kind = p != NULL ? p->kind : twist > 100 && twist < 200 ? (enum cohorti_kind)(twist % 4u) : COHORTI_KIND_MESSAGE;
+    uint32_t number = p != NULL ? p->number : 0;
+    if (c.total == COHORTI_TOTAL_UNKNOWN && twist % 4 == 3) { /* enough of it */
+        c.total = c.at + len;
+    }
+    enum cohorti_kind kind = c.at + len == c.total || c.aborts ? COHORTI_KIND_CHUNK_LAST
+                             : c.at == 0                       ? COHORTI_KIND_CHUNK_FIRST
+                                                               : COHORTI_KIND_CHUNK_MIDDLE;
     if (twist > 200) {
         uint8_t by = take(r);
-        total += twist % 5 == 0 ? by : 0;
-        at += twist % 5 == 1 ? by : 0;
-        kind += twist % 5 == 2 ? by : 0;
-        number += twist % 5 == 3 ? by : 0;
-        chunk = twist % 5 == 4 ? (enum cohorti_kind)(4 + by % 3) : chunk;
+        c.total += twist % 8 == 0 ? by : 0;
+        c.at += twist % 8 == 1 ? by : 0;
+        c.kind = twist % 8 == 2 ? (enum cohorti_kind)((unsigned)c.kind + by) : c.kind;
+        number += twist % 8 == 3 ? by : 0;
+        kind = twist % 8 == 4 ? (enum cohorti_kind)(4 + by % 3) : kind;
     }
-    put_u64(data, (uint64_t)(kind & 255U) << 56 | total);
-    put_u64(data + 8, at);
+    cohorti_chunk_encode_prefix(data, &c);
     memset(data + 16, (int)len, len);
-    feed(r, cohorti_type_subject(chunk, lane, number), data, 16 + len);
+    feed(r, cohorti_type_subject(kind, lane, number), data, 16 + (c.aborts ? 0 : len));
 }
 
 static void feed_any(struct run *r)
@@ -254,13 +342,18 @@ static void call_resume(struct run *r)
     }
     bool another = take(r) % 3 == 0;
     r->half += another;
+    for (void *reader; another && (reader = cohorti_inbound_take_reader(&r->in)) != NULL;) {
+        struct stream *s = reader;
+        FUZZ_CHECK(s->read);
+        s->read = false;
+    }
     FUZZ_CHECK(cohorti_inbound_resume(&r->in, r->half) == another);
     if (another) {
         for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
             r->limit[i] -= r->fed[i]; /* how a new half reads our RESUME */
         }
         memset(r->fed, 0, sizeof r->fed);
-        memset(r->whole_len, 0, sizeof r->whole_len);
+        memset(r->streams, 0, sizeof r->streams);
         FUZZ_CHECK(r->memory.bytes == 0);
     }
 }
@@ -274,16 +367,29 @@ static void call_consumed(struct run *r)
     r->unconsumed[lane] -= n;
 }
 
+static void check_partials(const struct run *r, unsigned lane)
+{
+    unsigned count = 0, of_streams = 0;
+    for (const struct cohorti_partial *p = r->in.lanes[lane].partials; p != NULL; p = p->next) {
+        FUZZ_CHECK(p->bytes == NULL || p->cap <= MESSAGE_BYTES_MAX + COHORTI_PREFIX_BYTES_MAX);
+        FUZZ_CHECK(p->stream >= STREAM_NUMBERS || p->len == 0 || p->len == r->streams[lane][p->stream].len);
+        of_streams += p->stream != 0;
+        count++;
+    }
+    FUZZ_CHECK(count == r->in.lanes[lane].partial_count && of_streams <= COHORTI_STREAMS_MAX);
+}
+
 static void check(const struct run *r)
 {
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_inbound_lane *lane = &r->in.lanes[i];
         FUZZ_CHECK(lane->received == r->fed[i] && lane->waiting == r->unconsumed[i]);
-        FUZZ_CHECK(lane->subject_count <= SUBJECTS_MAX && lane->whole_len == r->whole_len[i]);
-        FUZZ_CHECK(lane->whole_len <= MESSAGE_BYTES_MAX + COHORTI_PREFIX_BYTES_MAX);
+        FUZZ_CHECK(lane->subject_count <= SUBJECTS_MAX);
+        check_partials(r, i);
     }
     const size_t names = SUBJECTS_MAX * (sizeof(struct cohorti_inbound_subject) + COHORT_SUBJECT_BYTES_MAX + 1) + 8 * sizeof(void *);
-    FUZZ_CHECK(r->memory.bytes <= COHORTI_LANE_COUNT * (names + MESSAGE_BYTES_MAX + COHORTI_PREFIX_BYTES_MAX));
+    const size_t partial = sizeof(struct cohorti_partial) + MESSAGE_BYTES_MAX + COHORTI_PREFIX_BYTES_MAX;
+    FUZZ_CHECK(r->memory.bytes <= COHORTI_LANE_COUNT * (names + (COHORTI_STREAMS_MAX + 1) * partial));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -304,6 +410,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         uint8_t op = take(&r);
         op == 255 ? call_consumed(&r) : operations[op % 8](&r);
         check(&r);
+    }
+    while (cohorti_inbound_take_reader(&r.in) != NULL) {
     }
     cohorti_inbound_deinit(&r.in);
     fuzz_memory_check_empty(&r.memory);

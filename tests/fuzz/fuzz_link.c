@@ -20,6 +20,7 @@ struct run {
     struct cohorti_link link;
     struct cohorti_inbound inbound;
     struct fuzz_memory memory;
+    bool sinks;
     uint8_t decisions; /* two bits each: 0 and 1 go on, 2 go on after a poll in between, 3 close */
     bool admitted, welcomed, opened, resumed, ended;
     uint64_t digest; /* of all events */
@@ -155,6 +156,14 @@ static bool waits(const struct run *run)
 static bool feed(struct run *run, const uint8_t *bytes, size_t len)
 {
     struct cohorti_link_event event;
+    struct cohorti_room room;
+    if (run->sinks && cohorti_link_sink(&run->link, &room)) { /* into the very memory: the sanitizer knows its bounds */
+        size_t n = len < room.len ? len : room.len;
+        memcpy(room.at, bytes, n);
+        cohorti_link_sunk(&run->link, n);
+        bytes += n;
+        len -= n;
+    }
     uint8_t *piece = fuzz_copy(bytes, len);
     cohorti_link_feed(&run->link, piece, len);
     do {
@@ -186,11 +195,12 @@ static void whole(struct run *run, struct fuzz_input *in, uint8_t decisions, siz
         .message_bytes_max = MESSAGE_BYTES_MAX, .subjects_max = SUBJECTS_MAX, .window_bytes = 65536};
     memset(run, 0, sizeof(*run));
     run->decisions = decisions;
+    run->sinks = fixed == 0;
     run->piece_bytes_max = COHORTI_HANDSHAKE_PIECE_BYTES;
     run->digest = UINT64_C(0xcbf29ce484222325);
     fuzz_memory_init(&run->memory);
     run->memory.fail_in = fail_in;
-    cohorti_link_init(&run->link, &run->memory.alloc, MESSAGE_BYTES_MAX);
+    cohorti_link_init(&run->link, &run->memory.alloc);
     cohorti_inbound_init(&run->inbound, &run->memory.alloc, &limits);
     bool alive = true;
     for (size_t at = 0; alive && at < in->stream_len;) {

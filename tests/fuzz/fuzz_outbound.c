@@ -2,7 +2,8 @@
  *
  * The sending half of a session, against a reader that is the real receiving half as long as the input lets it be honest, and against
  * marks that are made up. Whatever the order of calls: each message accepted is read whole and once by one reader, or told, or
- * both only where it was told that it may have been handled. Once the peer has lied, only that nothing breaks.
+ * both only where it was told that it may have been handled; each stream finished is done once, and then was read whole and once, or is
+ * lost once. Once the peer has lied, only that nothing breaks.
  *
  * The input is read from the front: a byte for the failing allocation, then operations.
  */
@@ -10,6 +11,7 @@
 
 #include "core/inbound.h"
 #include "core/outbound.h"
+#include "core/stream.h"
 #include "wire/frame.h"
 
 #include <stdlib.h>
@@ -28,6 +30,21 @@ struct message {
     bool told_certainly_not;
 };
 
+#define STREAMS_MAX 64
+
+/* One that is sent; its bytes say which. */
+struct sent_stream {
+    struct cohorti_stream s;
+    bool opened, held, finished, aborted; /* held: its owner has not finished or aborted it */
+    unsigned done, lost, read;            /* how often; read: whole */
+};
+
+/* One that is being read. */
+struct read_stream {
+    size_t id, len;
+    bool known; /* its id, from the first two bytes */
+};
+
 struct pair {
     const uint8_t *at; /* the input */
     size_t left;
@@ -39,6 +56,9 @@ struct pair {
     uint64_t half, reader, now_ns;
     struct message messages[MESSAGES_MAX];
     size_t count, told_unnamed; /* without body: which, is not known */
+    struct sent_stream streams[STREAMS_MAX];
+    size_t stream_count;
+    struct read_stream reading[COHORTI_LANE_COUNT][COHORTI_STREAMS_MAX + 1];
 };
 
 static const struct cohorti_outbound_limits out_limits = {
@@ -60,7 +80,7 @@ static uint8_t take(struct pair *p)
 /* At least 2, for the number of the message; sizes around those of chunks are worth more than those between. */
 static size_t take_len(struct pair *p)
 {
-    static const size_t edges[] = {65279, 65280, 65281, 130560, 130561, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX + 1, 40000};
+    static const size_t edges[] = {65551, 65552, 65553, 131104, 131105, MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX + 1, 40000};
     uint8_t b = take(p);
     return b < 240 ? 2 + (size_t)b * 4 : edges[b % 8];
 }
@@ -73,7 +93,7 @@ static uint64_t take_mark(struct pair *p, uint64_t most)
 
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
 
-static void check_put(struct pair *p, const struct message *m, int status, uint64_t before)
+static void check_put(struct pair *p, const struct message *m, bool raw, int status, uint64_t before)
 {
     if (status == COHORT_OK) {
         FUZZ_CHECK(m->len <= MESSAGE_BYTES_MAX);
@@ -82,8 +102,41 @@ static void check_put(struct pair *p, const struct message *m, int status, uint6
     }
     FUZZ_CHECK(status != COHORT_ENOMEM || p->memory.failures > 0);
     FUZZ_CHECK(status != COHORT_EAGAIN || p->out.lanes[m->lane].blocked);
-    FUZZ_CHECK(status != COHORT_ESIZE || m->len > MESSAGE_BYTES_MAX);
+    FUZZ_CHECK(status != COHORT_ESIZE || m->len > MESSAGE_BYTES_MAX || (raw && m->len > COHORT_RAW_BYTES_MAX));
     FUZZ_CHECK(status == COHORT_ENOMEM || p->out.lanes[m->lane].log.appended == before);
+}
+
+struct lent {
+    struct cohorti_body body;
+    uint8_t bytes[];
+};
+
+static size_t lent_count;
+
+static void give_back(struct cohorti_body *body)
+{
+    lent_count--;
+    free(body);
+}
+
+/* The body is lent: it goes with the last reference, and who reads it later reads freed memory. */
+static int put_lent(struct pair *p, struct cohorti_put put)
+{
+    struct lent *lent = malloc(sizeof *lent + put.body_len);
+    if (lent == NULL) {
+        abort();
+    }
+    memcpy(lent->bytes, put.body, put.body_len);
+    cohorti_body_init(&lent->body, lent->bytes, put.body_len, give_back);
+    lent_count++;
+    put.body = lent->bytes;
+    put.reference = &lent->body;
+    int status = cohorti_outbound_put(&p->out, &put);
+    FUZZ_CHECK(status == COHORT_OK || atomic_load(&lent->body.refs) == 1);
+    if (cohorti_body_unref(&lent->body)) {
+        give_back(&lent->body);
+    }
+    return status;
 }
 
 static void call_put(struct pair *p, bool raw)
@@ -106,8 +159,11 @@ static void call_put(struct pair *p, bool raw)
         return;
     }
     uint64_t before = p->out.lanes[m.lane].log.appended;
-    int status = raw ? cohorti_outbound_put_raw(&p->out, 7, block, m.len) : cohorti_outbound_put(&p->out, &put);
-    check_put(p, &m, status, before);
+    bool lends = how % 2 == 1;
+    int status = raw     ? cohorti_outbound_put_raw(&p->out, 7, block, m.len)
+                 : lends ? put_lent(p, put)
+                         : cohorti_outbound_put(&p->out, &put);
+    check_put(p, &m, raw, status, before);
 }
 
 static void call_claim(struct pair *p)
@@ -161,13 +217,119 @@ static void hear(struct pair *p, struct cohorti_undelivered *lost)
     cohorti_undelivered_deinit(lost);
 }
 
+/* ---- streams ------------------------------------------------------------------------------------------------------- */
+
+static uint8_t stream_byte(size_t id, uint64_t at)
+{
+    return at == 0 ? (uint8_t)(id >> 8) : at == 1 ? (uint8_t)id : (uint8_t)(id * 7 + at);
+}
+
+static void hear_streams(struct pair *p)
+{
+    struct cohorti_stream *s;
+    while ((s = cohorti_stream_next_over(&p->out)) != NULL) {
+        struct sent_stream *sent = COHORTI_CONTAINER(s, struct sent_stream, s);
+        FUZZ_CHECK(sent->opened && !sent->aborted && sent->done + sent->lost == 0);
+        s->lost ? sent->lost++ : sent->done++;
+        FUZZ_CHECK(s->lost || (sent->finished && (p->lied || sent->s.len < 2 || sent->read == 1)));
+    }
+}
+
+/* The first piece has at least two bytes, unless the stream has not. */
+static void read_piece(struct pair *p, const struct cohorti_delivery *d)
+{
+    struct read_stream *r = &p->reading[d->lane][d->chunk.stream];
+    if (d->chunk.first) {
+        *r = (struct read_stream){.known = d->chunk.data_len >= 2};
+        r->id = r->known ? (size_t)d->chunk.data[0] << 8 | d->chunk.data[1] : 0;
+        d->partial->reader = r;
+    }
+    FUZZ_CHECK(d->partial->reader == r && (d->chunk.aborts || d->chunk.at == r->len));
+    for (size_t i = 0; i < d->chunk.data_len && r->known; i++) {
+        FUZZ_CHECK(d->chunk.data[i] == stream_byte(r->id, r->len + i));
+    }
+    r->len += d->chunk.data_len;
+    if (r->known) {
+        FUZZ_CHECK(r->id < p->stream_count && p->streams[r->id].s.len >= r->len);
+        struct sent_stream *sent = &p->streams[r->id];
+        FUZZ_CHECK(!d->chunk.aborts || sent->aborted);
+        if (d->chunk.last) {
+            FUZZ_CHECK(sent->s.ended && sent->s.len == r->len && sent->read == 0);
+            sent->read++;
+        }
+    }
+    if (d->chunk.last || d->chunk.aborts) {
+        d->partial->reader = NULL;
+    }
+}
+
+static void stream_open(struct pair *p, uint8_t how)
+{
+    struct sent_stream *sent = &p->streams[p->stream_count];
+    if (p->stream_count == STREAMS_MAX) {
+        return;
+    }
+    unsigned lane = how % 3u;
+    uint64_t total = how / 3 % 2 == 0 ? COHORTI_TOTAL_UNKNOWN : (uint64_t)take_len(p) * (1 + take(p) % 4u);
+    int status = cohorti_stream_open(&p->out, &sent->s, lane, how % 5 == 0 ? "a" : "b", total);
+    FUZZ_CHECK(status == COHORT_OK || status == COHORT_ELIMIT);
+    sent->opened = sent->held = status == COHORT_OK;
+    p->stream_count += sent->opened;
+}
+
+static void stream_write(struct pair *p, struct sent_stream *sent)
+{
+    size_t len = take_len(p), taken = 0;
+    for (size_t i = 0; i < len; i++) {
+        block[i] = stream_byte((size_t)(sent - p->streams), sent->s.len + i);
+    }
+    uint64_t before = sent->s.len;
+    int status = cohorti_stream_write(&p->out, &sent->s, block, len, &taken);
+    FUZZ_CHECK(taken <= len && sent->s.len == before + taken && (status != COHORT_OK || taken == len));
+    FUZZ_CHECK(status != COHORT_EAGAIN || (p->out.lanes[sent->s.lane].blocked && taken < len));
+    FUZZ_CHECK(status != COHORT_ESTATE || sent->s.lost);
+    FUZZ_CHECK(status != COHORT_ESIZE || (sent->s.total != COHORTI_TOTAL_UNKNOWN && taken == 0));
+    FUZZ_CHECK(status != COHORT_ENOMEM || p->memory.failures > 0);
+}
+
+static void call_stream(struct pair *p)
+{
+    uint8_t how = take(p);
+    if (how % 8 == 0 || p->stream_count == 0) {
+        stream_open(p, take(p));
+        return;
+    }
+    struct sent_stream *sent = &p->streams[p->stream_count - 1 - take(p) % p->stream_count];
+    if (!sent->held) {
+        return;
+    }
+    if (how % 8 < 5) {
+        stream_write(p, sent);
+    } else if (how % 8 < 7) {
+        int status = cohorti_stream_finish(&p->out, &sent->s);
+        FUZZ_CHECK(status != COHORT_ESTATE || sent->s.lost);
+        sent->finished = status == COHORT_OK;
+        sent->held = status != COHORT_OK;
+        hear_streams(p);
+    } else {
+        cohorti_stream_abort(&p->out, &sent->s);
+        sent->aborted = true;
+        sent->held = false;
+    }
+}
+
 static void deliver(struct pair *p, const cohort_frame *frame)
 {
     struct cohorti_delivery d;
     const char *why = "";
     int status = cohorti_inbound_take(&p->in, frame, &d, &why);
     FUZZ_CHECK(status == COHORT_OK);
-    if (!d.nothing) {
+    bool message = d.partial != NULL && d.kind == COHORTI_KIND_MESSAGE;
+    if (message && d.chunk.stream != 0) {
+        read_piece(p, &d);
+    } else if (message && d.chunk.first) {
+        FUZZ_CHECK(cohorti_inbound_collect(&p->in, &d) == COHORT_OK);
+    } else if (!d.nothing) {
         struct message *m = message_of(p, d.body, d.body_len);
         FUZZ_CHECK(m->lane == d.lane && m->delivered == 0 && !m->told_certainly_not);
         m->delivered++;
@@ -194,6 +356,7 @@ static void join(struct pair *p, const struct cohorti_resume *resume)
     FUZZ_CHECK(status == COHORT_OK || (p->lied && status == COHORT_EPROTOCOL));
     FUZZ_CHECK(status == COHORT_OK || lost.alloc == NULL);
     hear(p, &lost);
+    hear_streams(p);
     FUZZ_CHECK(p->out.resumed == (status == COHORT_OK));
 }
 
@@ -205,6 +368,8 @@ static void call_up(struct pair *p)
     p->up = true;
     cohorti_inbound_marks(&p->in, p->reader, &resume);
     join(p, &resume);
+    while (p->in.peer_half != p->half && cohorti_inbound_take_reader(&p->in) != NULL) {
+    }
     (void)cohorti_inbound_resume(&p->in, p->half);
 }
 
@@ -231,6 +396,7 @@ static void call_ack_with_a_lie(struct pair *p)
     int status = cohorti_outbound_ack(&p->out, &ack);
     FUZZ_CHECK(status == COHORT_OK || status == COHORT_EPROTOCOL);
     FUZZ_CHECK(status == COHORT_EPROTOCOL || p->out.resumed);
+    hear_streams(p);
 }
 
 static void call_ack(struct pair *p)
@@ -238,6 +404,7 @@ static void call_ack(struct pair *p)
     struct cohorti_ack ack;
     if (p->up && !p->lied && cohorti_inbound_ack(&p->in, &ack)) {
         FUZZ_CHECK(cohorti_outbound_ack(&p->out, &ack) == COHORT_OK);
+        hear_streams(p);
         cohorti_outbound_acked(&p->out, p->now_ns);
     }
 }
@@ -276,6 +443,8 @@ static void call_write(struct pair *p, bool arrives)
 static void call_another_reader(struct pair *p)
 {
     down(p);
+    while (cohorti_inbound_take_reader(&p->in) != NULL) {
+    }
     cohorti_inbound_deinit(&p->in);
     cohorti_inbound_init(&p->in, &p->reader_memory.alloc, &in_limits);
     p->reader += 2;
@@ -288,6 +457,7 @@ static void call_end(struct pair *p)
     down(p);
     cohorti_outbound_end(&p->out, ++p->half, &lost);
     hear(p, &lost);
+    hear_streams(p);
 }
 
 static void call_expire(struct pair *p)
@@ -306,6 +476,7 @@ static void call_left(struct pair *p)
     if (p->up && p->out.resumed) {
         call_ack(p);
         cohorti_outbound_left(&p->out);
+        hear_streams(p);
         call_another_reader(p);
     }
 }
@@ -324,7 +495,7 @@ static void check(struct pair *p)
         unsent += (size_t)(lane->log.appended - lane->log.sent);
     }
     FUZZ_CHECK(cohorti_outbound_len(&p->out) == len && cohorti_outbound_unsent(&p->out) == unsent);
-    FUZZ_CHECK(len <= COHORTI_LANE_COUNT * (LANE_BYTES_MAX + 4096));
+    FUZZ_CHECK(len <= COHORTI_LANE_COUNT * (LANE_BYTES_MAX + 8192));
     FUZZ_CHECK(p->memory.bytes <= 2 * COHORTI_LANE_COUNT * (LANE_BYTES_MAX + 20 * 65536));
 }
 
@@ -338,6 +509,11 @@ static void check_accounts(struct pair *p)
         missing += m->anybody && m->delivered == 0 && m->told == 0;
     }
     FUZZ_CHECK(p->lied || missing <= p->told_unnamed);
+    for (size_t i = 0; i < p->stream_count; i++) {
+        const struct sent_stream *sent = &p->streams[i];
+        FUZZ_CHECK(sent->done + sent->lost <= 1 && (!sent->finished || sent->done + sent->lost == 1));
+        FUZZ_CHECK(sent->aborted || sent->finished || sent->lost == 1);
+    }
 }
 
 static void step(struct pair *p)
@@ -381,11 +557,16 @@ static void step(struct pair *p)
         take(p) % 2 == 0 ? call_up_with_a_lie(p) : call_ack_with_a_lie(p);
         break;
     default: {
+        if (take(p) % 4 != 0) {
+            call_stream(p);
+            break;
+        }
         unsigned writable = cohorti_outbound_writable(&p->out);
         FUZZ_CHECK(writable < 8 && cohorti_outbound_writable(&p->out) == 0);
         break;
     }
     }
+    cohorti_bodies_release(cohorti_outbound_take_unreferenced(&p->out));
     check(p);
 }
 
@@ -407,8 +588,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     call_end(&p);
     check_accounts(&p);
+    while (cohorti_inbound_take_reader(&p.in) != NULL) {
+    }
     cohorti_outbound_deinit(&p.out);
     cohorti_inbound_deinit(&p.in);
+    FUZZ_CHECK(lent_count == 0);
     fuzz_memory_check_empty(&p.memory);
     fuzz_memory_check_empty(&p.reader_memory);
     return 0;

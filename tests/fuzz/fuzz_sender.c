@@ -249,7 +249,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     fuzz_memory_init(&p->link_memory);
     p->memory.fail_in = take(p);
     cohorti_sender_init(&p->sender, &p->memory.alloc, &limits);
-    cohorti_link_init(&p->link, &p->link_memory.alloc, MESSAGE_BYTES_MAX);
+    cohorti_link_init(&p->link, &p->link_memory.alloc);
     cohorti_inbound_init(&p->inbound, &p->link_memory.alloc, &in_limits);
     call_hello(p);
     while (p->left > 0 && !p->over && p->count < EXPECTED_MAX - 1) {

@@ -44,12 +44,20 @@ WELCOME = control(1, struct.pack(">H", 1))
 SUBJECT = control(4, struct.pack(">I", 0) + b"news")
 REFUSE = control(2, struct.pack(">IQ", 51, 9) + b"why not")
 TALK = HELLO + WELCOME + SUBJECT + frame(0x80000000, b"text") + frame(2, b"echo") + frame(7, b"raw") + control(3)
+RESUME = control(7, struct.pack(">QQH", 7, 0, 3) + bytes(48))
+
+
+def chunk(kind, total, at, data):
+    return frame(0x80000000 | kind << 27, struct.pack(">QQ", total, at) + data)
+
+
+LARGE = HELLO + WELCOME + RESUME + SUBJECT + chunk(4, 3700, 0, bytes(1300)) + chunk(5, 3700, 1300, bytes(1200)) + chunk(6, 3700, 2500, bytes(1200))
 
 
 def seeds():
     vectors = list(recorded())
     many = b"".join(control(4, struct.pack(">I", n) + b"s%d" % n) for n in range(12))
-    streams = vectors + [TALK, HELLO + WELCOME + many, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO]
+    streams = vectors + [TALK, HELLO + WELCOME + many, HELLO + REFUSE, HELLO + WELCOME + frame(0xE0001234) + frame(7, bytes(3000)), HELLO + HELLO, LARGE]
     for stream in streams:
         yield "frame", with_choices(stream)
         yield "frame", with_choices(stream, 0, 0, *([7] * 40))
@@ -88,16 +96,29 @@ def seeds():
     yield "outbound", bytes(1) + large + up + write + ack + write + again + up + write + ended + some + up + write * 2 + bytes([13, 1]) + up + write
     yield "outbound", bytes(1) + (put(0, 5) + put(5, 6) + put(10, 7)) * 4 + bytes([12, 7]) + up + write + bytes([12, 7]) + write
     yield "outbound", bytes(1) + up + large + write * 2 + bytes([14, 1, 7, 0, 99, 9, 0, 50, 9, 1, 1, 9]) + ended
-    yield "outbound", bytes(1) + up + some + write + bytes([14, 0, 0, 1, 0, 40, 9, 0, 50, 9, 1, 1, 9]) + replaced + up + bytes([15]) + (put(0, 247) * 12) + bytes([15])
+    yield "outbound", bytes(1) + up + some + write + bytes([14, 0, 0, 1, 0, 40, 9, 0, 50, 9, 1, 1, 9]) + replaced + up + bytes([15, 0]) + (put(0, 247) * 12) + bytes([15, 0])
     yield "outbound", bytes([9]) + up + some + write + ack + large + write * 2 + replaced + up + write
+    begin = lambda how, total=0: bytes([15, 1, 0, how] + [total, 1] * (how // 3 % 2))
+    more = lambda which, size: bytes([15, 1, 1, which, size])
+    finish, abort = lambda which: bytes([15, 1, 5, which]), lambda which: bytes([15, 1, 7, which])
+    yield "outbound", bytes(1) + up + begin(0) + begin(3, 9) + more(1, 40) + put(0, 9) + more(0, 9) + more(1, 244) + write * 3 + ack + finish(1) + finish(0) + write + ack
+    yield "outbound", bytes(1) + begin(0) + more(0, 244) * 4 + up + write + again + up + write * 2 + ack + more(0, 241) + finish(0) + write * 3 + ack
+    yield "outbound", bytes(1) + up + begin(0) + more(0, 244) + write * 2 + begin(0) + more(0, 5) + finish(0) + put(0, 3) + replaced + up + write * 2 + ack + begin(1) + more(0, 9) + finish(0) + write + ack
+    yield "outbound", bytes(1) + up + begin(0) + more(0, 244) + begin(0) + more(0, 3) + write + abort(1) + abort(0) + write * 2 + ack + begin(0) + finish(0) + write + ack
+    yield "outbound", bytes([7]) + up + (begin(2) + more(0, 9)) * 18 + write + ended + (begin(2) + more(0, 9) + finish(0)) * 9 + replaced + up + write * 2 + ack
     name = lambda lane, number: bytes([0, lane * 2, number, 3, 0, 0, 0, 0])
     message = lambda kind, lane, number, size, how=0: bytes([2, kind + lane * 8 + number * 32, size, 7, how])
-    piece = lambda lane, twist, size, how=0: bytes([4, lane, twist, size, how])
-    first = lambda lane, total, size, how=0: bytes([4, lane, 0, total, size, how])
+    piece = lambda lane, twist, size, how=0, stream=0: bytes([4, lane, stream, twist, size] + [9] * (twist > 200) + [how])
+    first = lambda lane, total, size, how=0, stream=0: bytes([4, lane, stream, 0, total, size, how])
+    endless = lambda lane, stream, size, how: bytes([4, lane, stream, 1, size, how])
     yield "inbound", bytes(1) + name(0, 0) + name(0, 1) + name(1, 0) + message(0, 0, 1, 20) + message(1, 1, 0, 40, 2) + message(7, 2, 0, 3) + bytes([6, 255, 1, 9, 6])
     yield "inbound", bytes(1) + name(0, 0) + first(0, 250, 200, 3) + piece(0, 0, 100) + piece(0, 0, 240) + bytes([7, 1]) + piece(0, 0, 255) * 4 + message(0, 0, 0, 1) + bytes([7, 0])
-    yield "inbound", bytes(1) + name(0, 0) + b"".join(first(0, 200, 90) + piece(0, 201 + n, 50)[:3] + bytes([9, 40, 0]) for n in range(5))
+    yield "inbound", bytes(1) + name(0, 0) + b"".join(first(0, 200, 90) + piece(0, 201 + n, 50) + bytes([9, 40, 0]) for n in range(5))
     yield "inbound", bytes([4]) + name(0, 0) * 2 + name(1, 0) + first(1, 255, 90) + (message(0, 0, 0, 255, 2) * 9) + bytes([6])
+    for how in (0, 4, 8, 12, 7, 6):
+        yield "inbound", bytes(1) + name(0, 0) + first(0, 250, 200, how, 1) + endless(0, 2, 99, how) + piece(0, 0, 100, 0, 1) + message(0, 0, 0, 9) + piece(0, 3, 7, how, 2) + piece(0, 206, 0, how, 1)
+    yield "inbound", bytes(1) + name(0, 0) + b"".join(first(0, 240, 9, 4, 128 + n) for n in range(18)) + bytes([7, 0])
+    yield "inbound", bytes(1) + name(0, 0) + endless(0, 1, 255, 0) + piece(0, 0, 255, 0, 1) * 3 + piece(0, 3, 0, 0, 1)
     yield "inbound", bytes(1) + bytes([5, 0, 0, 0, 7, 4, 1, 2, 3, 4, 0, 5, 0xC0, 0, 0, 4, 6, 0, 0, 0, 0, 97, 98, 0, 5, 0x80, 0, 0, 0, 1, 1, 0])
     start = bytes([13, 255])
     config = bytes([0, 0xFF, 10, 20, 30, 1, 0, 0])

@@ -71,6 +71,19 @@ class ExamplesTest(Installed):
         self.assertIn("200 jobs done, 1 given again, %d primes\n" % PRIMES_BELOW_4000000, boss.text())
         self.assertEqual([w.wait() for w in workers[1:]], [0, 0])
 
+    def test_copy(self):
+        path = os.path.join(self.root, "large")
+        with open(path, "wb") as f:
+            f.write(os.urandom(3000000))
+        copy = self.example("copy")
+        with Process(self, copy, "b", self.cluster("a", "b")) as reader:
+            reader.wait_for("receiving\n")
+            sender = subprocess.run([copy, "a", self.cluster("a", "b"), "b", path], capture_output=True, text=True,
+                                    check=False, env=dict(os.environ, LD_LIBRARY_PATH=self.lib))
+            self.assertEqual((sender.returncode, sender.stderr), (0, ""))
+            reader.wait_for("a: 3000000 bytes of copy, ok\n")
+            self.assertEqual(reader.end(), 0)
+
     @unittest.skipUnless(subprocess.run(["pkg-config", "--exists", "msgpack"], check=False).returncode == 0, "no libmsgpack-dev")
     def test_codec_msgpack(self):
         a, b = self.processes(self.example("codec_msgpack", "msgpack"), ("a", "b"))

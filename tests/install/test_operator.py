@@ -98,7 +98,7 @@ def roff_text(source):
 class ManualTest(Installed):
     def sections(self):
         """{command: text} of cohort.1"""
-        parts = re.split(r"(?m)^\.SS cohort ([a-z]+).*$", roff_text(self.read("share", "man", "man1", "cohort.1")).split(".SH ENVIRONMENT")[0])
+        parts = re.split(r"(?m)^\.SS cohort ([a-z-]+).*$", roff_text(self.read("share", "man", "man1", "cohort.1")).split(".SH ENVIRONMENT")[0])
         return dict(zip(parts[1::2], parts[2::2]))
 
     def page_options(self, text):

@@ -317,10 +317,12 @@ class DecodeTest(harness.NetTest):
                 frame(SUBJECT, b"\x04\0\0\0bulky") + frame(SUBJECT, b"\0\0\0\0plain") +
                 frame(0x84000000, b"in bulk") + frame(0x8A000000, u64(9) + b"\0\0\1\0why") +
                 frame(0x92000000, u64(9) + b"because") + frame(0x9A000000, u64(9) + b"\0\0\0\x1fno") +
-                frame(0xA0000000, b"\1" + (100000).to_bytes(7, "big") + u64(0) + b"piece") + frame(0xB8000000, b"withdrawn"))
+                frame(0xA0000000, b"\1" + (100000).to_bytes(7, "big") + u64(0) + b"piece") + frame(0xB8000000, b"withdrawn") +
+                frame(0xA8000000, b"\0" + b"\xff" * 7 + b"\0\3" + (65280).to_bytes(6, "big") + b"more") +
+                frame(0xB0000000, b"\7" + bytes(7) + b"\0\3" + bytes(6)))
         f = self.frames(data)
         self.assertEqual([x["name"] for x in f], ["HELLO", "RESUME", "ACK", "SUBJECT", "SUBJECT", "MESSAGE", "REQUEST", "REPLY",
-                                                  "ERROR REPLY", "FIRST CHUNK", "VOID"])
+                                                  "ERROR REPLY", "FIRST CHUNK", "VOID", "MIDDLE CHUNK", "LAST CHUNK"])
         self.assertEqual((f[1]["half"], f[1]["known"], f[1]["received[0]"], f[1]["limit[2]"]), (77, 88, 1, 6))
         self.assertEqual((f[2]["received[2]"], f[2]["limit[2]"]), (10, 20))
         self.assertEqual((f[5]["lane"], f[5]["subject"], f[5]["data"]), (2, "bulky", "in bulk"))
@@ -328,7 +330,10 @@ class DecodeTest(harness.NetTest):
         self.assertEqual((f[7]["call"], f[7]["data"]), (9, "because"))
         self.assertEqual((f[8]["code"], f[8]["data"]), ("ENOHANDLER", "no"))
         self.assertEqual((f[9]["of"], f[9]["whole"], f[9]["begin"], f[9]["data"]), ("REQUEST", 100000, 0, "piece"))
-        self.assertEqual(f[9]["subject"], "plain")
+        self.assertEqual((f[9]["subject"], f[9]["stream"]), ("plain", 0))
+        self.assertEqual((f[11]["of"], f[11]["stream"], f[11]["begin"], f[11]["data"]), ("MESSAGE", 3, 65280, "more"))
+        self.assertNotIn("whole", f[11])
+        self.assertEqual((f[12]["of"], f[12]["stream"]), ("ABORT", 3))
 
     def test_another_hello_begins_anew(self):
         first = hello("a", "127.0.0.1", 9, ":cohort/1-1;inc=5") + frame(SUBJECT, b"\0\0\0\0old") + frame(0x80000000, b"1")

@@ -104,7 +104,7 @@ class ConfigFileTest(Base):
                 ('{"id": "\u00e4\u00f6\u00fc", "port": true}', ":1:23: port:", "not true"),
                 ('{"port": 1, "port": 2}', ":1:", "duplicate"), ('{"port": 1,}', ":1:12:"), ("[]", ":1:1:", "object"),
                 ("", ":1:"), ('{"nested": {"a": [1, {"b": "}"}]}, "port": "x"}', ":1:2: nested:", "no such key"),
-                ('{"limits": {"peer_queue_bytes_max": 65536}}', "limits.peer_queue_bytes_max", "65536"),
+                ('{"limits": {"peer_queue_bytes_max": 65535}}', "limits.peer_queue_bytes_max", "65536"),
                 ('{"dial": {"delay_min_ms": 500, "delay_max_ms": 400}}', "dial.delay_max_ms"),
                 ('{"control": {"group": "no-such-group-here"}}', "no-such-group-here"),
                 ('{"http": {"listen": "localhost:http"}}', "localhost:http")):

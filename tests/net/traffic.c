@@ -34,7 +34,7 @@
 #define PEERS_MAX 4
 #define HEADER_BYTES 16
 #define MESSAGE_BYTES_MAX (300u << 10)
-#define CLAIM_BYTES_MAX 65280
+#define CLAIM_BYTES_MAX 65536
 #define NUMBERS_MAX (1u << 26) /* of one lane: ten minutes at 100 000 messages a second */
 #define LEDGER_HEAD_BYTES 4096
 #define BLOCK_MS 200

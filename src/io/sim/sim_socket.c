@@ -145,7 +145,7 @@ static size_t some_of(struct cohorti_socket *s, size_t len)
     return whole ? len : (size_t)sim_between(w, 1, len);
 }
 
-int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
+int sim_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
 {
     struct sim_endpoint *e = s->endpoint;
     if (e == NULL) {
@@ -155,9 +155,18 @@ int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
     if (there == 0) {
         return e->eof ? COHORT_EPEERCLOSED : COHORT_EAGAIN;
     }
+    size_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        len += rooms[i].len;
+    }
     size_t take = some_of(s, there < len ? there : len);
     bool was_full = there == e->in.limit;
-    memcpy(out, cohorti_buffer_data(&e->in), take);
+    size_t copied = 0;
+    for (size_t i = 0; i < count && copied < take; i++) {
+        size_t part = rooms[i].len < take - copied ? rooms[i].len : take - copied;
+        memcpy(rooms[i].at, cohorti_buffer_data(&e->in) + copied, part);
+        copied += part;
+    }
     sim_consume(&e->in, take);
     if (was_full) {
         sim_endpoint_window(e);

@@ -197,7 +197,7 @@ int sim_connect_result(struct cohorti_socket *s);
 int sim_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohorti_socket_fn fn, void *ctx);
 void sim_detach(struct cohorti_socket *s);
 void sim_watch(struct cohorti_socket *s, unsigned events);
-int sim_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n);
+int sim_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n);
 int sim_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n);
 void sim_shutdown(struct cohorti_socket *s);
 void sim_close(struct cohorti_socket *s);

@@ -51,7 +51,7 @@ static void yield_thread(struct cohorti_io *io)
     sched_yield();
 }
 
-static int wait_for(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns)
+static struct timespec after(uint64_t timeout_ns)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -59,14 +59,22 @@ static int wait_for(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t ti
     uint64_t ns = (uint64_t)until.tv_nsec + (timeout_ns > limit_ns ? limit_ns : timeout_ns);
     until.tv_sec += (time_t)(ns / 1000000000);
     until.tv_nsec = (long)(ns % 1000000000);
-    int error = 0;
-    pthread_mutex_lock(&w->mutex);
-    while (!w->done && error == 0) {
-        error = pthread_cond_timedwait(&w->cond, &w->mutex, &until);
+    return until;
+}
+
+/* Until a time, not for one: to be woken early, as by a signal, changes nothing. */
+static int wait_for(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns)
+{
+    bool bounded = timeout_ns != UINT64_MAX, over = false;
+    struct timespec until = bounded ? after(timeout_ns) : (struct timespec){0};
+    uint32_t idle = COHORTI_WAITER_IDLE;
+    (void)atomic_compare_exchange_strong(&w->state, &idle, COHORTI_WAITER_SLEEPS);
+    while (!cohorti_waiter_done(w) && !over) {
+        long status = syscall(SYS_futex, &w->state, FUTEX_WAIT_BITSET_PRIVATE, COHORTI_WAITER_SLEEPS, bounded ? &until : NULL, NULL,
+                              FUTEX_BITSET_MATCH_ANY);
+        over = status != 0 && errno == ETIMEDOUT;
     }
-    bool done = w->done;
-    pthread_mutex_unlock(&w->mutex);
-    return done ? COHORT_OK : COHORT_ETIMEDOUT;
+    return cohorti_waiter_done(w) ? COHORT_OK : COHORT_ETIMEDOUT;
 }
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */

@@ -241,9 +241,15 @@ void cohorti_uv_watch(struct cohorti_socket *s, unsigned events)
 
 /* ---- bytes --------------------------------------------------------------------------------------------------------- */
 
-int cohorti_uv_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
+int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
 {
-    ssize_t got = recv(s->fd, out, len, 0);
+    struct iovec iov[COHORTI_IO_RUNS_MAX];
+    assert(count <= COHORTI_IO_RUNS_MAX);
+    for (size_t i = 0; i < count; i++) {
+        iov[i] = (struct iovec){.iov_base = rooms[i].at, .iov_len = rooms[i].len};
+    }
+    struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+    ssize_t got = count == 1 ? recv(s->fd, rooms[0].at, rooms[0].len, 0) : recvmsg(s->fd, &message, 0);
     if (got < 0) {
         return cohorti_uv_status(errno);
     }
@@ -252,12 +258,12 @@ int cohorti_uv_recv(struct cohorti_socket *s, void *out, size_t len, size_t *n)
 }
 
 /* A thread that is to run on this processor gets it in between: it may be the one that sends. */
-int cohorti_uv_recv_soon(struct cohorti_socket *s, void *out, size_t len, size_t *n)
+int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
 {
-    int status = cohorti_uv_recv(s, out, len, n);
+    int status = cohorti_uv_recv(s, rooms, count, n);
     for (int look = 1; look < LOOKS && status == COHORT_EAGAIN; look++) {
         sched_yield();
-        status = cohorti_uv_recv(s, out, len, n);
+        status = cohorti_uv_recv(s, rooms, count, n);
     }
     return status;
 }

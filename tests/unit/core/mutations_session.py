@@ -15,10 +15,11 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-TESTS = ["log", "outbound", "outbound_reader", "inbound", "undelivered", "session"]
+TESTS = ["log", "outbound", "outbound_reader", "stream", "inbound", "inbound_streams", "undelivered", "session"]
 LAYERS = ["base", "wire", "core"]
 
-OUT, IN, LOG, LOST, EXPIRY, CHUNK = ("src/core/%s.c" % name for name in ("outbound", "inbound", "log", "undelivered", "expiry", "chunk"))
+OUT, IN, LOG, LOST, EXPIRY, CHUNK, STREAM, CARRY = (
+    "src/core/%s.c" % name for name in ("outbound", "inbound", "log", "undelivered", "expiry", "chunk", "stream", "carry"))
 
 # name, file, what stands there (once), what stands there instead
 MUTATIONS = [
@@ -37,21 +38,28 @@ MUTATIONS = [
      "        cohorti_log_ack(log, resume->lanes[i].received);\n        ob->lanes[i].written_max = log->sent;\n"),
     ("names not announced again", OUT, "            if (announce_again(ob, i)) {\n", "            if (true) {\n"),
     ("names announced in every message", OUT, "    if (known != NULL) {\n        *number", "    if (known == (void *)ob) {\n        *number"),
-    ("order of chunks unchecked", IN, "chunk.at != lane->whole_len || ", ""),
-    ("total of chunks unchecked", IN, "chunk.total != lane->whole_total || ", ""),
-    ("a message may come inside a large one", IN,
-     "        *why = \"a message inside a large one\";\n        if (in->lanes[out->lane].whole_len > 0) {",
-     "        *why = \"a message inside a large one\";\n        if (false) {"),
-    ("a piece counts before it is committed", IN, "    memcpy(lane->whole + chunk.at, chunk.data, chunk.data_len);\n",
-     "    memcpy(lane->whole + chunk.at, chunk.data, chunk.data_len);\n    lane->whole_len += chunk.data_len;\n"),
+    ("order of chunks unchecked", IN, "    return chunk->at == partial->len && same_total", "    return same_total"),
+    ("total of chunks unchecked", IN, "chunk->at == partial->len && same_total && ", "chunk->at == partial->len && "),
+    ("a stream begins twice", IN, "    if (partial != NULL && partial->len > 0) {\n        return COHORT_EPROTOCOL;", "    if (false) {\n        return COHORT_EPROTOCOL;"),
+    ("streams without number", IN, "    struct cohorti_partial *partial = find_partial(lane, out->chunk.stream);", "    struct cohorti_partial *partial = lane->partials;"),
+    ("any number of streams", IN, "lane->partial_count - of_whole >= COHORTI_STREAMS_MAX) {", "false) {"),
+    ("a piece counts before it is committed", IN, "    out->whole = chunk->last && partial->bytes != NULL;\n",
+     "    out->whole = chunk->last && partial->bytes != NULL;\n    partial->len += chunk->data_len;\n"),
+    ("an aborted stream stays", IN, "(d->chunk.last || d->chunk.aborts)) {\n        drop_partial", "d->chunk.last) {\n        drop_partial"),
+    ("a stream fills its lane", STREAM, "ob->limits.lane_bytes_max - ob->limits.lane_bytes_max / 4;", "ob->limits.lane_bytes_max;"),
+    ("a number serves again too soon", STREAM, "        lane->aborts_due |= 1U << s->number;\n", "        lane->stream_numbers &= ~(1U << s->number);\n"),
+    ("done before it is acknowledged", STREAM, "(s->ended && s->end <= lane->log.acked);", "s->ended;"),
+    ("a stream half read goes over", CARRY, "written ? NULL : cohorti_stream_at(c->lane, at);", "cohorti_stream_at(c->lane, at);"),
+    ("its places do not move", STREAM, "    s->begin = first ? begin : s->begin;\n    s->end = end;\n", ""),
+    ("lost with its last piece acknowledged", STREAM, "        note_whole(&ob->lanes[i]);\n        cohorti_stream_none_moved", "        cohorti_stream_none_moved"),
+    ("pieces are told as messages", LOST, "    if (chunk.stream != 0) {\n        return false;\n    }\n", ""),
     ("cut ignored", OUT, "    if (ob->cut >= 0) { /* its credit", "    if (false) { /* its credit"),
     ("cut survives its link", OUT, "    ob->cut = -1;\n    ob->resumed = true;\n", "    ob->resumed = true;\n"),
-    ("carry-over keeps a frame that was written", OUT, "bool stays = at + len <= lost->lanes[index].written_max ||",
-     "bool stays = at + len < lost->lanes[index].written_max ||"),
-    ("carry-over keeps the rest of a large message", OUT, " || (continues && !kept_any) ||", " ||"),
-    ("carry-over keeps requests", OUT, "    return kind == COHORTI_KIND_MESSAGE && frame->type", "    return frame->type"),
-    ("carried over and told", OUT, "            kept_any = true;\n            lost->lanes[index].end = at;\n", "            kept_any = true;\n"),
-    ("not carried over and not told, for lack of memory", OUT, "                lost->lanes[index].end = end; /* no memory", "                /* no memory"),
+    ("carry-over keeps a frame that was written", CARRY, "    bool written = at + len <= c->written_max;", "    bool written = at + len < c->written_max;"),
+    ("carry-over keeps the rest of a large message", CARRY, "    return !c->whole_goes ? STAYS : ", "    return "),
+    ("carry-over keeps requests", CARRY, "    return kind_of(frame) == COHORTI_KIND_MESSAGE && frame->type", "    return frame->type"),
+    ("carried over and told", CARRY, "            lost->lanes[index].end = at;\n", ""),
+    ("not carried over and not told, for lack of memory", CARRY, "            lost->lanes[index].end = end; /* no memory", "            /* no memory"),
     ("resume accepts a mark beyond what was written", OUT, " || resume->lanes[i].received > lane->written_max) {", ") {"),
     ("an acknowledgement of what was not sent", OUT, " || mark->received > lane->log.sent) {", ") {"),
     ("another half of the reader goes on", OUT, "    return resume->known == ob->half && resume->half == ob->reader;",
@@ -78,7 +86,7 @@ MUTATIONS = [
     ("a message that was begun expires", EXPIRY, "        if (e.offset < begun) {", "        if (false) {"),
     ("a message being written expires", EXPIRY, "        bool held = e.offset < lane->held_until;", "        bool held = false;"),
     ("compaction from inside a frame", EXPIRY, " && is_frame_boundary(lane, begun)) {", ") {"),
-    ("a first chunk anywhere", CHUNK, "    if (first != (kind == COHORTI_KIND_CHUNK_FIRST) || ", "    if ("),
+    ("a first chunk anywhere", CHUNK, "        return c->at == 0 && c->data_len > 0", "        return c->data_len > 0"),
 ]
 
 FLAGS = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", '-DCOHORTI_VERSION="mutation"', '-DVECTOR_DIR="none"',

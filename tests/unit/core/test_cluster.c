@@ -93,6 +93,38 @@ static void where_nobody_listens_the_next_dial_is_not_soon(void **state)
     rig_close(&r);
 }
 
+static void timers_late_by(struct rig *r, uint64_t late_ns)
+{
+    r->now = cohorti_cluster_deadline(&r->c) + late_ns;
+    cohorti_cluster_on_timer(&r->c, r->now);
+}
+
+/* What has come meanwhile is read first: it may be the peer's own HELLO. Once, and only what failed before. */
+static void a_dial_whose_timer_is_late_waits_once_more(void **state)
+{
+    struct rig r;
+    rig_start(&r);
+    rig_add(&r, "a");
+    timers_late_by(&r, SECOND);
+    rig_expect(&r, "ADDED a; DIAL 1 127.0.0.2:9000");
+    rig_closed(&r, 1, COHORT_EREFUSED);
+    timers_late_by(&r, 20 * MS); /* not late enough */
+    rig_expect(&r, "DIAL 2 127.0.0.2:9000");
+    rig_closed(&r, 2, COHORT_EREFUSED);
+    timers_late_by(&r, 20 * MS + 1);
+    rig_expect(&r, "");
+    assert_int_equal(cohorti_cluster_deadline(&r.c), r.now + 100 * MS);
+    timers_late_by(&r, SECOND); /* late again, perhaps for ever */
+    rig_expect(&r, "DIAL 3 127.0.0.2:9000");
+    rig_closed(&r, 3, COHORT_EREFUSED);
+    timers_late_by(&r, SECOND);
+    rig_expect(&r, "");
+    rig_greeted(&r, rig_accept(&r), "a", 5, 1); /* here it is */
+    rig_pass(&r, 4 * SECOND);
+    rig_expect(&r, "GREET 4 0; UPDATE a 127.0.0.2:9000 inc=5; ADMIT 4 v1");
+    rig_close(&r);
+}
+
 /* A connect proves only that a kernel is there; a byte proves that a process is. */
 static void only_a_byte_resets_the_back_off(void **state)
 {
@@ -300,6 +332,7 @@ int main(void)
         cmocka_unit_test(nothing_is_dialled_before_start),
         cmocka_unit_test(a_dial_that_fails_is_repeated_later_and_later),
         cmocka_unit_test(where_nobody_listens_the_next_dial_is_not_soon),
+        cmocka_unit_test(a_dial_whose_timer_is_late_waits_once_more),
         cmocka_unit_test(only_a_byte_resets_the_back_off),
         cmocka_unit_test(the_seed_schedule),
         cmocka_unit_test(a_connect_without_answer_is_given_up),

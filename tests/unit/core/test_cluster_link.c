@@ -306,8 +306,9 @@ static void the_successor_dies_while_it_waits(void **state)
     rig_welcomed(&r, new);
     rig_expect(&r, "GREET 2 0; ADMIT 2 v1; CLOSE 1 ESUPERSEDED");
     rig_closed(&r, new, COHORT_ERESET);
-    rig_expect(&r, "DEACTIVATED a ERESET");
+    rig_expect(&r, ""); /* messages of the old one may still come */
     rig_closed(&r, old, COHORT_ESUPERSEDED);
+    rig_expect(&r, "DEACTIVATED a ERESET");
     rig_pass(&r, 100 * MS);
     rig_expect(&r, "DIAL 3 127.0.0.2:9000");
     rig_close(&r);

@@ -51,7 +51,7 @@ struct frame {
     }
 
 struct stream {
-    uint8_t bytes[200000];
+    uint8_t bytes[250000];
     size_t len;
 };
 
@@ -82,15 +82,21 @@ struct rig {
     struct unit_memory memory;
     struct cohorti_link link;
     struct cohorti_inbound inbound;
+    bool sinks;
+    size_t sunk;
     char text[8192];
     size_t text_len;
 };
 
-static void rig_open(struct rig *r, size_t message_bytes_max)
+static void rig_open(struct rig *r)
 {
     unit_memory_init(&r->memory);
-    cohorti_link_init(&r->link, &r->memory.alloc, message_bytes_max);
+    cohorti_link_init(&r->link, &r->memory.alloc);
     cohorti_inbound_init(&r->inbound, &r->memory.alloc, &limits);
+    struct cohorti_resume told;
+    cohorti_inbound_marks(&r->inbound, 1, &told); /* gives credit */
+    r->sinks = false;
+    r->sunk = 0;
     r->text[0] = '\0';
     r->text_len = 0;
 }
@@ -133,7 +139,14 @@ static unsigned sum_of(const uint8_t *data, size_t len)
 /* Delivered and counted, as the shell does. */
 static void say_taken(struct rig *r)
 {
-    const struct cohorti_delivery *d = &r->link.delivery;
+    struct cohorti_delivery *d = &r->link.delivery;
+    if (d->partial != NULL && d->chunk.first && d->kind == COHORTI_KIND_MESSAGE) {
+        assert_int_equal(cohorti_inbound_collect(&r->inbound, d), COHORT_OK);
+    }
+    if (d->partial != NULL && !d->whole) {
+        cohorti_inbound_commit(&r->inbound, d, true);
+        return;
+    }
     if (d->raw) {
         say(r, "RAW %d %zu", (int)d->raw_type, d->body_len);
     } else if (d->kind == COHORTI_KIND_MESSAGE) {
@@ -208,9 +221,26 @@ static void decide(struct rig *r)
     }
 }
 
+/* What may be read to where it belongs is; returns how much that was. */
+static size_t sink(struct rig *r, const uint8_t *bytes, size_t len)
+{
+    struct cohorti_room room;
+    size_t n = 0;
+    if (r->sinks && cohorti_link_sink(&r->link, &room)) {
+        n = len < room.len ? len : room.len;
+        memcpy(room.at, bytes, n);
+        cohorti_link_sunk(&r->link, n);
+        r->sunk += n;
+    }
+    return n;
+}
+
 /* One piece, in memory of its own that is gone afterwards. */
 static void feed(struct rig *r, const uint8_t *bytes, size_t len)
 {
+    size_t sunk = sink(r, bytes, len);
+    bytes += sunk;
+    len -= sunk;
     struct unit_bytes piece = unit_bytes_copy(bytes, len);
     cohorti_link_feed(&r->link, piece.bytes, piece.len);
     poll_all(r);
@@ -228,10 +258,11 @@ static void feed_in_pieces(struct rig *r, const struct stream *s, size_t piece)
 static void expect_stream(const struct stream *s, const char *text)
 {
     static const size_t pieces[] = {1, 2, 3, 15, 16, 17, 64, 4096, SIZE_MAX / 2};
-    for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
+    for (size_t i = 0; i < 2 * UNIT_COUNT(pieces); i++) {
         struct rig r;
-        rig_open(&r, MESSAGE_MAX);
-        feed_in_pieces(&r, s, pieces[i]);
+        rig_open(&r);
+        r.sinks = i % 2 == 1;
+        feed_in_pieces(&r, s, pieces[i / 2]);
         assert_string_equal(r.text, text);
         assert_int_equal(r.link.bytes_in, s->len);
         rig_close(&r);
@@ -281,10 +312,65 @@ static void a_session_reads_the_same_in_every_segmentation(void **state)
     put_all(&s, session, UNIT_COUNT(session));
     for (size_t cut = 0; cut <= s.len; cut++) {
         struct rig r;
-        rig_open(&r, MESSAGE_MAX);
+        rig_open(&r);
         feed(&r, s.bytes, cut);
         feed(&r, s.bytes + cut, s.len - cut);
         assert_string_equal(r.text, SESSION_TEXT);
+        rig_close(&r);
+    }
+}
+
+static void put_chunk(struct stream *s, enum cohorti_kind kind, uint16_t stream, size_t total, size_t at, size_t len)
+{
+    static uint8_t data[COHORTI_FRAME_BYTES_MAX];
+    cohorti_chunk_encode_prefix(data, &(struct cohorti_chunk){.stream = stream, .total = total, .at = at});
+    for (size_t i = 0; i < len; i++) {
+        data[COHORTI_CHUNK_PREFIX_BYTES + i] = (uint8_t)((at + i) * 7 + (at + i) / 251);
+    }
+    put(s, cohorti_type_subject(kind, 0, 0), data, COHORTI_CHUNK_PREFIX_BYTES + len);
+}
+
+/* Messages in chunks, with others between, and a large frame: read to where they belong they are what they are when fed, wherever reads end. */
+static void large_messages_are_read_to_their_place(void **state)
+{
+    static const struct frame opened[] = {GREET, WELCOMED, RESUMED, {SUBJECT, "\0\0\0\0large", 9}};
+    static const size_t pieces[] = {COHORTI_FRAME_FRONT_BYTES - 1, 500, 4095, 4096, 20000, 70000};
+    static uint8_t data[60000];
+    static struct stream s;
+    static char text[256];
+    struct rig r;
+    put_all(&s, opened, UNIT_COUNT(opened));
+    put_chunk(&s, COHORTI_KIND_CHUNK_FIRST, 0, 40000, 0, 10000);
+    put_chunk(&s, COHORTI_KIND_CHUNK_MIDDLE, 0, 40000, 10000, 20000);
+    put_chunk(&s, COHORTI_KIND_CHUNK_FIRST, 3, 90000, 0, 45000);
+    put(&s, MESSAGE, "between", 7);
+    put_chunk(&s, COHORTI_KIND_CHUNK_LAST, 0, 40000, 30000, 10000);
+    put(&s, MESSAGE, data, sizeof data);
+    put_chunk(&s, COHORTI_KIND_CHUNK_LAST, 3, 90000, 45000, 45000);
+    put(&s, LEAVE, "", 0);
+    rig_open(&r);
+    feed(&r, s.bytes, s.len);
+    (void)snprintf(text, sizeof text, "%s", r.text);
+    assert_non_null(strstr(text, "MESSAGE large 40000/"));
+    assert_non_null(strstr(text, "MESSAGE large 90000/"));
+    assert_non_null(strstr(text, "MESSAGE large 60000/"));
+    rig_close(&r);
+    expect_stream(&s, text);
+    for (size_t i = 0; i < UNIT_COUNT(pieces); i++) {
+        rig_open(&r);
+        r.sinks = true;
+        for (size_t at = 0; at < s.len;) { /* as the shell reads: a place, and the front of what is behind it */
+            struct cohorti_room room;
+            size_t front = cohorti_link_front_missing(&r.link);
+            size_t len = front > 0 ? front : pieces[i];
+            len += cohorti_link_sink(&r.link, &room) ? room.len : 0;
+            len = len < s.len - at ? len : s.len - at;
+            feed(&r, s.bytes + at, len);
+            at += len;
+        }
+        assert_string_equal(r.text, text);
+        assert_int_equal(r.link.bytes_in, s.len);
+        assert_true(r.sunk > 0);
         rig_close(&r);
     }
 }
@@ -295,7 +381,7 @@ static void bytes_behind_a_decision_are_kept(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     struct unit_bytes piece = unit_bytes_copy(s.bytes, s.len);
     cohorti_link_feed(&r.link, piece.bytes, piece.len);
     poll_all(&r);
@@ -325,7 +411,7 @@ static void a_decision_may_come_before_the_rest_was_polled(void **state)
     struct rig r;
     struct cohorti_link_event event;
     put_all(&s, session, UNIT_COUNT(session));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     cohorti_link_feed(&r.link, s.bytes, s.len);
     while (cohorti_link_poll(&r.link, &event)) {
         say_event(&r, &event);
@@ -342,7 +428,7 @@ static void closing_while_bytes_are_kept_gives_them_back(void **state)
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session));
     for (int admit = 0; admit < 2; admit++) {
-        rig_open(&r, MESSAGE_MAX);
+        rig_open(&r);
         cohorti_link_feed(&r.link, s.bytes, s.len);
         poll_all(&r);
         if (admit) {
@@ -468,12 +554,12 @@ static void the_failure_says_what_was_met(void **state)
     struct rig r;
     const struct frame frames[] = {GREET, WELCOMED, RESUMED, {MESSAGE | 9, "x", 0}};
     put_all(&s, frames, UNIT_COUNT(frames));
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     assert_string_equal(r.link.detail, "message on a subject never announced (type -2147483639)");
     rig_close(&r);
     put_all(&s, (const struct frame[]){{1, "a:nowhere:9000", 0}}, 1);
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     assert_non_null(strstr(r.link.detail, "nowhere"));
     rig_close(&r);
@@ -490,17 +576,39 @@ static void bytes_that_are_no_frame(void **state)
     expect_stream(&s, "HELLO a; WELCOME 1; RESUME 7; RAW 7 1; FAILED EMARKER");
 }
 
+/* Who reads the log wants to know what it was. */
+static void what_is_no_frame_is_shown(void **state)
+{
+    static const struct {
+        const char *bytes, *detail;
+        size_t len;
+    } cases[] = {
+        {"GET / HTTP/1.1\r\nHost: x\r\n", "it begins \"GET / HTTP/1.1\\x0d\\x0a\"", 25},
+        {"\xfe\xed\xff", "it begins \"\\xfe\\xed\\xff\"", 3},
+        {"\xfe\xed\xca\xfe\xca\xfe\xfe\xed\xff\xff\xff\xff\0\0\0\x0f", "15 (type -1), at most 1040 is possible here", 16},
+        {"\xfe\xed\xca\xfe\xca\xfe\xfe\xed\0\0\0\x01\x80\0\0\0more", "2147483648 (type 1), at most 1040 is possible here", 20},
+    };
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        struct rig r;
+        rig_open(&r);
+        feed(&r, (const uint8_t *)cases[i].bytes, cases[i].len);
+        assert_int_equal(r.link.state, COHORTI_LINK_CLOSED);
+        assert_string_equal(r.link.detail, cases[i].detail);
+        rig_close(&r);
+    }
+}
+
 /* ---- limits -------------------------------------------------------------------------------------------------------- */
 
 /* Only the header of the frame that is too long: it fails before its data come. */
-static void expect_longest(const struct frame *before, size_t count, size_t data_len, size_t message_bytes_max, bool fits)
+static void expect_longest(const struct frame *before, size_t count, size_t data_len, bool fits)
 {
     static struct stream s;
     struct rig r;
     put_all(&s, before, count);
     cohort_frame_encode_header(s.bytes + s.len, 7, data_len);
     s.len += COHORT_FRAME_HEADER_BYTES;
-    rig_open(&r, message_bytes_max);
+    rig_open(&r);
     feed(&r, s.bytes, s.len);
     if (fits) {
         assert_int_not_equal(r.link.state, COHORTI_LINK_CLOSED);
@@ -518,18 +626,15 @@ static void each_state_has_its_own_limit(void **state)
     static const struct frame hello = GREET;
     static const struct frame opened[] = {GREET, WELCOMED, RESUMED};
     static const struct frame legacy = {1, HELLO_OLD, 0};
-    const size_t smallest = 65536 - COHORT_FRAME_HEADER_BYTES; /* room for a chunk, and for what a 2014 node sends */
-    const size_t largest = MESSAGE_MAX + COHORTI_PREFIX_BYTES_MAX;
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, MESSAGE_MAX, true);
-    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, MESSAGE_MAX, false);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, MESSAGE_MAX, true);
-    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, MESSAGE_MAX, false);
-    expect_longest(opened, 3, largest, MESSAGE_MAX, true);
-    expect_longest(opened, 3, largest + 1, MESSAGE_MAX, false);
-    expect_longest(opened, 3, smallest, 1024, true);
-    expect_longest(opened, 3, smallest + 1, 1024, false);
-    expect_longest(&legacy, 1, MESSAGE_MAX, MESSAGE_MAX, true);
-    expect_longest(&legacy, 1, MESSAGE_MAX + 1, MESSAGE_MAX, false);
+    const size_t largest = COHORTI_FRAME_BYTES_MAX - COHORT_FRAME_HEADER_BYTES;
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX, true);
+    expect_longest(NULL, 0, COHORTI_HELLO_BYTES_MAX + 1, false);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX, true);
+    expect_longest(&hello, 1, COHORTI_CONTROL_BYTES_MAX + 1, false);
+    expect_longest(opened, 3, largest, true);
+    expect_longest(opened, 3, largest + 1, false);
+    expect_longest(&legacy, 1, largest, true);
+    expect_longest(&legacy, 1, largest + 1, false);
 }
 
 static void a_long_hello_is_held_by_the_link_not_by_its_limit(void **state)
@@ -559,7 +664,7 @@ static void every_allocation_may_fail(void **state)
         size_t n = 0, failed;
         do {
             struct rig r;
-            rig_open(&r, MESSAGE_MAX);
+            rig_open(&r);
             r.memory.fail_at = ++n;
             feed_in_pieces(&r, &s, pieces[i]);
             failed = r.memory.calls >= n;
@@ -575,7 +680,7 @@ static void an_idle_link_holds_only_its_subjects(void **state)
     static struct stream s;
     struct rig r;
     put_all(&s, session, UNIT_COUNT(session) - 1);
-    rig_open(&r, MESSAGE_MAX);
+    rig_open(&r);
     feed_in_pieces(&r, &s, 100);
     struct cohorti_link_event event;
     assert_false(cohorti_link_poll(&r.link, &event));
@@ -587,6 +692,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_reads_the_same_in_every_segmentation),
+        cmocka_unit_test(large_messages_are_read_to_their_place),
         cmocka_unit_test(bytes_behind_a_decision_are_kept),
         cmocka_unit_test(a_decision_may_come_before_the_rest_was_polled),
         cmocka_unit_test(closing_while_bytes_are_kept_gives_them_back),
@@ -600,6 +706,7 @@ int main(void)
         cmocka_unit_test(subjects_are_announced_in_order_within_limits),
         cmocka_unit_test(the_failure_says_what_was_met),
         cmocka_unit_test(bytes_that_are_no_frame),
+        cmocka_unit_test(what_is_no_frame_is_shown),
         cmocka_unit_test(each_state_has_its_own_limit),
         cmocka_unit_test(a_long_hello_is_held_by_the_link_not_by_its_limit),
         cmocka_unit_test(every_allocation_may_fail),

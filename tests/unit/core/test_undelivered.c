@@ -127,7 +127,7 @@ static void each_kind_is_told_as_what_it_was(void **state)
                                         .prefix_len = kinds[kind].prefix_len,
                                         .body = body,
                                         .body_len = len};
-        assert_int_equal(cohorti_outbound_put(&r.out, &put), COHORT_OK);
+        assert_int_equal(rig_put_either(&r, &put), COHORT_OK);
         cohorti_outbound_end(&r.out, 2, &r.lost);
         assert_true(cohorti_undelivered_next(&r.lost, &r.out, &one));
         assert_int_equal(one.kind, kinds[kind].kind);
@@ -193,7 +193,7 @@ static void a_large_message_whose_beginning_is_gone_is_told_without_its_body(voi
         cohorti_outbound_end(&r.out, 2, &r.lost);
         assert_true(cohorti_undelivered_next(&r.lost, &r.out, &one));
         assert_string_equal(one.subject, "s");
-        assert_null(one.body);
+        assert_true((one.body != NULL) == rig_lends); /* what is lent is there as long as any of it is needed */
         assert_null(one.prefix);
         assert_int_equal(one.body_len, LARGE);
         assert_true(one.maybe_handled);
@@ -213,7 +213,7 @@ static void without_memory_a_large_message_is_told_without_its_body(void **state
     cohorti_outbound_end(&r.out, 2, &r.lost);
     r.memory.fail_at = r.memory.calls + 1;
     assert_true(cohorti_undelivered_next(&r.lost, &r.out, &one));
-    assert_null(one.body);
+    assert_true((one.body != NULL) == rig_lends); /* which needs no memory to be put together */
     assert_int_equal(one.body_len, LARGE);
     assert_string_equal(one.subject, "s");
     expect_one(&r, 0, "s", 1, 'b', false);
@@ -323,5 +323,5 @@ int main(void)
         cmocka_unit_test(a_mark_inside_a_frame_ends_nobody),
         cmocka_unit_test(what_expires_behind_such_a_mark_is_told),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return RIG_RUN_TWICE(tests);
 }

@@ -77,12 +77,6 @@ static void every_number_out_of_range_is_named(void **state)
     WRONG("size", config.size = 1 << 20);
 }
 
-/* A message that may be sent must fit into an empty queue, or EAGAIN would be for ever. */
-static void the_queue_has_room_for_the_largest_message(void **state)
-{
-    WRONG("limits.peer_queue_bytes_max", config.limits.peer_queue_bytes_max = config.limits.message_bytes_max);
-}
-
 static void every_text_that_is_wrong_is_named(void **state)
 {
     static const cohort_allocator no_release = {.allocate = NULL};
@@ -208,7 +202,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_defaults_are_those_of_the_header),
         cmocka_unit_test(every_number_out_of_range_is_named),
-        cmocka_unit_test(the_queue_has_room_for_the_largest_message),
         cmocka_unit_test(every_text_that_is_wrong_is_named),
         cmocka_unit_test(an_older_caller_hands_a_shorter_struct),
         cmocka_unit_test(a_newer_caller_hands_a_longer_struct),

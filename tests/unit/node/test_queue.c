@@ -49,7 +49,7 @@ static void copies_survive_the_link(void **state)
 {
     static struct rig_node n[2];
     struct sink s = {0};
-    static const size_t lens[] = {4, 505, 506, 4096, 65280, 65281, 300000};
+    static const size_t lens[] = {4, 505, 506, 4096, 65552, 65553, 300000};
     run_limited(n, NULL);
     cohort_queue *queue = new_queue(&n[1], 0);
     handle_in(&n[1], queue, NULL, take_in_order, &s, NULL);

@@ -4,7 +4,7 @@
  */
 #include "asking.h"
 
-#define CLAIM_MAX (64 * 1024 - 256)
+#define CLAIM_MAX (64 * 1024)
 
 static cohort_route *open_route(struct rig_node *n, unsigned to, const char *subject)
 {

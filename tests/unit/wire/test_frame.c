@@ -276,6 +276,9 @@ static void marker_is_checked_byte_by_byte(void **state)
             assert_int_equal(run.rc, 0);
             run_feed(&run, header + wrong, 1);
             failed_for_ever(&run, COHORT_EMARKER);
+            const uint8_t *culprit = NULL;
+            assert_int_equal(cohorti_frame_reader_culprit(&run.r, &culprit), wrong + 1);
+            assert_memory_equal(culprit, header, wrong + 1);
             assert_int_equal(run.m.calls, 0);
             run_end(&run);
         }
@@ -307,6 +310,9 @@ static void length_is_checked_before_memory_is_asked_for(void **state)
             assert_int_equal(run.rc, 0);
             run_feed(&run, header + cut, 16 - cut);
             failed_for_ever(&run, COHORT_ELENGTH);
+            const uint8_t *culprit = NULL;
+            assert_int_equal(cohorti_frame_reader_culprit(&run.r, &culprit), 16);
+            assert_memory_equal(culprit, header, 16);
             assert_int_equal(run.m.calls, 0);
             run_end(&run);
         }
