@@ -108,6 +108,7 @@ static int call_handlers(struct conn *conn, struct given *given, const struct co
     for (size_t i = 0; i < given->handlers->count; i++) {
         struct cohorti_handler *h = given->handlers->at[i];
         if (h->queue == NULL && is_for(given, h)) {
+            cohorti_stages_flush(&conn->worker->runner->stages); /* nothing waits for what runs here */
             call_here(conn, given, h);
             here++;
         }
