@@ -18,7 +18,7 @@
 #define ECHO_TIMEOUT_MS 1000
 #define MARK_TIMEOUT_MS 30000
 #define BLOCK_MS 100         /* how long a send waits for room before it looks whether it is to go on */
-#define STEPS 64             /* of the histogram within a power of two: 1.6 % */
+#define STEPS UINT64_C(64)   /* of the histogram within a power of two: 1.6 % */
 #define BUCKETS (59 * STEPS) /* all that 64 bits can say */
 
 struct measure {
@@ -144,7 +144,9 @@ static void on_echo(cohort_node *node, const char *id, int status, uint64_t rtt_
         t->failed = status;
     }
     pthread_mutex_unlock(&t->lock);
-    again = again && send_echo(t); /* before this one is over: `t` lives as long as one is under way */
+    if (again) {
+        (void)send_echo(t); /* before this one is over: `t` lives as long as one is under way */
+    }
     pthread_mutex_lock(&t->lock);
     t->under_way--;
     pthread_cond_signal(&t->ended);

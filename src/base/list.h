@@ -33,6 +33,18 @@ static inline void cohorti_list_append(struct cohorti_list *head, struct cohorti
     head->prev = node;
 }
 
+/** Put all of `from` last in the list of `head`, in their order; `from` is empty then. */
+static inline void cohorti_list_move_all(struct cohorti_list *head, struct cohorti_list *from)
+{
+    if (!cohorti_list_empty(from)) {
+        from->next->prev = head->prev;
+        from->prev->next = head;
+        head->prev->next = from->next;
+        head->prev = from->prev;
+        cohorti_list_init(from);
+    }
+}
+
 /** Take `node` out of its list; harmless when it is in none. */
 static inline void cohorti_list_remove(struct cohorti_list *node)
 {

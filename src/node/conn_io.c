@@ -47,6 +47,7 @@ static void on_taken(struct conn *conn)
     } else if (taken->kind == COHORTI_KIND_REQUEST) {
         status = cohorti_requests_deliver(conn, taken, &consumed);
     } else {
+        cohorti_stages_flush(&conn->worker->runner->stages);
         cohorti_requests_complete(conn, taken);
     }
     if (begun_ns != 0) {
@@ -228,6 +229,7 @@ void cohorti_conn_pump(struct conn *conn)
             cohorti_control_conn_event(conn, &event);
         }
     }
+    cohorti_stages_flush(&conn->worker->runner->stages);
     conn->pumping = false;
     note_batch(conn);
     cohorti_watch_end(conn);

@@ -29,6 +29,7 @@
 #include "node/codec.h"
 #include "node/queue.h"
 #include "node/registry.h"
+#include "node/slab.h"
 #include "node/subjects.h"
 
 #include <cohort/cohort.h>
@@ -67,9 +68,11 @@ struct runner {
     uint64_t armed_ns;            /* what the loop's timer is set to; loop thread */
     struct cohorti_list touched;  /* workers to look after before the callback ends; loop thread */
     struct cohorti_mutex mail_lock;
-    struct cohorti_list mail;  /* under mail_lock */
-    struct cohorti_list later; /* for the next time it wakes; the same */
-    _Atomic uint32_t load;     /* open connections here */
+    struct cohorti_list mail;     /* under mail_lock */
+    struct cohorti_list later;    /* for the next time it wakes; the same */
+    _Atomic uint32_t load;        /* open connections here */
+    struct cohorti_slabs slabs;   /* entries of queues made here; loop thread */
+    struct cohorti_stages stages; /* ... that are not in their queues yet; loop thread */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -163,6 +166,7 @@ struct peer {
 
 struct peer *cohorti_peer_new(struct cohort_node *node);
 void cohorti_peer_unref(struct peer *peer);
+void cohorti_peer_unref_many(struct peer *peer, uint32_t count);
 /** With a reference, or NULL. Any thread. */
 struct peer *cohorti_peer_find(struct cohort_node *node, const char *id);
 /** To send to, with a reference. COHORT_EINVAL: none, or ourselves when that is not to be; COHORT_ENOPEER. Any thread. */

@@ -46,7 +46,12 @@ struct peer *cohorti_peer_new(struct cohort_node *node)
 
 void cohorti_peer_unref(struct peer *peer)
 {
-    if (peer != NULL && atomic_fetch_sub(&peer->refs, 1) == 1) {
+    cohorti_peer_unref_many(peer, 1);
+}
+
+void cohorti_peer_unref_many(struct peer *peer, uint32_t count)
+{
+    if (peer != NULL && atomic_fetch_sub(&peer->refs, count) == count) {
         cohorti_requests_deinit(peer);
         cohorti_incoming_forget_all(peer);
         cohorti_outbound_deinit(&peer->outbound);

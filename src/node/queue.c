@@ -6,18 +6,15 @@
  * subject together always fall into the same, which keeps their order. An entry holds a copy of the message, its handler, and its peer.
  * The message is acknowledged when it is put here; the credit for it is given back when the last of its copies was handled, so what waits
  * is bounded by limits.window_bytes for each lane of each member. A legacy peer has no credit: what it sends beyond that is dropped.
+ * Here they are emptied, and live; queue_put.c fills them.
  */
-#include "node/queue.h"
-
-#include "node/node.h"
-#include "node/stream.h"
+#include "node/queue_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define SMALL_BYTES ((size_t)512) /* entries up to this size are kept and used again */
-#define SPARES_MAX 1024
-#define BATCH_MAX 64 /* taken out at once */
+#define BATCH_MAX 256   /* taken out at once */
+#define TOGETHER_MAX 32 /* handled before their credit is given back */
 
 /* Handlers this thread is inside of: they may neither close their queue nor its node. */
 struct handling {
@@ -25,233 +22,6 @@ struct handling {
     const struct handling *outer;
 };
 static _Thread_local const struct handling *handling;
-
-struct shard {
-    struct cohort_queue *queue;
-    struct cohorti_mutex lock;
-    struct cohorti_list waiting; /* under lock, as the rest */
-    struct cohorti_list spare;
-    uint32_t spare_count;
-    struct cohorti_event *event;  /* readable while something waits; NULL with a thread */
-    struct cohorti_loop *loop;    /* the thread; NULL without */
-    _Atomic uint64_t deadline_ns; /* of a node that closes: what is not handled by then is dropped; 0: it does not */
-    struct cohorti_waiter *empty; /* who closes it waits for that; under lock */
-};
-
-struct cohort_queue {
-    struct cohort_node *node;
-    struct cohorti_list of_node; /* node->queues, under life_lock */
-    _Atomic uint32_t handlers;   /* registered for it */
-    uint32_t shard_count;
-    struct shard shards[];
-};
-
-/* What several copies of one message have in common. */
-struct share {
-    _Atomic size_t copies;
-};
-
-struct queued {
-    struct cohorti_list node;
-    struct shard *shard;
-    struct cohorti_handler *handler;
-    struct peer *peer;
-    cohort_message message; /* pointers into what follows */
-    struct {
-        bool is, begin, end; /* it is a piece, of which `message` has the data */
-        int status;
-        uint64_t offset, total;
-        struct incoming_slot *slot; /* named by us; NULL: it is all of its stream */
-    } piece;
-    bool call_taken;     /* its handler has kept message.call: not ours to look at any more */
-    struct share *share; /* NULL: the only copy */
-    bool legacy;
-    unsigned lane;
-    size_t credit_bytes;
-    size_t cap; /* of bytes */
-    uint8_t bytes[];
-};
-
-/* ---- putting: the loop of the link ---------------------------------------------------------------------------------- */
-
-static struct shard *shard_for(struct cohort_queue *q, const struct peer *peer, const char *subject)
-{
-    if (q->shard_count == 1) {
-        return &q->shards[0];
-    }
-    uint64_t hash = peer->node.hash ^ cohorti_hash_bytes(subject, strlen(subject));
-    return &q->shards[cohorti_hash_u64(hash) % q->shard_count];
-}
-
-static struct queued *new_entry(struct shard *shard, size_t need)
-{
-    struct queued *entry = NULL;
-    if (need <= SMALL_BYTES) {
-        cohorti_mutex_lock(&shard->lock);
-        struct cohorti_list *spare = cohorti_list_pop(&shard->spare);
-        shard->spare_count -= spare != NULL;
-        cohorti_mutex_unlock(&shard->lock);
-        entry = spare == NULL ? NULL : COHORTI_CONTAINER(spare, struct queued, node);
-    }
-    if (entry == NULL) {
-        size_t cap = need < SMALL_BYTES ? SMALL_BYTES : need;
-        entry = cohorti_alloc(&shard->queue->node->alloc, sizeof *entry + cap);
-        if (entry != NULL) {
-            entry->cap = cap;
-        }
-    }
-    return entry;
-}
-
-struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_origin *origin)
-{
-    struct peer *peer = origin->conn->peer;
-    struct shard *shard = shard_for(handler->queue, peer, message->subject);
-    size_t subject_size = strlen(message->subject) + 1;
-    struct queued *entry = new_entry(shard, message->data_len + subject_size);
-    if (entry == NULL) {
-        return NULL;
-    }
-    cohort_call *call = NULL;
-    entry->call_taken = false;
-    if (message->call != NULL) {
-        call = cohorti_call_queue(message->call, &entry->call_taken);
-        if (call == NULL) {
-            cohorti_release(&shard->queue->node->alloc, entry);
-            return NULL;
-        }
-    }
-    entry->shard = shard;
-    entry->handler = handler;
-    entry->peer = peer;
-    entry->share = NULL;
-    memset(&entry->piece, 0, sizeof entry->piece);
-    entry->legacy = origin->legacy;
-    entry->lane = origin->lane;
-    entry->credit_bytes = origin->bytes;
-    entry->message = *message;
-    entry->message.call = call;
-    memcpy(entry->bytes, message->subject, subject_size);
-    if (message->data_len > 0) {
-        memcpy(entry->bytes + subject_size, message->data, message->data_len);
-    }
-    entry->message.from = peer->id;
-    entry->message.subject = (const char *)entry->bytes;
-    entry->message.data = entry->bytes + subject_size;
-    atomic_fetch_add(&handler->refs, 1);
-    atomic_fetch_add(&peer->refs, 1);
-    return entry;
-}
-
-static void name_slot(struct queued *entry, struct incoming_slot *slot)
-{
-    entry->piece.slot = slot;
-    if (slot != NULL) {
-        cohorti_incoming_ref(slot->stream);
-    }
-}
-
-struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const cohort_piece *piece, struct incoming_slot *slot,
-                                        const struct cohorti_origin *origin)
-{
-    const cohort_message message = {.subject = piece->subject, .data = piece->data, .data_len = piece->data_len};
-    struct queued *entry = cohorti_queue_make(handler, &message, origin);
-    if (entry != NULL) {
-        entry->piece.is = true;
-        entry->piece.begin = piece->begin;
-        entry->piece.end = piece->end;
-        entry->piece.status = piece->status;
-        entry->piece.offset = piece->offset;
-        entry->piece.total = piece->total;
-        name_slot(entry, slot);
-    }
-    return entry;
-}
-
-static void recycle(struct queued *entry)
-{
-    struct shard *shard = entry->shard;
-    bool kept = false;
-    cohorti_mutex_lock(&shard->lock);
-    if (entry->cap == SMALL_BYTES && shard->spare_count < SPARES_MAX) {
-        cohorti_list_append(&shard->spare, &entry->node);
-        shard->spare_count++;
-        kept = true;
-    }
-    cohorti_mutex_unlock(&shard->lock);
-    if (!kept) {
-        cohorti_release(&shard->queue->node->alloc, entry);
-    }
-}
-
-/* Everything the entry holds, in the order that lets the last user of each go. */
-static void let_go(struct queued *entry)
-{
-    struct cohort_node *node = entry->shard->queue->node;
-    struct cohorti_handler *handler = entry->handler;
-    struct peer *peer = entry->peer;
-    if (entry->piece.slot != NULL) {
-        cohorti_incoming_put(entry->piece.slot->stream);
-    }
-    recycle(entry);
-    cohorti_registry_unref(&node->registry, handler);
-    cohorti_peer_unref(peer);
-}
-
-void cohorti_queue_forget(struct queued *entry)
-{
-    if (entry->message.call != NULL) {
-        cohorti_call_forget(entry->message.call);
-    }
-    let_go(entry);
-}
-
-static void put(struct queued *entry)
-{
-    struct shard *shard = entry->shard;
-    struct cohorti_io *io = shard->queue->node->io;
-    cohorti_mutex_lock(&shard->lock);
-    bool first = cohorti_list_empty(&shard->waiting);
-    cohorti_list_append(&shard->waiting, &entry->node);
-    if (first && shard->event != NULL) {
-        io->ops->event_set(shard->event, true);
-    }
-    cohorti_mutex_unlock(&shard->lock);
-    if (first && shard->loop != NULL) {
-        io->ops->loop_wake(shard->loop);
-    }
-}
-
-int cohorti_queue_put(struct queued **copies, size_t count)
-{
-    struct share *share = NULL;
-    if (count > 1) {
-        share = cohorti_alloc(&copies[0]->shard->queue->node->alloc, sizeof *share);
-        if (share == NULL) {
-            for (size_t i = 0; i < count; i++) {
-                cohorti_queue_forget(copies[i]);
-            }
-            return COHORT_ENOMEM;
-        }
-        atomic_init(&share->copies, count);
-    }
-    if (count > 0 && copies[0]->legacy) {
-        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->credit_bytes);
-    }
-    for (size_t i = 0; i < count; i++) {
-        copies[i]->share = share;
-        put(copies[i]);
-    }
-    return COHORT_OK;
-}
-
-void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status)
-{
-    entry->piece.status = status;
-    entry->piece.offset = entry->piece.total = came;
-    name_slot(entry, slot);
-    put(entry);
-}
 
 /* ---- emptying: the application's thread, or the shard's -------------------------------------------------------------- */
 
@@ -281,20 +51,65 @@ static bool is_last_copy(struct queued *entry)
     return last;
 }
 
+/* What was handled one after the other and has all in common: its memory, references and credit are given back at once. */
+struct done {
+    struct cohorti_slab *slab;
+    struct cohorti_handler *handler;
+    struct peer *peer;
+    unsigned lane;
+    uint32_t count;
+    size_t credit_bytes;
+};
+
+static void give_back(struct done *done)
+{
+    struct done d = *done;
+    *done = (struct done){.count = 0};
+    if (d.credit_bytes > 0) {
+        cohorti_session_consumed(d.peer, d.lane, d.credit_bytes);
+    }
+    if (d.count > 0) { /* in the order that lets the last user of each go */
+        struct cohort_node *node = d.peer->owner;
+        cohorti_slab_release(d.slab, d.count);
+        cohorti_registry_unref(&node->registry, d.handler, d.count);
+        cohorti_peer_unref_many(d.peer, d.count);
+    }
+}
+
+static bool goes_with(const struct done *done, const struct queued *entry)
+{
+    return done->handler == entry->handler && done->peer == entry->peer && done->slab == entry->slab && done->lane == entry->lane &&
+           done->count < TOGETHER_MAX && done->credit_bytes < COHORTI_ACK_BYTES / 4;
+}
+
+/* Before it is handled: what came before and is not of its kind is given back, so that nothing waits for a handler that takes its time but
+ * what it has handled itself. */
+static void begin(struct done *done, const struct queued *entry)
+{
+    if (done->count > 0 && !goes_with(done, entry)) {
+        give_back(done);
+    }
+}
+
 /* Nobody will look at it any more. */
-static void finish(struct queued *entry)
+static void finish(struct done *done, struct queued *entry)
 {
     if (entry->message.call != NULL && !entry->call_taken) {
         cohorti_call_unqueue(entry->message.call);
     }
-    if (is_last_copy(entry)) {
-        if (entry->legacy) {
-            atomic_fetch_sub(&entry->peer->waiting_bytes, entry->credit_bytes);
-        } else {
-            cohorti_session_consumed(entry->peer, entry->lane, entry->credit_bytes);
-        }
+    if (entry->piece.slot != NULL) {
+        cohorti_incoming_put(entry->piece.slot->stream);
     }
-    let_go(entry);
+    bool last = is_last_copy(entry);
+    if (last && entry->legacy) {
+        atomic_fetch_sub(&entry->peer->waiting_bytes, entry->credit_bytes);
+    }
+    done->slab = entry->slab;
+    done->handler = entry->handler;
+    done->peer = entry->peer;
+    done->lane = entry->lane;
+    done->count++;
+    done->credit_bytes += last && !entry->legacy ? entry->credit_bytes : 0;
 }
 
 /* Its handler, here and now. */
@@ -342,8 +157,9 @@ static void call_handler(struct queued *entry, bool broken)
 }
 
 /* It was acknowledged, and no handler will see it; but one that has seen the beginning of a stream is told of its end. */
-static void drop(struct queued *entry)
+static void drop(struct done *done, struct queued *entry)
 {
+    begin(done, entry);
     if (entry->share == NULL && (!entry->piece.is || entry->piece.end)) {
         atomic_fetch_add(&entry->shard->queue->node->counters.messages_unhandled, 1);
     }
@@ -351,23 +167,25 @@ static void drop(struct queued *entry)
     if (entry->piece.is && closing && !atomic_load(&entry->handler->removed)) {
         call_handler(entry, true);
     }
-    finish(entry);
+    finish(done, entry);
 }
 
-static void handle(struct queued *entry)
+static void handle(struct done *done, struct queued *entry)
 {
     if (atomic_load(&entry->handler->removed)) {
-        drop(entry);
+        drop(done, entry);
         return;
     }
+    begin(done, entry);
     call_handler(entry, false);
-    finish(entry);
+    finish(done, entry);
 }
 
 /* What waits for handlers that were taken back, and so keeps their release, and the queue, from ending. */
 static void drop_removed(struct shard *shard)
 {
     struct cohorti_list dropped, *it;
+    struct done done = {.count = 0};
     cohorti_list_init(&dropped);
     cohorti_mutex_lock(&shard->lock);
     COHORTI_LIST_FOREACH_SAFE (waiting, &shard->waiting) {
@@ -381,8 +199,9 @@ static void drop_removed(struct shard *shard)
     }
     cohorti_mutex_unlock(&shard->lock);
     while ((it = cohorti_list_pop(&dropped)) != NULL) {
-        drop(COHORTI_CONTAINER(it, struct queued, node));
+        drop(&done, COHORTI_CONTAINER(it, struct queued, node));
     }
+    give_back(&done);
 }
 
 static bool is_over(struct shard *shard)
@@ -394,22 +213,24 @@ static bool is_over(struct shard *shard)
 static size_t dispatch(struct shard *shard, size_t max)
 {
     struct queued *batch[BATCH_MAX];
-    size_t done = 0;
-    while (done < max) {
-        size_t count = take_out(shard, batch, max - done < BATCH_MAX ? max - done : BATCH_MAX);
+    size_t handled = 0;
+    while (handled < max) {
+        struct done done = {.count = 0};
+        size_t count = take_out(shard, batch, max - handled < BATCH_MAX ? max - handled : BATCH_MAX);
         for (size_t i = 0; i < count; i++) {
             if (is_over(shard)) {
-                drop(batch[i]);
+                drop(&done, batch[i]);
             } else {
-                handle(batch[i]);
+                handle(&done, batch[i]);
             }
         }
-        done += count;
+        give_back(&done);
+        handled += count;
         if (count == 0) {
             break;
         }
     }
-    return done;
+    return handled;
 }
 
 static void on_wake(void *ctx)
@@ -451,8 +272,8 @@ static int init_shard(struct cohort_queue *q, struct shard *shard, uint32_t inde
     struct cohorti_io *io = q->node->io;
     shard->queue = q;
     cohorti_mutex_init(&shard->lock);
+    shard->index = index;
     cohorti_list_init(&shard->waiting);
-    cohorti_list_init(&shard->spare);
     if (q->shard_count == 0) {
         return io->ops->event_new(io, &shard->event);
     }
@@ -465,14 +286,6 @@ static int init_shard(struct cohort_queue *q, struct shard *shard, uint32_t inde
     return status;
 }
 
-static void free_list(struct cohort_node *node, struct cohorti_list *list)
-{
-    struct cohorti_list *it;
-    while ((it = cohorti_list_pop(list)) != NULL) {
-        cohorti_release(&node->alloc, COHORTI_CONTAINER(it, struct queued, node));
-    }
-}
-
 /* Returns how many messages nobody will handle. */
 static size_t deinit_shard(struct shard *shard)
 {
@@ -482,15 +295,16 @@ static size_t deinit_shard(struct shard *shard)
         io->ops->loop_free(shard->loop);
     }
     struct queued *entry;
+    struct done done = {.count = 0};
     size_t dropped = 0;
     while (take_out(shard, &entry, 1) == 1) {
-        drop(entry);
+        drop(&done, entry);
         dropped++;
     }
+    give_back(&done);
     if (shard->event != NULL) {
         io->ops->event_free(shard->event);
     }
-    free_list(shard->queue->node, &shard->spare);
     cohorti_mutex_deinit(&shard->lock);
     return dropped;
 }

@@ -15,6 +15,26 @@ struct conn;
 struct queued;
 struct incoming_slot;
 
+/* What a loop has made for queues during a batch of messages: put there at the end of it, with one lock and one wake-up for all. */
+#define COHORTI_STAGES 8
+struct cohorti_stages {
+    struct cohorti_stage {
+        struct shard *shard;
+        struct cohorti_list waiting;
+        uint32_t count;
+    } at[COHORTI_STAGES];
+    uint32_t used; /* a bit for each that holds something */
+    /* References taken ahead, many at once: for the next entries of the same handler, from the same peer. */
+    struct cohort_node *node;
+    struct cohorti_handler *handler;
+    struct peer *peer;
+    uint32_t handler_refs, peer_refs;
+};
+struct runner;
+void cohorti_stages_init(struct cohorti_stages *stages);
+/** Into their queues with them: the batch ends, or a handler runs here that may take its time. Loop thread. */
+void cohorti_stages_flush(struct cohorti_stages *stages);
+
 /* Where the message came from, for what follows when it was handled. */
 struct cohorti_origin {
     struct conn *conn;

@@ -23,9 +23,9 @@ void cohorti_registry_init(struct cohorti_registry *r, const cohort_allocator *a
     cohorti_map_init(&r->slots, alloc);
 }
 
-void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h)
+void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h, uint32_t count)
 {
-    if (atomic_fetch_sub(&h->refs, 1) == 1) {
+    if (atomic_fetch_sub(&h->refs, count) == count) {
         if (h->release != NULL) {
             h->release(h->arg);
         }
@@ -38,7 +38,7 @@ void cohorti_registry_put(struct cohorti_registry *r, struct cohorti_handlers *h
 {
     if (handlers != NULL && atomic_fetch_sub(&handlers->refs, 1) == 1) {
         for (size_t i = 0; i < handlers->count; i++) {
-            cohorti_registry_unref(r, handlers->at[i]);
+            cohorti_registry_unref(r, handlers->at[i], 1);
         }
         cohorti_release(r->alloc, handlers);
     }

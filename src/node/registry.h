@@ -66,7 +66,7 @@ COHORT_NODISCARD int cohorti_registry_remove(struct cohorti_registry *r, cohort_
 /** The handlers of a key, referenced; NULL when there are none. */
 struct cohorti_handlers *cohorti_registry_get(struct cohorti_registry *r, const char *key);
 /** One reference to one handler less. */
-void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h);
+void cohorti_registry_unref(struct cohorti_registry *r, struct cohorti_handler *h, uint32_t count);
 void cohorti_registry_put(struct cohorti_registry *r, struct cohorti_handlers *handlers);
 
 #endif

@@ -75,11 +75,8 @@ void cohorti_worker_settle(struct worker *w)
 static void on_wake(void *ctx)
 {
     struct runner *r = ctx;
-    struct cohorti_list *it;
     cohorti_mutex_lock(&r->mail_lock);
-    while ((it = cohorti_list_pop(&r->later)) != NULL) {
-        cohorti_list_append(&r->mail, it);
-    }
+    cohorti_list_move_all(&r->mail, &r->later);
     cohorti_mutex_unlock(&r->mail_lock);
     settle(r);
 }
@@ -136,6 +133,8 @@ int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char
     cohorti_list_init(&r->mail);
     cohorti_list_init(&r->later);
     cohorti_list_init(&r->touched);
+    cohorti_slabs_init(&r->slabs, &owner->alloc);
+    cohorti_stages_init(&r->stages);
     return COHORT_OK;
 }
 
@@ -143,6 +142,7 @@ void cohorti_runner_deinit(struct runner *r)
 {
     r->owner->io->ops->loop_free(r->loop);
     cohorti_mutex_deinit(&r->mail_lock);
+    cohorti_slabs_deinit(&r->slabs);
     cohorti_release(&r->owner->alloc, r->receive);
 }
 

@@ -24,7 +24,7 @@ from doc_blocks import Shell, blocks, is_shell  # noqa: E402
 MIRROR = os.environ.get("DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 SUITE = "bookworm"
 PACKAGES = ("cohort", "libcohort0", "libcohort-sim0", "libcohort-dev")
-COMMAND_BUDGET_S = 120
+COMMAND_BUDGET_S = 200
 
 running = set()
 

@@ -60,11 +60,30 @@ static void removal_inside_a_loop(void **state)
     assert_null(cohorti_list_pop(&head));
 }
 
+static void all_of_one_behind_another(void **state)
+{
+    struct cohorti_list a, b;
+    struct item first[2], second[3];
+    make(&a, first, 2);
+    make(&b, second, 3);
+    cohorti_list_move_all(&a, &b);
+    assert_true(cohorti_list_empty(&b));
+    cohorti_list_move_all(&a, &b); /* nothing */
+    cohorti_list_move_all(&b, &a); /* to an empty one */
+    assert_true(cohorti_list_empty(&a));
+    static const int expected[] = {0, 1, 0, 1, 2};
+    for (size_t i = 0; i < UNIT_COUNT(expected); i++) {
+        assert_int_equal(number_of(cohorti_list_pop(&b)), expected[i]);
+    }
+    assert_true(cohorti_list_empty(&b));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_in_first_out),
         cmocka_unit_test(removal_inside_a_loop),
+        cmocka_unit_test(all_of_one_behind_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -64,7 +64,9 @@ static inline int rig_put_lent(struct rig *r, struct cohorti_put put)
 {
     struct rig_lent *lent = malloc(sizeof *lent + put.body_len + 1);
     assert_non_null(lent);
-    memcpy(lent->bytes, put.body, put.body_len);
+    if (put.body_len > 0) {
+        memcpy(lent->bytes, put.body, put.body_len);
+    }
     cohorti_body_init(&lent->body, lent->bytes, put.body_len, rig_give_back);
     rig_lent++;
     put.body = lent->bytes;

@@ -247,6 +247,54 @@ static void what_was_begun_is_finished_first(void **state)
     rig_close(&r);
 }
 
+/* Also when its head was written to the end and its body, which may lie elsewhere, was not. */
+static void nothing_comes_between_a_head_and_its_body(void **state)
+{
+    static const size_t cuts[] = {1, COHORT_FRAME_HEADER_BYTES - 1, COHORT_FRAME_HEADER_BYTES, COHORT_FRAME_HEADER_BYTES + 1, 5000};
+    for (size_t i = 0; i < UNIT_COUNT(cuts); i++) {
+        struct rig r;
+        struct cohorti_slice slices[4];
+        open_resumed(&r);
+        assert_int_equal(rig_put(&r, 2, "b", 5000, 'x'), COHORT_OK);
+        size_t len = rig_write(&r, FRAME(5) + cuts[i], stream);
+        assert_int_equal(len, FRAME(5) + cuts[i]);
+        assert_true(cohorti_outbound_is_cut(&r.out));
+        assert_int_equal(rig_put(&r, 1, "c", 1, 'x'), COHORT_OK);
+        size_t count = cohorti_outbound_gather(&r.out, slices, UNIT_COUNT(slices), SIZE_MAX), rest = 0;
+        size_t of_cut = cohorti_outbound_cut_count(&r.out, slices, count);
+        for (size_t s = 0; s < of_cut; s++) {
+            assert_int_equal(slices[s].lane, 2);
+            rest += slices[s].len;
+        }
+        assert_int_equal(rest, FRAME(5000) - cuts[i]);
+        len += rig_write(&r, STREAM_BYTES - len, stream + len);
+        assert_string_equal(narrate(stream, len), "2:0=b MESSAGE 2:0 5000 1:0=c MESSAGE 1:0 1 ");
+        rig_close(&r);
+    }
+}
+
+/* A lane that is half empty takes any message there may be; then it is full until half of its limit is left. */
+static void a_message_may_be_larger_than_its_lane(void **state)
+{
+    const struct cohorti_outbound_limits small = {.lane_bytes_max = 100000, .message_bytes_max = 1 << 20, .subjects_max = 4};
+    struct rig r;
+    rig_open(&r);
+    cohorti_outbound_deinit(&r.out);
+    cohorti_outbound_init(&r.out, &r.memory.alloc, &small, RIG_HALF);
+    assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 40000, 'x'), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 1 << 20, 'x'), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 1, 'x'), COHORT_EAGAIN);
+    (void)rig_write(&r, SIZE_MAX, NULL);
+    assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.appended - 50001), COHORT_OK);
+    assert_int_equal(cohorti_outbound_writable(&r.out), 0);
+    assert_int_equal(rig_put(&r, 0, "s", 60000, 'x'), COHORT_EAGAIN);
+    assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.appended - 50000), COHORT_OK);
+    assert_int_equal(cohorti_outbound_writable(&r.out), 1);
+    assert_int_equal(rig_put(&r, 0, "s", 1 << 20, 'x'), COHORT_OK);
+    rig_close(&r);
+}
+
 /* A link that begins anew begins with a frame. */
 static void nothing_is_cut_on_a_new_link(void **state)
 {
@@ -482,6 +530,8 @@ int main(void)
         cmocka_unit_test(urgent_lanes_go_first),
         cmocka_unit_test(every_slice_ends_with_a_frame),
         cmocka_unit_test(what_was_begun_is_finished_first),
+        cmocka_unit_test(nothing_comes_between_a_head_and_its_body),
+        cmocka_unit_test(a_message_may_be_larger_than_its_lane),
         cmocka_unit_test(nothing_is_cut_on_a_new_link),
         cmocka_unit_test(credit_is_kept_to),
         cmocka_unit_test(appending_leaves_alone_what_was_gathered),

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a loop puts into queues. Entries are made one by one while a batch of messages is handled, and put into their queues together, at the
+ * end of it or before a handler runs on the loop: one lock, one wake-up, and references taken ahead, instead of each for every message.
+ */
+#include "node/queue_internal.h"
+
+#include <string.h>
+
+#define STAGED_MAX 1024 /* put in at once */
+#define REFERENCES 64   /* taken at once, to a handler and a peer */
+
+static struct shard *shard_for(struct cohort_queue *q, const struct peer *peer, const char *subject)
+{
+    if (q->shard_count == 1) {
+        return &q->shards[0];
+    }
+    uint64_t hash = peer->node.hash ^ cohorti_hash_bytes(subject, strlen(subject));
+    return &q->shards[cohorti_hash_u64(hash) % q->shard_count];
+}
+
+/* ---- staging --------------------------------------------------------------------------------------------------------- */
+
+void cohorti_stages_init(struct cohorti_stages *stages)
+{
+    *stages = (struct cohorti_stages){.used = 0};
+    for (unsigned i = 0; i < COHORTI_STAGES; i++) {
+        cohorti_list_init(&stages->at[i].waiting);
+    }
+}
+
+static void flush_stage(struct cohorti_stage *stage)
+{
+    struct shard *shard = stage->shard;
+    struct cohorti_io *io = shard->queue->node->io;
+    struct cohorti_loop *loop = shard->loop; /* once its entries are there, and handled, the queue may be closed */
+    cohorti_mutex_lock(&shard->lock);
+    bool first = cohorti_list_empty(&shard->waiting);
+    cohorti_list_move_all(&shard->waiting, &stage->waiting);
+    if (first && shard->event != NULL) {
+        io->ops->event_set(shard->event, true);
+    }
+    if (first && loop != NULL) {
+        io->ops->loop_wake(loop);
+    }
+    cohorti_mutex_unlock(&shard->lock);
+    stage->count = 0;
+}
+
+static void give_back_references(struct cohorti_stages *stages)
+{
+    struct cohorti_handler *handler = stages->handler;
+    struct peer *peer = stages->peer;
+    uint32_t handler_refs = stages->handler_refs, peer_refs = stages->peer_refs;
+    stages->handler = NULL;
+    stages->peer = NULL;
+    stages->handler_refs = stages->peer_refs = 0;
+    if (handler_refs > 0) {
+        cohorti_registry_unref(&stages->node->registry, handler, handler_refs);
+    }
+    if (peer_refs > 0) {
+        cohorti_peer_unref_many(peer, peer_refs);
+    }
+}
+
+void cohorti_stages_flush(struct cohorti_stages *stages)
+{
+    while (stages->used != 0) {
+        unsigned i = (unsigned)__builtin_ctz(stages->used);
+        stages->used &= stages->used - 1;
+        flush_stage(&stages->at[i]);
+    }
+    if (stages->handler != NULL || stages->peer != NULL) {
+        give_back_references(stages);
+    }
+}
+
+static void stage(struct cohorti_stages *stages, struct queued *entry)
+{
+    unsigned i = entry->shard->index % COHORTI_STAGES;
+    struct cohorti_stage *at = &stages->at[i];
+    if (at->count > 0 && at->shard != entry->shard) {
+        flush_stage(at);
+    }
+    at->shard = entry->shard;
+    cohorti_list_append(&at->waiting, &entry->node);
+    stages->used |= 1U << i;
+    if (++at->count >= STAGED_MAX) { /* whoever empties it may begin */
+        stages->used &= ~(1U << i);
+        flush_stage(at);
+    }
+}
+
+static void take_references(struct cohorti_stages *stages, struct cohorti_handler *handler, struct peer *peer)
+{
+    if (stages->handler != handler || stages->peer != peer) {
+        give_back_references(stages);
+        stages->node = peer->owner;
+        stages->handler = handler;
+        stages->peer = peer;
+    }
+    if (stages->handler_refs == 0) {
+        stages->handler_refs = REFERENCES;
+        atomic_fetch_add(&handler->refs, REFERENCES);
+    }
+    if (stages->peer_refs == 0) {
+        stages->peer_refs = REFERENCES;
+        atomic_fetch_add(&peer->refs, REFERENCES);
+    }
+    stages->handler_refs--;
+    stages->peer_refs--;
+}
+
+/* ---- putting: the loop of the link ---------------------------------------------------------------------------------- */
+
+struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_origin *origin)
+{
+    struct peer *peer = origin->conn->peer;
+    struct runner *runner = origin->conn->worker->runner;
+    struct shard *shard = shard_for(handler->queue, peer, message->subject);
+    size_t subject_size = strlen(message->subject) + 1;
+    struct cohorti_slab *slab = NULL;
+    struct queued *entry = cohorti_slab_take(&runner->slabs, sizeof *entry + subject_size + message->data_len, &slab);
+    if (entry == NULL) {
+        return NULL;
+    }
+    cohort_call *call = NULL;
+    entry->call_taken = false;
+    if (message->call != NULL) {
+        call = cohorti_call_queue(message->call, &entry->call_taken);
+        if (call == NULL) {
+            cohorti_slab_release(slab, 1);
+            return NULL;
+        }
+    }
+    cohorti_list_init(&entry->node);
+    entry->slab = slab;
+    entry->runner = runner;
+    entry->shard = shard;
+    entry->handler = handler;
+    entry->peer = peer;
+    entry->share = NULL;
+    memset(&entry->piece, 0, sizeof entry->piece);
+    entry->legacy = origin->legacy;
+    entry->lane = origin->lane;
+    entry->credit_bytes = origin->bytes;
+    entry->message = *message;
+    entry->message.call = call;
+    memcpy(entry->bytes, message->subject, subject_size);
+    if (message->data_len > 0) {
+        memcpy(entry->bytes + subject_size, message->data, message->data_len);
+    }
+    entry->message.from = peer->id;
+    entry->message.subject = (const char *)entry->bytes;
+    entry->message.data = entry->bytes + subject_size;
+    take_references(&runner->stages, handler, peer);
+    return entry;
+}
+
+static void name_slot(struct queued *entry, struct incoming_slot *slot)
+{
+    entry->piece.slot = slot;
+    if (slot != NULL) {
+        cohorti_incoming_ref(slot->stream);
+    }
+}
+
+struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const cohort_piece *piece, struct incoming_slot *slot,
+                                        const struct cohorti_origin *origin)
+{
+    const cohort_message message = {.subject = piece->subject, .data = piece->data, .data_len = piece->data_len};
+    struct queued *entry = cohorti_queue_make(handler, &message, origin);
+    if (entry != NULL) {
+        entry->piece.is = true;
+        entry->piece.begin = piece->begin;
+        entry->piece.end = piece->end;
+        entry->piece.status = piece->status;
+        entry->piece.offset = piece->offset;
+        entry->piece.total = piece->total;
+        name_slot(entry, slot);
+    }
+    return entry;
+}
+
+void cohorti_queue_forget(struct queued *entry)
+{
+    struct cohorti_handler *handler = entry->handler;
+    struct peer *peer = entry->peer;
+    if (entry->piece.slot != NULL) {
+        cohorti_incoming_put(entry->piece.slot->stream);
+    }
+    if (entry->message.call != NULL) {
+        cohorti_call_forget(entry->message.call);
+    }
+    cohorti_slab_release(entry->slab, 1);
+    cohorti_registry_unref(&peer->owner->registry, handler, 1);
+    cohorti_peer_unref(peer);
+}
+
+int cohorti_queue_put(struct queued **copies, size_t count)
+{
+    struct share *share = NULL;
+    if (count > 1) {
+        share = cohorti_alloc(&copies[0]->shard->queue->node->alloc, sizeof *share);
+        if (share == NULL) {
+            for (size_t i = 0; i < count; i++) {
+                cohorti_queue_forget(copies[i]);
+            }
+            return COHORT_ENOMEM;
+        }
+        atomic_init(&share->copies, count);
+    }
+    if (count > 0 && copies[0]->legacy) {
+        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->credit_bytes);
+    }
+    for (size_t i = 0; i < count; i++) {
+        copies[i]->share = share;
+        stage(&copies[i]->runner->stages, copies[i]);
+    }
+    return COHORT_OK;
+}
+
+/* On whatever thread the session ends. What its loop has made of the stream before is in the queue: a batch is over, or it is put there. */
+void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status)
+{
+    struct runner *runner = entry->runner;
+    if (runner->owner->io->ops->loop_is_current(runner->loop)) {
+        cohorti_stages_flush(&runner->stages);
+    }
+    entry->piece.status = status;
+    entry->piece.offset = entry->piece.total = came;
+    name_slot(entry, slot);
+    struct cohorti_stage alone = {.shard = entry->shard};
+    cohorti_list_init(&alone.waiting);
+    cohorti_list_append(&alone.waiting, &entry->node);
+    flush_stage(&alone);
+}
