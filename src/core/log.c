@@ -332,12 +332,12 @@ bool cohorti_log_keeps(const struct cohorti_log *log)
     return log->spare_count > 0 || is_large_and_empty(log);
 }
 
-/* A small block stays, so that a quiet exchange allocates nothing. */
+/* A small block stays, so that a quiet exchange allocates nothing. Before the last there may be others: what was withdrawn leaves them empty. */
 static void drop_large(struct cohorti_log *log)
 {
     if (is_large_and_empty(log)) {
-        cohorti_release(log->alloc, log->last);
-        log->first = log->last = NULL;
+        free_list(log, log->first);
+        log->first = log->last = log->sending = NULL;
     }
 }
 
