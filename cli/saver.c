@@ -144,7 +144,7 @@ static struct saved *find(const struct saving *all, uint64_t number)
 static void forget(struct saving *all, struct saved *s)
 {
     struct saved **at = &all->first;
-    while (*at != s) {
+    while (*at != NULL && *at != s) {
         at = &(*at)->next;
     }
     *at = s->next;
