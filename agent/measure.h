@@ -22,6 +22,7 @@ enum {
     MEASURE_MS_DEFAULT = 2000,
     MEASURE_DEPTH_MAX = 64,
     MEASURE_BYTES_DEFAULT = 16384,
+    MEASURE_BYTES_MAX = 16777216,
 };
 
 struct measure;

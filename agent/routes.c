@@ -470,8 +470,8 @@ static int begin_measuring(struct request *request, enum MHD_Result *answered)
         wrong = "ms must be a number from 1 to 60000";
     } else if (!number(request, "depth", 1, MEASURE_DEPTH_MAX, &ask.depth) || ask.depth == 0) {
         wrong = "depth must be a number from 1 to 64";
-    } else if (!number(request, "bytes", MEASURE_BYTES_DEFAULT, 999999999, &bytes) || bytes == 0) {
-        wrong = "bytes must be a number from 1";
+    } else if (!number(request, "bytes", MEASURE_BYTES_DEFAULT, MEASURE_BYTES_MAX, &bytes) || bytes == 0) {
+        wrong = "bytes must be a number from 1 to 16777216";
     } else if (lane != NULL && !lane_of(lane, &ask.lane)) {
         wrong = "lane must be normal, control or bulk";
     }

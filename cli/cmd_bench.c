@@ -95,7 +95,7 @@ int command_bench(int argc, char **argv)
          .value = "N",
          .target = &bench.bytes,
          .min = 1,
-         .max = 999999999,
+         .max = 16777216,
          .help = "data of each message, default 16384"},
         {.name = "seconds",
          .kind = OPTION_NUMBER,

@@ -4,8 +4,8 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "digest.h"
 #include "filename.h"
-#include "sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,7 @@ struct file {
     size_t line_len, line_sent;
     int64_t total; /* of the file; -1: not known */
     uint64_t sent;
-    struct sha256 hash;
+    struct sha256_ctx hash;
     bool shows; /* progress, at a terminal */
     uint64_t shown_ns;
 };
@@ -87,7 +87,7 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *arg)
         return give_up(f, strerror(errno));
     }
     f->sent += (uint64_t)n;
-    sha256_add(&f->hash, buffer, (size_t)n);
+    sha256_update(&f->hash, (size_t)n, (const uint8_t *)buffer);
     if (f->total >= 0 && n == 0 && f->sent < (uint64_t)f->total) {
         return give_up(f, "the file has become shorter");
     }
@@ -131,8 +131,8 @@ static int send_file(struct file *f, struct client *client, char *url)
         fprintf(stderr, "\n");
     }
     if (code == EXIT_FINE) {
-        char text[SHA256_TEXT_BYTES];
-        sha256_text(&f->hash, text);
+        char text[DIGEST_TEXT_BYTES];
+        digest_text(&f->hash, text);
         printf("%s %" PRIu64 " bytes sha256 %s\n", f->path, f->sent, text);
     }
     return code;

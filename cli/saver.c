@@ -8,8 +8,8 @@
  */
 #include "saver.h"
 
+#include "digest.h"
 #include "filename.h"
-#include "sha256.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ struct saved {
     size_t first_len;
     bool named;
     uint64_t len; /* of the file */
-    struct sha256 hash;
+    struct sha256_ctx hash;
     char why[256]; /* why it is not written any more */
 };
 
@@ -81,7 +81,7 @@ static void open_hidden(struct saving *all, struct saved *s)
 static void write_all(struct saved *s, const char *bytes, size_t len)
 {
     s->len += len;
-    sha256_add(&s->hash, bytes, len);
+    sha256_update(&s->hash, len, (const uint8_t *)bytes);
     while (len > 0 && s->fd >= 0) {
         ssize_t n = write(s->fd, bytes, len);
         if (n < 0 && errno != EINTR) {
@@ -190,7 +190,7 @@ static void add(struct saved *s, const char *bytes, size_t len)
 
 static void finish(struct saving *all, struct saved *s, const char *from, const char *status)
 {
-    char name[FILENAME_BYTES_MAX + 16], text[SHA256_TEXT_BYTES];
+    char name[FILENAME_BYTES_MAX + 16], text[DIGEST_TEXT_BYTES];
     if (!s->named) {
         look_for_name(s, true);
     }
@@ -200,7 +200,7 @@ static void finish(struct saving *all, struct saved *s, const char *from, const 
         fprintf(stderr, "cohort listen: %s: %s is not saved: %s\n", from, s->name, s->why);
         all->failed = true;
     } else {
-        sha256_text(&s->hash, text);
+        digest_text(&s->hash, text);
         printf("%s %s %" PRIu64 " bytes sha256 %s\n", from, name, s->len, text);
         all->failed = fflush(stdout) != 0 || all->failed;
         all->done = all->left > 0 && --all->left == 0;

@@ -368,6 +368,7 @@ void cohorti_conn_end(struct conn *conn, int code)
         cohorti_streams_tell(conn->peer);
     }
     if (ends_session) {
+        cohorti_stages_flush(&conn->worker->runner->stages);
         (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }
     if (conn->pumping) {

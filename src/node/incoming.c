@@ -233,6 +233,7 @@ int cohorti_incoming_take(struct conn *conn, struct cohorti_delivery *taken, boo
     bool over = status == COHORT_OK ? taken->chunk.last : taken->chunk.first || status == COHORT_ENOHANDLER;
     if (status == COHORT_OK && in != NULL && taken->chunk.aborts) {
         partial->reader = NULL;
+        cohorti_stages_flush(&conn->worker->runner->stages); /* the stream may have begun on another loop */
         end_early(conn->peer, in, taken->subject->name, COHORT_ECANCELLED);
     } else if (in != NULL && over) {
         partial->reader = NULL; /* or it comes again from its beginning; or all its handlers were taken back */

@@ -220,13 +220,9 @@ int cohorti_queue_put(struct queued **copies, size_t count)
     return COHORT_OK;
 }
 
-/* On whatever thread the session ends. What its loop has made of the stream before is in the queue: a batch is over, or it is put there. */
+/* On whatever thread the session ends. Pieces that came before are in the queue: a batch is over, or was flushed. */
 void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status)
 {
-    struct runner *runner = entry->runner;
-    if (runner->owner->io->ops->loop_is_current(runner->loop)) {
-        cohorti_stages_flush(&runner->stages);
-    }
     entry->piece.status = status;
     entry->piece.offset = entry->piece.total = came;
     name_slot(entry, slot);

@@ -121,10 +121,13 @@ class BenchTest(harness.NetTest):
             self.assertEqual(result.status, 1, member)
             self.assertIn(code, result.err)
             self.assertEqual(len(result.err.splitlines()), 1, result.err)
-        result = a.cli("bench", a.id, "--bytes", "2000000", "--seconds", "1")
-        self.assertEqual((result.status, "ESIZE" in result.err), (1, True))
+        small = self.agent(node_id="small", ip=address()[0], port=place[1],
+                           args=["--config", self.write_config({"limits": {"message_bytes_max": 1024}})]).start()
+        result = small.cli("bench", "small", "--bytes", "1025", "--seconds", "1")
+        self.assertEqual((result.status, "ESIZE" in result.err), (1, True), result.err)
+        self.assertEqual(a.cli("bench", a.id, "--bytes", "16777217").status, 2)
         for arguments in ({}, {"to": "silent", "ms": 0}, {"to": "silent", "ms": 60001}, {"to": "silent", "depth": 65},
-                          {"to": "silent", "bytes": 0}, {"to": "silent", "lane": "fast"}):
+                          {"to": "silent", "bytes": 0}, {"to": "silent", "bytes": 16777217}, {"to": "silent", "lane": "fast"}):
             self.assertEqual(a.http().ask("POST", "/v1/bench", **arguments)[0], 400, arguments)
 
     def begin(self, agent, to):

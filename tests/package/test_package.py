@@ -163,7 +163,7 @@ class PackageTest(unittest.TestCase):
     def test_dependencies(self):
         """The libraries a package needs, found by its binaries; of a program that links libcohort, this minor version."""
         depends = {name: out("dpkg-deb", "--field", path, "Depends") for name, path in self.debs.items()}
-        for name, wanted in (("cohort", ("libc6", "libcurl4", "libjansson4", "libmicrohttpd12", "libuv1")),
+        for name, wanted in (("cohort", ("libc6", "libcurl4", "libjansson4", "libmicrohttpd12", "libnettle8", "libuv1")),
                              ("libcohort0", ("libc6", "libjansson4", "libuv1")), ("libcohort-dev", ("libcohort0 (= ", "libcohort-sim0 (= "))):
             for package in wanted:
                 self.assertIn(package, depends[name], name)

@@ -86,6 +86,13 @@ MUTATIONS = [
     ("a message that was begun expires", EXPIRY, "        if (e.offset < begun) {", "        if (false) {"),
     ("a message being written expires", EXPIRY, "        bool held = e.offset < lane->held_until;", "        bool held = false;"),
     ("compaction from inside a frame", EXPIRY, " && cohorti_log_frame_begins(&lane->log, begun)) {", ") {"),
+    ("a tail may wait for another lane", OUT, "taken < slices[i].len || slices[i].more ?", "taken < slices[i].len ?"),
+    ("a body goes with its first part", LOG, "    if (body != NULL && cohorti_body_unref(body)) {", "    if (body != NULL) {"),
+    ("a body stays for ever", LOG, "        drop_tail(log, block);\n        cohorti_release(log->alloc, block);\n        return;",
+     "        cohorti_release(log->alloc, block);\n        return;"),
+    ("a message larger than the watermark never passes", OUT, "queued > max / 2 && (queued", "(queued"),
+    ("a chunk is read to where another belongs", IN, "    return belongs ? partial->bytes + chunk.at : NULL;",
+     "    return belongs ? partial->bytes + chunk.at / 2 : NULL;"),
     ("a first chunk anywhere", CHUNK, "        return c->at == 0 && c->data_len > 0", "        return c->data_len > 0"),
 ]
 
