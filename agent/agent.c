@@ -36,8 +36,9 @@ enum {
     UPLOADS_MAX = 32,
     DOWNLOADS_MAX = 16,
     BACKLOG_BYTES_MIN = 8 << 20,
-    REQUESTS_MAX = 1024, /* given to streams, not replied to */
-    ESCAPED_BYTES = 8,   /* the largest message fits, escaped: a byte takes up to six */
+    BODY_BYTES_MAX = 1 << 20, /* unless somebody wants more: it is held whole, and as text for each who listens */
+    REQUESTS_MAX = 1024,      /* given to streams, not replied to */
+    ESCAPED_BYTES = 8,        /* the largest message fits, escaped: a byte takes up to six */
 };
 
 struct agent {
@@ -118,9 +119,16 @@ static bool take_door(struct agent *agent)
     return address == NULL || door_open(&agent->door, address, insecure, why) ? true : fail("%s", why);
 }
 
+/* What one request may carry, and one item of a stream: less than what the node takes from others. */
+static size_t body_max(const struct agent *agent)
+{
+    bool is_set = agent->plan.settings.values[SET_LIMITS_MESSAGE_BYTES_MAX].origin != ORIGIN_DEFAULT;
+    return is_set ? agent->plan.config.limits.message_bytes_max : BODY_BYTES_MAX;
+}
+
 static bool open_node(struct agent *agent)
 {
-    size_t message_max = agent->plan.config.limits.message_bytes_max;
+    size_t message_max = body_max(agent);
     const struct hub_limits limits = {
         .streams_max = STREAMS_MAX,
         .requests_max = REQUESTS_MAX,
@@ -187,7 +195,7 @@ static bool serve(struct agent *agent)
         .uploads = agent->uploads,
         .downloads = agent->downloads,
         .effective = &agent->effective,
-        .body_bytes_max = agent->plan.config.limits.message_bytes_max,
+        .body_bytes_max = body_max(agent),
     };
     const struct http_listener listeners[] = {
         {.fd = agent->control.listen_fd},

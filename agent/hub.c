@@ -271,7 +271,11 @@ void hub_on_message(cohort_node *node, const cohort_message *message, void *arg)
         return;
     }
     struct writer w = WRITER_EMPTY;
-    document_message(&w, message);
+    if (message->data_len > hub->limits.backlog_bytes_max) {
+        w.failed = true; /* it would fit nowhere as text */
+    } else {
+        document_message(&w, message);
+    }
     publish(hub, STREAM_MESSAGES, message, &w);
     writer_free(&w);
 }

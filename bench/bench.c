@@ -241,3 +241,42 @@ void bench_memory_report(uint64_t before_bytes, uint32_t peers)
              (unsigned long long)after_bytes, (double)used_ns / 1e6);
     bench_say(line);
 }
+
+/* ---- messages that are lent ---------------------------------------------------------------------------------------- */
+
+void bench_pool_init(struct bench_pool *pool, size_t message_bytes)
+{
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->given_back, NULL);
+    for (size_t i = 0; i < 2 || i < BENCH_POOL_BYTES / message_bytes; i++) {
+        struct bench_lent *lent = bench_alloc(sizeof *lent);
+        *lent = (struct bench_lent){.next = pool->free, .pool = pool, .bytes = bench_alloc(message_bytes)};
+        pool->free = lent;
+    }
+}
+
+struct bench_lent *bench_pool_take(struct bench_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    while (pool->free == NULL) {
+        pthread_cond_wait(&pool->given_back, &pool->lock);
+    }
+    struct bench_lent *lent = pool->free;
+    pool->free = lent->next;
+    pthread_mutex_unlock(&pool->lock);
+    return lent;
+}
+
+void bench_pool_give_back(void *arg)
+{
+    struct bench_lent *lent = arg;
+    struct bench_pool *pool = lent->pool;
+    pthread_mutex_lock(&pool->lock);
+    bool was_empty = pool->free == NULL;
+    lent->next = pool->free;
+    pool->free = lent;
+    pthread_mutex_unlock(&pool->lock);
+    if (was_empty) {
+        pthread_cond_signal(&pool->given_back);
+    }
+}

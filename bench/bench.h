@@ -9,6 +9,7 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -58,6 +59,29 @@ void bench_say(const char *line);
 void bench_ready(void);
 
 void *bench_alloc(size_t size);
+
+/* ---- messages that are lent to a library --------------------------------------------------------------------------- */
+
+#define BENCH_LENT_BYTES_MIN ((size_t)64 * 1024)
+#define BENCH_POOL_BYTES ((size_t)1024 * 1024) /* or two messages: few enough to stay near the processor, enough to keep it busy */
+
+struct bench_pool {
+    pthread_mutex_t lock;
+    pthread_cond_t given_back;
+    struct bench_lent *free;
+};
+
+struct bench_lent {
+    struct bench_lent *next;
+    struct bench_pool *pool;
+    uint8_t *bytes;
+};
+
+void bench_pool_init(struct bench_pool *pool, size_t message_bytes);
+/* The one given back last; waits while there is none. */
+struct bench_lent *bench_pool_take(struct bench_pool *pool);
+/* Any thread. */
+void bench_pool_give_back(void *lent);
 
 /* How often this process has allocated memory so far. NULL where nobody counts: counting would slow down who allocates much. */
 extern uint64_t (*bench_allocations)(void);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The same with cohort, by its public API and with its defaults. Two settings differ: limits.message_bytes_max leaves room for
- * the largest message, and limits.peer_queue_bytes_max is raised where the default of 8 MiB would hold only a few of them.
+ * The same with cohort, by its public API and with its defaults.
  *
  * Receivers are nodes that admit whoever greets; the sender adds each of them as a member, waits until all are ACTIVE, and sends
  * with a named subject. Every process keeps the default number of loops.
  *
- * One way, messages go over a route, as the others have a socket for the peer. Up to the 65 280 bytes of a claim they are built in
- * place, as with the others; the row that copies sends from the application's memory. When a lane is full we sleep until the writable
+ * One way, messages go over a route, as the others have a socket for the peer. Small ones are built in
+ * place, as with the others; from 64 KiB on they are lent (cohort_route_send_ref) out of a pool; rows that copy send from the application's memory. When a lane is full we sleep until the writable
  * event; a broadcast leaves that to the library (COHORT_FULL_BLOCK), as only the members that had no room may get it again.
  */
 #include "bench_cohort.h"
@@ -17,12 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define MESSAGE_BYTES_MAX (2U * 1024 * 1024)
-#define QUEUE_BYTES_MAX (64U * 1024 * 1024)
-#define LARGE_BYTES ((size_t)512 * 1024)
 #define CLAIM_BYTES_MAX ((size_t)64 * 1024)
-#define LENT_BYTES_MIN ((size_t)64 * 1024)
-#define LENT_BYTES ((size_t)2 * 1024 * 1024)
 #define BLOCK_MS 10000
 
 void bench_check(int status, const char *what)
@@ -85,10 +79,6 @@ static cohort_node *node_open(const struct bench_options *o, struct node_spec sp
     config.ip = spec.ip;
     config.tcp_port = spec.port;
     config.admission = COHORT_ADMIT_OPEN;
-    config.limits.message_bytes_max = MESSAGE_BYTES_MAX;
-    if (o->bytes >= LARGE_BYTES) {
-        config.limits.peer_queue_bytes_max = QUEUE_BYTES_MAX;
-    }
     if (spec.one_thread) {
         config.loop_count = 0;
     }
@@ -189,53 +179,6 @@ int bench_send_waiting(int (*try)(void *ctx, struct bench_stamp stamp), void *ct
     return status;
 }
 
-/* Messages the application made room for, lent to the library one by one and given back. */
-struct lender {
-    pthread_mutex_t lock;
-    pthread_cond_t given_back;
-    struct lendable *free;
-};
-
-struct lendable {
-    struct lendable *next;
-    struct lender *lender;
-    uint8_t *bytes;
-};
-
-static void lender_init(struct lender *lender, size_t bytes)
-{
-    pthread_mutex_init(&lender->lock, NULL);
-    pthread_cond_init(&lender->given_back, NULL);
-    for (size_t i = 0; i < LENT_BYTES / bytes; i++) {
-        struct lendable *one = bench_alloc(sizeof *one);
-        *one = (struct lendable){.next = lender->free, .lender = lender, .bytes = bench_alloc(bytes)};
-        lender->free = one;
-    }
-}
-
-static struct lendable *lender_take(struct lender *lender)
-{
-    pthread_mutex_lock(&lender->lock);
-    while (lender->free == NULL) {
-        pthread_cond_wait(&lender->given_back, &lender->lock);
-    }
-    struct lendable *one = lender->free;
-    lender->free = one->next;
-    pthread_mutex_unlock(&lender->lock);
-    return one;
-}
-
-static void lender_release(void *arg)
-{
-    struct lendable *one = arg;
-    struct lender *lender = one->lender;
-    pthread_mutex_lock(&lender->lock);
-    one->next = lender->free;
-    lender->free = one;
-    pthread_cond_signal(&lender->given_back);
-    pthread_mutex_unlock(&lender->lock);
-}
-
 struct sender {
     cohort_node *node;
     cohort_route *route;
@@ -243,7 +186,7 @@ struct sender {
     size_t bytes;
     bool in_place;
     size_t peer_count;
-    struct lender lender;
+    struct bench_pool pool;
 };
 
 static int try_one(void *ctx, struct bench_stamp stamp)
@@ -265,11 +208,11 @@ static int try_one(void *ctx, struct bench_stamp stamp)
 static int try_lent(void *ctx, struct bench_stamp stamp)
 {
     struct sender *s = ctx;
-    struct lendable *one = lender_take(&s->lender);
+    struct bench_lent *one = bench_pool_take(&s->pool);
     bench_stamp_write(one->bytes, s->bytes, stamp);
-    int status = cohort_route_send_ref(s->route, one->bytes, s->bytes, lender_release, one);
+    int status = cohort_route_send_ref(s->route, one->bytes, s->bytes, bench_pool_give_back, one);
     if (status != COHORT_OK) {
-        lender_release(one);
+        bench_pool_give_back(one);
     }
     return status;
 }
@@ -296,7 +239,7 @@ static void flood(const struct bench_options *o, bench_send_fn send, bool in_pla
         senders[i] = (struct sender){.node = node, .message = bench_alloc(o->bytes), .bytes = o->bytes, .in_place = in_place};
         bench_check(cohort_route_open(node, id, SUBJECT, &senders[i].route), "cohort_route_open");
         if (send == send_lent) {
-            lender_init(&senders[i].lender, o->bytes);
+            bench_pool_init(&senders[i].pool, o->bytes);
         }
         ctxs[i] = &senders[i];
     }
@@ -310,7 +253,7 @@ static void flood(const struct bench_options *o, bench_send_fn send, bool in_pla
 
 static void flood_send(const struct bench_options *o)
 {
-    if (o->bytes >= LENT_BYTES_MIN) {
+    if (o->bytes >= BENCH_LENT_BYTES_MIN) {
         flood(o, send_lent, false);
     } else {
         flood(o, send_one, o->bytes <= CLAIM_BYTES_MAX);

@@ -63,6 +63,7 @@ ROWS = [
     Row("one-way-1024", "msg/s", "rate", 2, FLOOD, {"bytes": 1024}),
     Row("one-way-65536", "msg/s", "rate", 2, FLOOD, {"bytes": 65536}),
     Row("one-way-1048576", "msg/s", "rate", 2, FLOOD, {"bytes": 1048576}),
+    Row("one-way-1048576-copied", "msg/s", "rate", 2, ("flood-receive", "flood-send-copied"), {"bytes": 1048576}),
     Row("round-trip-64-handlers-1cpu", "us", "latency", 1, HANDLERS),
     Row("round-trip-64-handlers-2cpu", "us", "latency", 2, HANDLERS),
     Row("round-trip-64-app-thread-1cpu", "us", "latency", 1, APP),

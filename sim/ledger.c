@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BEYOND_CREDIT_BYTES 65536 /* docs/protocol.md, ACK */
+#define BEYOND_CREDIT_BYTES 66560 /* docs/protocol.md, ACK */
 
 const char *const ledger_subjects[3] = {"sim", "sim/control", "sim/bulk"};
 
@@ -113,8 +113,12 @@ static int send_in(struct run *run, struct player *from, struct player *to, size
         return COHORT_ENOMEM;
     }
     fill(data, size, page, page->count, lane);
-    int status = cohort_send(from->node, to->id, ledger_subjects[lane], data, size);
-    free(data);
+    bool lends = page->count % 2 == 1; /* the library gives it back; whoever reads it later reads what was freed */
+    int status = lends ? cohort_send_ref(from->node, to->id, ledger_subjects[lane], data, size, free, data)
+                       : cohort_send(from->node, to->id, ledger_subjects[lane], data, size);
+    if (!lends || status != COHORT_OK) {
+        free(data);
+    }
     if (status == COHORT_OK) {
         entry->lane = (uint8_t)lane;
         entry->size = size;
@@ -172,7 +176,9 @@ void ledger_flood(struct run *run, struct player *from, struct player *to, int64
 
 void ledger_full(struct player *from, const struct player *to, unsigned lane)
 {
-    from->views[to->index].full[lane] = true;
+    struct view *v = &from->views[to->index];
+    v->full_again[lane] = v->full_again[lane] || v->full[lane]; /* perhaps of room for the first it is being told just now */
+    v->full[lane] = true;
 }
 
 void ledger_writable(cohort_node *node, const char *id, cohort_lane lane, void *arg)
@@ -180,10 +186,11 @@ void ledger_writable(cohort_node *node, const char *id, cohort_lane lane, void *
     struct player *from = arg;
     struct player *to = check_player(from->run, id);
     struct view *v = to == NULL ? NULL : &from->views[to->index];
-    if (v == NULL || (!v->full[lane] && !v->removed_once)) {
+    if (v == NULL || (!v->full[lane] && !v->full_again[lane] && !v->removed_once)) {
         run_fail(from->run, "%s was told of room for %s, and nothing had been refused", from->id, id);
         return;
     }
+    v->full_again[lane] = v->full_again[lane] && v->full[lane];
     v->full[lane] = false;
     if (from->node != NULL) {
         send_wanted(from->run, from, to, lane);

@@ -23,6 +23,7 @@ struct view {
     uint64_t incarnation;     /* as the last event showed it */
     uint64_t queued_bytes[3]; /* of its messages, in the queue of this process, in each lane */
     bool full[3];             /* that lane refused a message: it is to be told of room */
+    bool full_again[3];       /* and then another: it may be told twice */
     uint32_t wants[3];        /* messages to be sent to it when there is room */
     uint64_t closed_door_ns;  /* when ACTIVATED was told though a send said INACTIVE; 0: never */
 };

@@ -54,7 +54,7 @@ typedef struct cohort_limits {
     uint32_t handshakes_max;       /* default 256: accepted connections that have not greeted; beyond, the oldest is closed */
     uint32_t handshake_timeout_ms; /* default 5 000: from connected to open */
     uint32_t legacy_links_max;     /* default 4: parallel links kept from one legacy peer */
-    uint32_t message_bytes_max;    /* default 1 MiB: data of one message, sent or received */
+    uint32_t message_bytes_max;    /* default 1 GiB: data of one message, sent or received */
     uint32_t peer_queue_bytes_max; /* default 8 MiB: bytes accepted for one peer and not acknowledged by it, in each lane */
     uint32_t subjects_max;         /* default 4096: subject names in use with one peer, in each lane, each way */
     uint32_t echoes_max;           /* default 64: echoes outstanding to one peer */

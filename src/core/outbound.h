@@ -72,6 +72,7 @@ struct cohorti_outbound {
 
 /** Most urgent first. */
 extern const unsigned cohorti_lane_order[COHORTI_LANE_COUNT];
+#define COHORTI_LANE_BULK 2U
 
 /* A message whose body lies elsewhere and is smaller is copied: a block of its own, and a run in each write, would cost more. */
 #define COHORTI_REFERENCE_BYTES_MIN ((size_t)4 * 1024)
@@ -117,6 +118,8 @@ COHORT_NODISCARD int cohorti_outbound_put_raw(struct cohorti_outbound *ob, uint3
 /* For stream.c and carry.c: one frame of up to two pieces; and the number of a name, announced if it is new. */
 COHORT_NODISCARD int cohorti_outbound_append(struct cohorti_outbound *ob, unsigned lane, uint32_t type, const void *head,
                                              size_t head_len, const void *body, size_t body_len);
+/* For resume.c: all names of a lane, to a reader that knows none. False: there was no memory, and they are forgotten. */
+bool cohorti_outbound_announce_again(struct cohorti_outbound *ob, unsigned index);
 COHORT_NODISCARD int cohorti_outbound_append_again(struct cohorti_outbound *ob, unsigned lane, const struct cohorti_log_frame *frame);
 COHORT_NODISCARD int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number);
 

@@ -25,7 +25,7 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .handshakes_max = 256,
                    .handshake_timeout_ms = 5000,
                    .legacy_links_max = 4,
-                   .message_bytes_max = 1024 * 1024,
+                   .message_bytes_max = 1024 * 1024 * 1024,
                    .peer_queue_bytes_max = 8 * 1024 * 1024,
                    .subjects_max = 4096,
                    .echoes_max = 64,

@@ -212,7 +212,7 @@ class ReloadTest(Base):
         agent = self.agent(**self.place(), args=["--config", conf]).start()
         before = self.settings(agent)
         for text in ('{"log": {"level": "debug"}, "port": "x"}', "{", '{"control": {"mode": "0640", "group": "no-such-group-here"}}',
-                     '{"limits": {"message_bytes_max": 1073741824}}', '{"http": {"listen": "0.0.0.0:1"}}',
+                     '{"limits": {"message_bytes_max": 1073741825}}', '{"http": {"listen": "0.0.0.0:1"}}',
                      '{"cluster": "missing.json"}'):
             self.rewrite(conf, text)
             lines = self.reload(agent)

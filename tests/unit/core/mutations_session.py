@@ -15,28 +15,28 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-TESTS = ["log", "outbound", "outbound_reader", "stream", "inbound", "inbound_streams", "undelivered", "session"]
+TESTS = ["log", "outbound", "outbound_reader", "stream", "inbound", "inbound_streams", "undelivered", "session", "link"]
 LAYERS = ["base", "wire", "core"]
 
-OUT, IN, LOG, LOST, EXPIRY, CHUNK, STREAM, CARRY = (
-    "src/core/%s.c" % name for name in ("outbound", "inbound", "log", "undelivered", "expiry", "chunk", "stream", "carry"))
+OUT, RESUME, IN, LOG, LOST, EXPIRY, CHUNK, STREAM, CARRY = (
+    "src/core/%s.c" % name for name in ("outbound", "resume", "inbound", "log", "undelivered", "expiry", "chunk", "stream", "carry"))
 
 # name, file, what stands there (once), what stands there instead
 MUTATIONS = [
     ("received counted before delivery", IN, "    int status = take(in, frame, placed, out, why);\n",
      "    int status = take(in, frame, placed, out, why);\n    in->lanes[out->lane].received += status == COHORT_OK ? out->frame_bytes : 0;\n"
      "    out->frame_bytes = 0;\n"),
-    ("rewind forgotten", OUT, "        cohorti_log_rewind(log, resume->lanes[i].received);\n", ""),
+    ("rewind forgotten", RESUME, "        cohorti_log_rewind(log, resume->lanes[i].received);\n", ""),
     ("an acknowledgement trims more than it says", LOG, "    log->acked = offset;\n    while (log->first != log->last && end_of(log->first) <= offset) {",
      "    log->acked = offset;\n    while (log->first != log->last && log->first->offset <= offset) {"),
-    ("credit ignored when writing", OUT, "log->sent + skip < limit))) {", "true))) {"),
-    ("credit of an acknowledgement ignored", OUT, "        lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;\n", ""),
+    ("credit ignored when writing", OUT, " && log->sent + skip < limit))) {", "))) {"),
+    ("credit of an acknowledgement ignored", RESUME, "        lane->limit = mark->limit > lane->limit ? mark->limit : lane->limit;\n", ""),
     ("credit not enforced", IN, "    return lane->told_limit > 0 && lane->received < lane->told_limit + COHORTI_RUN_BYTES_MAX;",
      "    return lane != NULL;"),
     ("what was written once is forgotten", OUT, "        if (lane->log.sent > lane->written_max) {\n", "        if (lane->log.sent != lane->written_max) {\n"),
-    ("written_max follows a resume", OUT, "        cohorti_log_ack(log, resume->lanes[i].received);\n",
+    ("written_max follows a resume", RESUME, "        cohorti_log_ack(log, resume->lanes[i].received);\n",
      "        cohorti_log_ack(log, resume->lanes[i].received);\n        ob->lanes[i].written_max = log->sent;\n"),
-    ("names not announced again", OUT, "            if (announce_again(ob, i)) {\n", "            if (true) {\n"),
+    ("names not announced again", RESUME, "            if (cohorti_outbound_announce_again(ob, i)) {\n", "            if (true) {\n"),
     ("names announced in every message", OUT, "    if (known != NULL) {\n        *number", "    if (known == (void *)ob) {\n        *number"),
     ("order of chunks unchecked", IN, "    return chunk->at == partial->len && same_total", "    return same_total"),
     ("total of chunks unchecked", IN, "chunk->at == partial->len && same_total && ", "chunk->at == partial->len && "),
@@ -53,21 +53,21 @@ MUTATIONS = [
     ("its places do not move", STREAM, "    s->begin = first ? begin : s->begin;\n    s->end = end;\n", ""),
     ("lost with its last piece acknowledged", STREAM, "        note_whole(&ob->lanes[i]);\n        cohorti_stream_none_moved", "        cohorti_stream_none_moved"),
     ("pieces are told as messages", LOST, "    if (chunk.stream != 0) {\n        return false;\n    }\n", ""),
-    ("cut ignored", OUT, "    if (ob->cut >= 0) {\n        cut_len = gather_cut", "    if (false) {\n        cut_len = gather_cut"),
-    ("cut survives its link", OUT, "    ob->cut = -1;\n    ob->resumed = true;\n", "    ob->resumed = true;\n"),
+    ("cut ignored", OUT, "    if (ob->cut >= 0) {\n        cut_len", "    if (false) {\n        cut_len"),
+    ("cut survives its link", RESUME, "    ob->cut = -1;\n    ob->resumed = true;\n", "    ob->resumed = true;\n"),
     ("carry-over keeps a frame that was written", CARRY, "    bool written = at + len <= c->written_max;", "    bool written = at + len < c->written_max;"),
     ("carry-over keeps the rest of a large message", CARRY, "    return !c->whole_goes ? STAYS : ", "    return "),
     ("carry-over keeps requests", CARRY, "    return kind_of(frame) == COHORTI_KIND_MESSAGE && frame->type", "    return frame->type"),
     ("carried over and told", CARRY, "            lost->lanes[index].end = at;\n", ""),
     ("not carried over and not told, for lack of memory", CARRY, "            lost->lanes[index].end = end; /* no memory", "            /* no memory"),
-    ("resume accepts a mark beyond what was written", OUT, " || resume->lanes[i].received > lane->written_max) {", ") {"),
-    ("an acknowledgement of what was not sent", OUT, " || mark->received > lane->log.sent) {", ") {"),
-    ("another half of the reader goes on", OUT, "    return resume->known == ob->half && resume->half == ob->reader;",
+    ("resume accepts a mark beyond what was written", RESUME, " || resume->lanes[i].received > lane->written_max) {", ") {"),
+    ("an acknowledgement of what was not sent", RESUME, " || mark->received > lane->log.sent) {", ") {"),
+    ("another half of the reader goes on", RESUME, "    return resume->known == ob->half && resume->half == ob->reader;",
      "    return resume->known == ob->half;"),
-    ("another half of ours goes on", OUT, "    return resume->known == ob->half && resume->half == ob->reader;",
+    ("another half of ours goes on", RESUME, "    return resume->known == ob->half && resume->half == ob->reader;",
      "    return resume->half == ob->reader;"),
     ("a new half of the peer does not begin anew", IN, "    if (peer_half == in->peer_half) {", "    if (peer_half == in->peer_half || in->peer_half != 0) {"),
-    ("a mark inside a frame is believed", OUT, "= first_unacknowledged(&lane->log);", "= lane->log.acked;"),
+    ("a mark inside a frame is believed", RESUME, "= first_unacknowledged(&lane->log);", "= lane->log.acked;"),
     ("certainly not handled, though written", LOST, "    out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;",
      "    out->maybe_handled = u->lanes[lane].at < u->lanes[lane].written_max;"),
     ("perhaps handled, though never written", LOST, "    out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;",
@@ -75,18 +75,23 @@ MUTATIONS = [
     ("a large message half appended", OUT, "        cohorti_log_truncate(&lane->log, before);\n        ob->frames = frames_before;\n",
      "        ob->frames = frames_before;\n"),
     ("EAGAIN owes no event", OUT, "    lane->blocked = true;\n", ""),
-    ("the event comes again and again", OUT, "            lane->blocked = lane->starved = false;\n", ""),
-    ("the watermark ignored", OUT, "bool full = queued > max / 2 && (queued > max || need > max - queued);", "bool full = false;"),
+    ("the event comes again and again", RESUME, "            lane->blocked = lane->starved = false;\n", ""),
+    ("the watermark ignored", OUT, "(queued > max || need > max - queued);", "false;"),
     ("credit before consumption", IN, "    uint64_t limit = lane->received + credit;\n",
      "    uint64_t limit = lane->received + in->limits.window_bytes;\n"),
-    ("a large message holds credit for its last piece only", IN,
-     "        out->credit_bytes = out->frame_bytes > chunk->total ? out->frame_bytes : (size_t)chunk->total;\n", "        ;\n"),
+    ("a large message holds credit for its last piece only", IN, "        out->credit_bytes = out->frame_bytes > chunk->total ? out->frame_bytes : (size_t)chunk->total;\n", ""),
     ("a new half of the peer forgets what waits", IN, "(struct cohorti_inbound_lane){.waiting = lane->waiting};",
      "(struct cohorti_inbound_lane){0};"),
     ("a run without ever having had credit", IN, "lane->told_limit > 0 && lane->received <", "lane->received <"),
     ("a message that was begun expires", EXPIRY, "        if (e.offset < begun) {", "        if (false) {"),
     ("a message being written expires", EXPIRY, "        bool held = e.offset < lane->held_until;", "        bool held = false;"),
     ("compaction from inside a frame", EXPIRY, " && cohorti_log_frame_begins(&lane->log, begun)) {", ") {"),
+    ("a tail may wait for another lane", OUT, "taken < slices[i].len || slices[i].more ?", "taken < slices[i].len ?"),
+    ("a body goes with its first part", LOG, "    if (body != NULL && cohorti_body_unref(body)) {", "    if (body != NULL) {"),
+    ("a body stays for ever", LOG, "        drop_tail(log, block);\n        cohorti_release(log->alloc, block);\n        return;", "        cohorti_release(log->alloc, block);\n        return;"),
+    ("a message larger than the watermark never passes", OUT, "queued > max / 2 && (queued", "(queued"),
+    ("a chunk is read to where another belongs", IN, "    return belongs ? partial->bytes + chunk.at : NULL;",
+     "    return belongs ? partial->bytes + chunk.at / 2 : NULL;"),
     ("a first chunk anywhere", CHUNK, "        return c->at == 0 && c->data_len > 0", "        return c->data_len > 0"),
 ]
 

@@ -126,7 +126,7 @@ static bool append_copy(struct rig *r, size_t len)
 
 static bool append(struct rig *r, size_t len)
 {
-    return r->lends && len > 1 && below(r, 3) == 0 ? append_reference(r, len) : append_copy(r, len);
+    return r->lends && len > 1 && below(r, 20) == 0 ? append_reference(r, len) : append_copy(r, len);
 }
 
 static size_t peek(const struct cohorti_log *log, size_t skip, const uint8_t **out)

@@ -229,6 +229,7 @@ static inline cohort_config rig_config(struct rig_node *n, unsigned i)
     config.loop_count = 2;
     config.dial.delay_min_ms = 20;
     config.dial.delay_max_ms = 200;
+    config.limits.message_bytes_max = 1024 * 1024; /* so that a test can send more */
     config.allocator = &n->memory.alloc;
     config.log.write = quiet;
     return config;

@@ -28,7 +28,7 @@ static void the_defaults_are_those_of_the_header(void **state)
     assert_int_equal(config.dial.delay_max_ms, 10000);
     assert_int_equal(config.dial.connect_timeout_ms, 3000);
     assert_int_equal(config.limits.members_max, 1024);
-    assert_int_equal(config.limits.message_bytes_max, 1024 * 1024);
+    assert_int_equal(config.limits.message_bytes_max, 1024 * 1024 * 1024);
     assert_int_equal(config.limits.peer_queue_bytes_max, 8 * 1024 * 1024);
     assert_int_equal(read_config(&config, &out, &error), COHORT_OK);
     assert_string_equal(out.id, COHORT_IP_DEFAULT);
