@@ -115,6 +115,45 @@ static int call_handlers(struct conn *conn, struct given *given, const struct co
     return in_queues + here > 0 || !given->room ? COHORT_OK : COHORT_ENOHANDLER;
 }
 
+/* All of them run here and take whole messages, as most do: nothing to prepare. */
+static bool are_plain(const struct cohorti_handlers *handlers)
+{
+    bool plain = true;
+    for (size_t i = 0; i < handlers->count; i++) {
+        plain = plain && handlers->at[i]->queue == NULL && !handlers->at[i]->stream;
+    }
+    return plain;
+}
+
+static int call_plain(struct conn *conn, const struct cohorti_handlers *handlers, const cohort_message *message)
+{
+    int status = COHORT_ENOHANDLER;
+    for (size_t i = 0; i < handlers->count; i++) {
+        struct cohorti_handler *h = handlers->at[i];
+        if (!atomic_load(&h->removed)) {
+            h->fn.message(conn->owner, message, h->arg);
+            status = COHORT_OK;
+        }
+    }
+    return status;
+}
+
+/* The message is for those who take pieces as well: the only one. */
+static int call_others(struct conn *conn, struct cohorti_handlers *handlers, const cohort_message *message,
+                       const struct cohorti_delivery *taken, bool *consumed)
+{
+    const cohort_piece piece = {.from = message->from,
+                                .subject = message->subject,
+                                .total = message->data_len,
+                                .data = message->data,
+                                .data_len = message->data_len,
+                                .begin = true,
+                                .end = true};
+    struct given given = {.handlers = handlers, .message = *message, .has_message = true};
+    given.piece = message->raw || message->call != NULL ? NULL : &piece;
+    return call_handlers(conn, &given, taken, consumed);
+}
+
 static struct cohorti_handlers *find_handlers(struct cohort_node *node, const char *subject)
 {
     struct cohorti_handlers *handlers = cohorti_registry_get(&node->registry, subject);
@@ -165,21 +204,14 @@ int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struc
         subject != NULL ? cohorti_conn_handlers(conn, subject) : find_handlers(node, message->subject);
     int status = COHORT_ENOHANDLER;
     if (handlers != NULL) {
-        const cohort_piece piece = {.from = message->from,
-                                    .subject = message->subject,
-                                    .total = message->data_len,
-                                    .data = message->data,
-                                    .data_len = message->data_len,
-                                    .begin = true,
-                                    .end = true};
-        struct given given = {.handlers = handlers, .message = *message, .has_message = true};
-        given.piece = message->raw || message->call != NULL ? NULL : &piece;
-        status = call_handlers(conn, &given, taken, consumed);
+        status = are_plain(handlers) ? call_plain(conn, handlers, message) : call_others(conn, handlers, message, taken, consumed);
         if (subject == NULL) {
             cohorti_registry_put(&node->registry, handlers);
         }
     }
-    atomic_fetch_add(&node->counters.messages_unhandled, status == COHORT_ENOHANDLER);
+    if (status == COHORT_ENOHANDLER) {
+        atomic_fetch_add(&node->counters.messages_unhandled, 1);
+    }
     if (message->raw) {
         message->subject = NULL; /* it was ours */
     }

@@ -210,18 +210,26 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     fake.connection.content_length = (how & 2) != 0 ? "99999999999999999999" : (how & 4) != 0 ? "300" : NULL;
     const struct hub_limits limits = {.streams_max = (how & 8) != 0 ? 0 : 1, .requests_max = 2, .backlog_bytes_max = 1024};
     struct hub *hub = hub_new(&limits);
-    struct desk *echoes = desk_new((how & 16) != 0 ? 0 : 1), *asks = desk_new((how & 16) != 0 ? 0 : 1);
+    uint32_t waits_max = (how & 16) != 0 ? 0 : 1;
+    struct desk *echoes = desk_new(waits_max), *asks = desk_new(waits_max), *uploads = desk_new(waits_max);
+    struct downloads *downloads = downloads_new(waits_max);
     struct effective effective;
     struct settings settings;
     effective_init(&effective, (how & 32) != 0 ? NULL : "/a/\"file\"");
     settings_init(&settings);
     FUZZ_CHECK(effective_start(&effective, &settings) == COHORT_OK);
     settings_free(&settings);
-    const struct agent_service service = {
-        .local_id = "a", .hub = hub, .echoes = echoes, .asks = asks, .effective = &effective, .body_bytes_max = BODY_BYTES_MAX};
+    const struct agent_service service = {.local_id = "a",
+                                          .hub = hub,
+                                          .echoes = echoes,
+                                          .asks = asks,
+                                          .uploads = uploads,
+                                          .downloads = downloads,
+                                          .effective = &effective,
+                                          .body_bytes_max = BODY_BYTES_MAX};
     const struct http_listener listener = {.fd = -1, .tcp = (how & 64) != 0, .loopback = (how & 128) != 0};
     struct http *http = http_start(&service, &listener, 1, 4);
-    FUZZ_CHECK(hub != NULL && echoes != NULL && asks != NULL && http != NULL);
+    FUZZ_CHECK(hub != NULL && echoes != NULL && asks != NULL && uploads != NULL && downloads != NULL && http != NULL);
     if (ask(&service, in, path, method, body)) {
         if (fake.connection.response->read != NULL) {
             FUZZ_CHECK(fake.connection.status == 200);
@@ -239,6 +247,8 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     hub_free(hub);
     desk_free(echoes);
     desk_free(asks);
+    desk_free(uploads);
+    downloads_free(downloads);
     effective_deinit(&effective);
 }
 
