@@ -34,7 +34,7 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .requests_max = 65536,
                    .legacy_idle_ms = 0,
                    .handler_ms = 200,
-                   .node_queue_bytes_max = 256 * 1024 * 1024},
+                   .node_queue_bytes_max = UINT64_C(256) * 1024 * 1024},
         .log = {.level = COHORT_LOG_WARN},
     };
     memset(config, 0, size);
