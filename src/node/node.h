@@ -313,10 +313,13 @@ uint64_t cohorti_watch_message(struct conn *conn, const struct cohorti_inbound_s
 void cohorti_watch_measure(struct conn *conn, uint64_t begun_ns);
 void cohorti_watch_end(struct conn *conn);
 
-/* conn_io.c: bytes. Its loop's thread. */
+/* conn_io.c and conn_read.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
-void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len);
+bool cohorti_conn_wants_read(const struct conn *conn);
+void cohorti_conn_read(struct conn *conn);                                                    /* what has come, within limits */
+void cohorti_conn_write_now(struct conn *conn);                                               /* in the middle of a batch */
+void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len); /* sunk: where the link wanted them */
 void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
 void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
 

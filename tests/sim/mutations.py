@@ -76,7 +76,7 @@ MUTATIONS = [
     ("calls forgotten when the session ends", "src/node/session.c", "    cohorti_requests_end(peer, calls_end, reason);\n", ""),
     ("calls of the next session ended with the last", "src/core/calls.c",
      "take(c, call == NULL || end_id - call->id - 1 > UINT64_MAX / 2 ? NULL : call, out)", "take(c, call, out)"),
-    ("reply counted but not delivered", "src/node/conn_io.c", "        cohorti_requests_complete(conn, taken);\n", ""),
+    ("reply counted but not delivered", "src/node/conn_read.c", "        cohorti_requests_complete(conn, taken);\n", ""),
     ("reply to another call", "src/node/requests.c", "take(conn->peer, cohorti_read_u64(&r), &caller)",
      "take(conn->peer, cohorti_read_u64(&r) ^ 1, &caller)"),
     ("reply goes to whichever process came", "src/node/requests.c",

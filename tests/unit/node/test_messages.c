@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * node/messages, conn_io and stats: sending, order, every error code, raw and legacy, broadcast, echo, back-pressure, counters.
+ * node/messages, conn_io, conn_read and stats: sending, order, every error code, raw and legacy, broadcast, echo, back-pressure, counters.
  */
 #include "rig.h"
 
