@@ -106,7 +106,8 @@ class FileTest(harness.NetTest):
         for size in (0, 1, 65281):
             path, digest = self.file("f%d" % size, size)
             self.assertEqual(self.ended(self.send(a, b.id, "files", path))[0], 0)
-            self.assertIn("f%d %d bytes sha256 %s" % (size, size, digest), wait_until(lambda: saver.out.count("\n") and saver.out))
+            line = "f%d %d bytes sha256 %s\n" % (size, size, digest)
+            wait_until(lambda: line in saver.out, what="the saver says " + line)
         with subprocess.Popen(["seq", "300000"], stdout=subprocess.PIPE) as source:
             code, said, err = self.ended(self.send(a, b.id, "files", "-", "--name", "numbers", stdin=source.stdout))
         self.assertEqual((code, err), (0, ""))
