@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-TESTS = ["log", "outbound", "outbound_reader", "stream", "inbound", "inbound_streams", "undelivered", "session", "link"]
+TESTS = ["log", "chunk", "outbound", "outbound_reader", "stream", "inbound", "inbound_streams", "undelivered", "session", "link"]
 LAYERS = ["base", "wire", "core"]
 
 OUT, RESUME, IN, LOG, LOST, EXPIRY, CHUNK, STREAM, CARRY = (
@@ -96,7 +96,7 @@ MUTATIONS = [
     ("a first chunk anywhere", CHUNK, "        return c->at == 0 && c->data_len > 0", "        return c->data_len > 0"),
 ]
 
-FLAGS = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", '-DCOHORTI_VERSION="mutation"', '-DVECTOR_DIR="none"',
+FLAGS = ["-std=gnu11", "-O1", "-g", "-w", "-D_GNU_SOURCE", '-DCOHORTI_VERSION="mutation"', '-DVECTOR_DIR="%s"' % os.path.join(ROOT, "tests", "vectors"),
          "-Iinclude", "-Isrc", "-Itests/unit"]
 
 

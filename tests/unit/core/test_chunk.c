@@ -58,11 +58,37 @@ static void the_widest_places(void **state)
     assert_true(got.stream == UINT16_MAX && got.total == COHORTI_OFFSET_MAX + 2 && got.at == COHORTI_OFFSET_MAX && !got.first);
 }
 
+/* What a kind says of where a piece stands, its numbers must say as well. */
+static void places_that_contradict_their_kind(void **state)
+{
+    static const struct {
+        enum cohorti_kind kind;
+        uint64_t total, at;
+        size_t data_len;
+        int status;
+    } cases[] = {
+        {FIRST, 100, 0, 4, COHORT_OK},          {FIRST, 100, 1, 4, COHORT_EPROTOCOL},   {FIRST, 100, 0, 0, COHORT_EPROTOCOL},
+        {FIRST, 4, 0, 4, COHORT_EPROTOCOL},     {MIDDLE, 100, 1, 4, COHORT_OK},         {MIDDLE, 100, 0, 4, COHORT_EPROTOCOL},
+        {MIDDLE, 100, 96, 4, COHORT_EPROTOCOL}, {LAST, 100, 96, 4, COHORT_OK},          {LAST, 100, 95, 4, COHORT_EPROTOCOL},
+        {LAST, 100, 97, 4, COHORT_EPROTOCOL},   {MIDDLE, 100, 98, 4, COHORT_EPROTOCOL},
+    };
+    for (size_t i = 0; i < UNIT_COUNT(cases); i++) {
+        uint8_t bytes[COHORTI_CHUNK_PREFIX_BYTES + 4] = {0};
+        struct cohorti_chunk got;
+        cohorti_chunk_encode_prefix(bytes, &(struct cohorti_chunk){.stream = 1, .total = cases[i].total, .at = cases[i].at});
+        const cohort_frame frame = {.type = cohorti_type_subject(cases[i].kind, 0, 0),
+                                    .data = bytes,
+                                    .data_len = COHORTI_CHUNK_PREFIX_BYTES + cases[i].data_len};
+        assert_int_equal(cohorti_chunk_decode(&frame, &got), cases[i].status);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(golden_bytes),
         cmocka_unit_test(the_widest_places),
+        cmocka_unit_test(places_that_contradict_their_kind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
