@@ -100,7 +100,6 @@ MUTATIONS = [
      "        cohorti_incoming_forget_all(peer);\n"),
     ("a lost stream is told as done", "src/node/stream.c", "core->lost ? reason : COHORT_OK);", "COHORT_OK);"),
     ("a stream that is lost is not told", "src/node/session.c", "    (void)cohorti_streams_take_over(peer, reason);\n", ""),
-    ("pieces of a stream hold no place", "src/core/inbound.c", "    return chunk->at == partial->len && same_total", "    return same_total"),
     ("nobody is told of room", "src/core/outbound.c", "    lane->blocked = true;\n", ""),
     ("room is told again and again", "src/core/resume.c", "            lane->blocked = lane->starved = false;\n", ""),
     ("a lane is never full", "src/core/outbound.c", "bool full = queued > max / 2 && (queued > max || need > max - queued);",
