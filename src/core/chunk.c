@@ -2,6 +2,7 @@
  * One chunk frame read and checked by itself; whether it is the one to come next, its lane's reader knows. */
 #include "core/chunk.h"
 
+#include "base/big_endian.h"
 #include "base/cursor.h"
 
 size_t cohorti_kind_prefix_bytes(enum cohorti_kind kind)
@@ -63,16 +64,9 @@ int cohorti_chunk_decode(const cohort_frame *frame, struct cohorti_chunk *out)
     return COHORT_OK;
 }
 
-static void encode_u64(uint8_t *at, uint64_t v)
-{
-    for (int i = 7; i >= 0; i--, v >>= 8) {
-        at[i] = (uint8_t)v;
-    }
-}
-
 void cohorti_chunk_encode_prefix(uint8_t *out, const struct cohorti_chunk *chunk)
 {
     enum cohorti_kind kind = chunk->aborts ? COHORTI_KIND_VOID : chunk->kind;
-    encode_u64(out, (uint64_t)kind << 56 | (chunk->aborts ? 0 : chunk->total));
-    encode_u64(out + 8, (uint64_t)chunk->stream << 48 | (chunk->aborts ? 0 : chunk->at));
+    cohorti_store_u64(out, (uint64_t)kind << 56 | (chunk->aborts ? 0 : chunk->total));
+    cohorti_store_u64(out + 8, (uint64_t)chunk->stream << 48 | (chunk->aborts ? 0 : chunk->at));
 }

@@ -266,10 +266,12 @@ static void put_piece(struct cohorti_partial *partial, const struct cohorti_chun
     }
 }
 
-/* Put together, it is all of it that waits in a queue. */
-static void hold_whole(struct cohorti_delivery *d)
+/* Its last piece is there. Put together, it is all of it that waits in a queue. */
+static int open_whole(struct cohorti_inbound *in, struct cohorti_delivery *d, const char **why)
 {
+    d->whole = true;
     d->credit_bytes = d->frame_bytes > d->chunk.total ? d->frame_bytes : (size_t)d->chunk.total;
+    return open_data(in, d->partial->number, d->partial->bytes, (size_t)d->chunk.total, d, why);
 }
 
 int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery *d)
@@ -279,13 +281,8 @@ int cohorti_inbound_collect(struct cohorti_inbound *in, struct cohorti_delivery 
         return status;
     }
     put_piece(d->partial, &d->chunk);
-    if (d->chunk.last) {
-        const char *why;
-        d->whole = true;
-        hold_whole(d);
-        status = open_data(in, d->partial->number, d->partial->bytes, (size_t)d->chunk.total, d, &why);
-    }
-    return status;
+    const char *why;
+    return d->chunk.last ? open_whole(in, d, &why) : COHORT_OK;
 }
 
 /* A piece that goes on with what was begun. */
@@ -306,13 +303,10 @@ static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial
             put_piece(partial, chunk);
         }
     }
-    out->whole = chunk->last && partial->bytes != NULL;
+    bool whole = chunk->last && partial->bytes != NULL;
     out->too_large = chunk->last && partial->too_large;
-    out->nothing = partial->reader == NULL && !out->whole && !out->too_large;
-    if (out->whole) {
-        hold_whole(out);
-    }
-    return out->whole ? open_data(in, partial->number, partial->bytes, (size_t)chunk->total, out, why) : COHORT_OK;
+    out->nothing = partial->reader == NULL && !whole && !out->too_large;
+    return whole ? open_whole(in, out, why) : COHORT_OK;
 }
 
 /* Its first chunk: a message's is for the shell to say what becomes of it; all else is put together. */

@@ -18,11 +18,6 @@ void cohorti_pace_init(struct cohorti_pace *pace)
     *pace = (struct cohorti_pace){.window = UINT64_MAX, .trip_ns = {UINT64_MAX, UINT64_MAX}};
 }
 
-void cohorti_pace_restart(struct cohorti_pace *pace)
-{
-    cohorti_pace_init(pace); /* perhaps another path */
-}
-
 void cohorti_pace_written(struct cohorti_pace *pace, uint64_t now_ns, uint64_t sent, uint64_t acked)
 {
     if (!pace->following && sent > acked) {

@@ -34,9 +34,8 @@ struct cohorti_pace {
     bool emptying; /* the window is at its least until one write was followed under it: what waited before is not in trip_ns */
 };
 
+/** Also for each new link: offsets may begin anew, what was written is written again, and perhaps it is another path. */
 void cohorti_pace_init(struct cohorti_pace *pace);
-/** Offsets begin anew, or what was written is written again. */
-void cohorti_pace_restart(struct cohorti_pace *pace);
 /** The lane was written up to `sent`, and is acknowledged up to `acked`. */
 void cohorti_pace_written(struct cohorti_pace *pace, uint64_t now_ns, uint64_t sent, uint64_t acked);
 /** An acknowledgement came, after which the lane is acknowledged up to `acked`; `urgent_bytes` were ever appended to more urgent lanes. */

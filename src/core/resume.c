@@ -137,7 +137,7 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
     }
     ob->cut = -1;
     ob->resumed = true;
-    cohorti_pace_restart(&ob->pace);
+    cohorti_pace_init(&ob->pace);
     return COHORT_OK;
 }
 

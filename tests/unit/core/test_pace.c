@@ -148,7 +148,7 @@ static void another_link_begins_anew(void **state)
     (void)state;
     begin(&p, 125000000, MS / 5);
     stream(&p, 5 * S, true);
-    cohorti_pace_restart(&p.pace);
+    cohorti_pace_init(&p.pace);
     assert_int_equal(p.pace.window, UINT64_MAX);
     assert_false(p.pace.following);
     cohorti_pace_written(&p.pace, p.now_ns, 1000, 0); /* offsets are smaller than before */
