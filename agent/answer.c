@@ -58,6 +58,22 @@ static enum MHD_Result answer(struct request *request, unsigned status, struct w
     return result;
 }
 
+enum MHD_Result answer_stream(struct MHD_Connection *connection, const char *content_type, size_t block_bytes,
+                              MHD_ContentReaderCallback take, void *arg, MHD_ContentReaderFreeCallback end)
+{
+    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, block_bytes, take, arg, end);
+    if (response == NULL) {
+        end(arg);
+        return MHD_NO;
+    }
+    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
 enum MHD_Result answer_json(struct request *request, unsigned status, struct writer *document)
 {
     return answer(request, status, document, NULL);

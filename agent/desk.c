@@ -5,10 +5,11 @@
  */
 #include "desk.h"
 
+#include "deadline.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct desk {
     pthread_mutex_t lock;
@@ -68,11 +69,7 @@ void desk_close(struct desk *desk)
 
 void desk_drain(struct desk *desk, uint32_t timeout_ms)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    uint64_t nsec = (uint64_t)deadline.tv_nsec + (uint64_t)timeout_ms % 1000 * 1000000;
-    deadline.tv_sec += (time_t)(timeout_ms / 1000 + nsec / 1000000000);
-    deadline.tv_nsec = (long)(nsec % 1000000000);
+    const struct timespec deadline = deadline_after(timeout_ms);
     pthread_mutex_lock(&desk->lock);
     while (desk->unanswered > 0 && pthread_cond_timedwait(&desk->answered, &desk->lock, &deadline) != ETIMEDOUT) {
     }

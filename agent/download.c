@@ -11,6 +11,8 @@
  */
 #include "download.h"
 
+#include "deadline.h"
+#include "request.h"
 #include "writer.h"
 
 #include <cohort/stream.h>
@@ -20,7 +22,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -192,11 +193,7 @@ void downloads_close(struct downloads *all)
 
 void downloads_drain(struct downloads *all, uint32_t timeout_ms)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    uint64_t nsec = (uint64_t)deadline.tv_nsec + (uint64_t)timeout_ms % 1000 * 1000000;
-    deadline.tv_sec += (time_t)(timeout_ms / 1000 + nsec / 1000000000);
-    deadline.tv_nsec = (long)(nsec % 1000000000);
+    const struct timespec deadline = deadline_after(timeout_ms);
     pthread_mutex_lock(&all->lock);
     while (all->count > 0 && pthread_cond_timedwait(&all->ended, &all->lock, &deadline) != ETIMEDOUT) {
     }
@@ -355,15 +352,5 @@ int download_open(struct downloads *all, cohort_node *node, const char *subject,
 enum MHD_Result download_answer(struct download *d, struct MHD_Connection *connection)
 {
     d->connection = connection;
-    struct MHD_Response *response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, take, d, end);
-    if (response == NULL) {
-        end(d);
-        return MHD_NO;
-    }
-    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
-    MHD_destroy_response(response);
-    return result;
+    return answer_stream(connection, "application/octet-stream", BLOCK_BYTES, take, d, end);
 }

@@ -13,15 +13,16 @@
  */
 #include "hub_internal.h"
 
+#include "deadline.h"
 #include "document.h"
 #include "measure.h"
+#include "request.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     READ_BLOCK_BYTES = 16384
@@ -297,14 +298,7 @@ void hub_keep_alive(struct hub *hub)
 
 void hub_close(struct hub *hub, uint32_t timeout_ms)
 {
-    struct timespec deadline;
-    clock_gettime(CLOCK_MONOTONIC, &deadline);
-    deadline.tv_sec += timeout_ms / 1000;
-    deadline.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (deadline.tv_nsec >= 1000000000) {
-        deadline.tv_sec++;
-        deadline.tv_nsec -= 1000000000;
-    }
+    const struct timespec deadline = deadline_after(timeout_ms);
     pthread_mutex_lock(&hub->lock);
     hub->closing = true;
     for (struct stream *stream = hub->streams; stream != NULL; stream = stream->next) {
@@ -437,17 +431,5 @@ enum MHD_Result stream_answer(struct stream *stream, struct MHD_Connection *conn
     pthread_mutex_lock(&stream->hub->lock);
     stream->connection = connection;
     pthread_mutex_unlock(&stream->hub->lock);
-    struct MHD_Response *response =
-        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, READ_BLOCK_BYTES, stream_read, stream, stream_end);
-    if (response == NULL) {
-        stream_abandon(stream);
-        return MHD_NO;
-    }
-    /* A reader may be slow, or stopped for a while: its backlog is limited, its time is not. */
-    MHD_set_connection_option(connection, MHD_CONNECTION_OPTION_TIMEOUT, 0U);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    enum MHD_Result result = MHD_queue_response(connection, MHD_HTTP_OK, response);
-    MHD_destroy_response(response);
-    return result;
+    return answer_stream(connection, "text/event-stream", READ_BLOCK_BYTES, stream_read, stream, stream_end);
 }

@@ -39,6 +39,11 @@ const struct route *route_find(const char *method, const char *path, const char 
 bool route_uploads(const char *method, const char *path);
 enum MHD_Result route_upload(struct request *request);
 
+/** Answer with what `take` gives until it says that it is over; `end` is called once in any case. A reader may be slow, or stopped for a while: its
+ * backlog is for `take` to limit, its time is not limited. */
+enum MHD_Result answer_stream(struct MHD_Connection *connection, const char *content_type, size_t block_bytes,
+                              MHD_ContentReaderCallback take, void *arg, MHD_ContentReaderFreeCallback end);
+
 /** Answer with a JSON document, which is consumed. */
 enum MHD_Result answer_json(struct request *request, unsigned status, struct writer *document);
 
