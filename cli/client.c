@@ -364,22 +364,24 @@ static size_t on_sink_header(char *bytes, size_t size, size_t count, void *arg)
     return size * count;
 }
 
-int client_download(struct client *client, char *url, struct client_sink *sink)
+/* ---- answers without an end ---- */
+
+/* Both callbacks get `arg`. */
+static void prepare_endless(struct client *client, char *url, curl_write_callback take, curl_write_callback header, void *arg)
 {
-    if (url == NULL) {
-        return complain(client, "out of memory");
-    }
-    sink->client = client;
     prepare(client, url);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_bytes);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, sink);
-    curl_easy_setopt(client->curl, CURLOPT_HEADERFUNCTION, on_sink_header);
-    curl_easy_setopt(client->curl, CURLOPT_HEADERDATA, sink);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, take);
+    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, arg);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERFUNCTION, header);
+    curl_easy_setopt(client->curl, CURLOPT_HEADERDATA, arg);
     curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
     curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
-    CURLcode code = curl_easy_perform(client->curl);
     free(url);
-    if (sink->enough) {
+}
+
+static int end_endless(struct client *client, CURLcode code, bool enough)
+{
+    if (enough) {
         return EXIT_FINE;
     }
     if (client->status != 0 && client->status != 200) {
@@ -391,6 +393,17 @@ int client_download(struct client *client, char *url, struct client_sink *sink)
     return complain_transport(client, code);
 }
 
+int client_download(struct client *client, char *url, struct client_sink *sink)
+{
+    if (url == NULL) {
+        return complain(client, "out of memory");
+    }
+    sink->client = client;
+    prepare_endless(client, url, on_bytes, on_sink_header, sink);
+    CURLcode code = curl_easy_perform(client->curl);
+    return end_endless(client, code, sink->enough);
+}
+
 bool client_stream_prepare(struct client *client, char *url, struct client_stream *stream)
 {
     if (url == NULL) {
@@ -398,14 +411,7 @@ bool client_stream_prepare(struct client *client, char *url, struct client_strea
         return false;
     }
     stream->client = client;
-    prepare(client, url);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEFUNCTION, on_stream);
-    curl_easy_setopt(client->curl, CURLOPT_WRITEDATA, stream);
-    curl_easy_setopt(client->curl, CURLOPT_HEADERFUNCTION, on_header);
-    curl_easy_setopt(client->curl, CURLOPT_HEADERDATA, stream);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_S);
-    free(url);
+    prepare_endless(client, url, on_stream, on_header, stream);
     return true;
 }
 
@@ -421,14 +427,5 @@ int client_stream_run(struct client *client, char *url, struct client_stream *st
     }
     CURLcode code = curl_easy_perform(client->curl);
     sse_free(&stream->sse);
-    if (stream->enough) {
-        return EXIT_FINE;
-    }
-    if (client->status != 0 && client->status != 200) {
-        return complain_refused(client);
-    }
-    if (code == CURLE_OK || code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR) {
-        return complain(client, "the agent at %s closed the stream", client->path);
-    }
-    return complain_transport(client, code);
+    return end_endless(client, code, stream->enough);
 }

@@ -85,7 +85,6 @@ int command_bench(int argc, char **argv)
         .operands_min = 1,
         .operands_max = 1,
     };
-    static const char *const lanes[] = {"normal", "control", "bulk", NULL};
     struct bench bench = {.bytes = 16384, .seconds = 2, .depth = 1};
     const char *control = NULL;
     int lane = 2;
@@ -111,7 +110,12 @@ int command_bench(int argc, char **argv)
          .min = 1,
          .max = 64,
          .help = "echoes under way at any time, default 1"},
-        {.name = "lane", .kind = OPTION_CHOICE, .value = "LANE", .target = &lane, .choices = lanes, .help = "of the messages, default bulk"},
+        {.name = "lane",
+         .kind = OPTION_CHOICE,
+         .value = "LANE",
+         .target = &lane,
+         .choices = lane_names,
+         .help = "of the messages, default bulk"},
         {.name = "json", .kind = OPTION_FLAG, .target = &bench.as_json, .help = "print JSON"},
         OPTION_CONTROL(control),
         {.name = NULL},
@@ -122,7 +126,7 @@ int command_bench(int argc, char **argv)
     if (!options_parse(&usage, options, argc, argv, operands, &code)) {
         return code;
     }
-    bench.lane = lanes[lane];
+    bench.lane = lane_names[lane];
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE) {
         client.about = operands[0];

@@ -150,7 +150,6 @@ int command_send_file(int argc, char **argv)
         .operands_min = 3,
         .operands_max = 3,
     };
-    static const char *const lanes[] = {"normal", "control", "bulk", NULL};
     const char *control = NULL, *name = NULL;
     int lane = 2;
     uint64_t idle_s = 60;
@@ -159,7 +158,7 @@ int command_send_file(int argc, char **argv)
          .kind = OPTION_CHOICE,
          .value = "LANE",
          .target = &lane,
-         .choices = lanes,
+         .choices = lane_names,
          .help = "in which the agent sends this subject from now on, default bulk"},
         {.name = "name", .kind = OPTION_TEXT, .value = "NAME", .target = &name, .help = "to be saved under, default that of FILE"},
         {.name = "timeout",
@@ -189,7 +188,7 @@ int command_send_file(int argc, char **argv)
         client.about = operands[0];
         code = send_file(&file, &client,
                          client_url(&client, "/v1/stream", NULL, "to", operands[0], "subject", operands[1], "idle_ms", idle_ms,
-                                    "lane", lanes[lane], NULL));
+                                    "lane", lane_names[lane], NULL));
         client_close(&client);
     }
     close(file.fd);

@@ -20,7 +20,6 @@ int command_send(int argc, char **argv)
         .operands_min = 2,
         .operands_max = 3,
     };
-    static const char *const lanes[] = {"normal", "control", "bulk", NULL};
     const char *control = NULL;
     int lane = -1;
     const struct option options[] = {
@@ -28,7 +27,7 @@ int command_send(int argc, char **argv)
          .kind = OPTION_CHOICE,
          .value = "LANE",
          .target = &lane,
-         .choices = lanes,
+         .choices = lane_names,
          .help = "in which the agent sends this subject from now on"},
         OPTION_CONTROL(control),
         {.name = NULL},
@@ -48,7 +47,7 @@ int command_send(int argc, char **argv)
     code = input_take(usage.command, operands[2], &input);
     if (code == EXIT_FINE) {
         char *url = client_url(&client, "/v1/send", NULL, "to", operands[0], "subject", operands[1], lane >= 0 ? "lane" : NULL,
-                               lane >= 0 ? lanes[lane] : NULL, NULL);
+                               lane >= 0 ? lane_names[lane] : NULL, NULL);
         code = client_post(&client, url, input.bytes, input.len, 0);
     }
     free(input.bytes);

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *const lane_names[] = {"normal", "control", "bulk", NULL};
+
 __attribute__((format(printf, 2, 3))) static bool complain(const struct usage *usage, const char *format, ...)
 {
     char text[512];

@@ -56,6 +56,9 @@ enum {
 bool options_parse(const struct usage *usage, const struct option *options, int argc, char **argv,
                    const char *operands[OPERANDS_MAX], int *exit_code);
 
+/** Choices of an option that names a lane, in the order of cohort_lane. */
+extern const char *const lane_names[];
+
 /** The option every client command has. */
 #define OPTION_CONTROL(variable)                                                        \
     {                                                                                   \
