@@ -16,6 +16,7 @@
 static void run_attach(struct mail *mail);
 static void run_close(struct mail *mail);
 static void run_flush(struct mail *mail);
+static void run_credit(struct mail *mail);
 static void run_ended(struct mail *mail);
 
 static uint64_t hash_of(uint64_t number)
@@ -54,8 +55,9 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->attach_mail.run = run_attach;
     conn->close_mail.run = run_close;
     conn->flush_mail.run = run_flush;
+    conn->credit_mail.run = run_credit;
     conn->ended_mail.run = run_ended;
-    conn->attach_mail.conn = conn->close_mail.conn = conn->flush_mail.conn = conn->ended_mail.conn = conn;
+    conn->attach_mail.conn = conn->close_mail.conn = conn->flush_mail.conn = conn->credit_mail.conn = conn->ended_mail.conn = conn;
     cohorti_map_insert(&node->conns, &conn->node, hash_of(number));
     cohorti_list_append(&node->conn_list, &conn->of_node);
     atomic_fetch_add(&node->counters.handshakes, 1);
@@ -260,18 +262,49 @@ static void run_close(struct mail *mail)
     cohorti_conn_unref(conn);
 }
 
-static void run_flush(struct mail *mail)
+/* It has come, and may be posted again; false: the link was handed over since it was posted, and the mail follows. */
+static bool take_mail(struct mail *mail, _Atomic bool *posted)
 {
     struct conn *conn = mail->conn;
     cohorti_conn_lock(conn);
     struct worker *w = conn->worker;
-    if (!conn->owner->io->ops->loop_is_current(w->loop)) { /* handed over since it was posted: it follows */
-        cohorti_conn_unlock(conn);
+    bool here = conn->owner->io->ops->loop_is_current(w->loop);
+    if (here) {
+        atomic_store(posted, false);
+    }
+    cohorti_conn_unlock(conn);
+    if (!here) {
         cohorti_worker_post(w, mail);
+    }
+    return here;
+}
+
+static void run_credit(struct mail *mail)
+{
+    struct conn *conn = mail->conn;
+    if (!take_mail(mail, &conn->credit_posted)) {
         return;
     }
-    conn->flush_posted = false;
-    cohorti_conn_unlock(conn);
+    if (conn->phase != CONN_ENDED) {
+        cohorti_session_acknowledge(conn);
+    }
+    cohorti_conn_unref(conn);
+}
+
+void cohorti_conn_post_credit(struct conn *conn)
+{
+    if (!atomic_exchange(&conn->credit_posted, true)) {
+        cohorti_conn_ref(conn);
+        cohorti_worker_post(conn->worker, &conn->credit_mail);
+    }
+}
+
+static void run_flush(struct mail *mail)
+{
+    struct conn *conn = mail->conn;
+    if (!take_mail(mail, &conn->flush_posted)) {
+        return;
+    }
     if (conn->phase != CONN_ENDED) {
         cohorti_session_acknowledge(conn);
         if (conn->local) {

@@ -143,21 +143,22 @@ struct peer {
     struct cohorti_list conns;    /* open ones, the newest last: that one is sent to; under lock */
     struct cohorti_list has_room; /* while writable events are collected: session.c */
     unsigned room_lanes;
-    bool self;                             /* the local node; does not change */
-    bool legacy, removed;                  /* the last link was a legacy one; it is no member any more; under lock */
-    bool ending;                           /* its session ends when its last link has handled what it is at; under lock */
-    struct cohorti_outbound outbound;      /* under lock */
-    struct cohorti_list waiting;           /* threads that wait for room: full.c; under lock */
-    struct cohorti_list streams_over;      /* streams of ours whose end is to be told: stream.c; under lock */
-    struct cohorti_inbound inbound;        /* the loop of the open link; control while there is none */
-    uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told; under lock */
+    bool self;                                     /* the local node; does not change */
+    bool legacy, removed;                          /* the last link was a legacy one; it is no member any more; under lock */
+    bool ending;                                   /* its session ends when its last link has handled what it is at; under lock */
+    struct cohorti_outbound outbound;              /* under lock */
+    struct cohorti_list waiting;                   /* threads that wait for room: full.c; under lock */
+    struct cohorti_list streams_over;              /* streams of ours whose end is to be told: stream.c; under lock */
+    struct cohorti_inbound inbound;                /* the loop of the open link; control while there is none */
+    _Atomic uint64_t consumed[COHORTI_LANE_COUNT]; /* of messages in queues, handled since inbound was told */
     _Atomic bool has_consumed;
-    _Atomic uint64_t waiting_bytes;   /* in queues, from a legacy peer, which has no credit */
-    struct cohorti_calls calls;       /* ours, that wait; under lock */
-    struct mail calls_mail;           /* to control: set calls_timer */
-    bool calls_posted;                /* it is under way; under lock */
-    uint64_t calls_armed_ns;          /* what calls_timer is set to, or will be by the mail; under lock */
-    struct cohorti_timer calls_timer; /* control */
+    _Atomic uint64_t consumed_told_ns; /* when the loop was last woken for it */
+    _Atomic uint64_t waiting_bytes;    /* in queues, from a legacy peer, which has no credit */
+    struct cohorti_calls calls;        /* ours, that wait; under lock */
+    struct mail calls_mail;            /* to control: set calls_timer */
+    bool calls_posted;                 /* it is under way; under lock */
+    uint64_t calls_armed_ns;           /* what calls_timer is set to, or will be by the mail; under lock */
+    struct cohorti_timer calls_timer;  /* control */
     _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
     struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
     uint64_t owed_due_ns;        /* when it is tried again; under lock */
@@ -253,8 +254,9 @@ struct conn {
     struct cohorti_socket *socket; /* NULL once closed */
     struct cohorti_sender sender;
     struct cohorti_echoes echoes;
-    bool attached;             /* the worker watches it */
-    _Atomic bool flush_posted; /* flush_mail is under way; written under the lock */
+    bool attached;              /* the worker watches it */
+    _Atomic bool flush_posted;  /* flush_mail is under way; written under the lock */
+    _Atomic bool credit_posted; /* the same of credit_mail */
     bool watching_write;
     bool socket_full;   /* the last write found it so */
     bool writing;       /* some thread is inside a write, without the lock; what is queued meanwhile, it writes too */
@@ -266,7 +268,7 @@ struct conn {
     uint64_t frames_counted; /* of frames out, in the totals */
     struct rate_window rates;
 
-    struct mail attach_mail, close_mail, flush_mail, ended_mail;
+    struct mail attach_mail, close_mail, flush_mail, credit_mail, ended_mail;
     int close_code;
     bool close_posted, leave; /* with close_code: under the lock */
 
@@ -292,6 +294,8 @@ void cohorti_conn_abandon(struct conn *conn);
 void cohorti_conn_close(struct conn *conn, int code, bool leave);
 /** End it because of `code`, by mail to its loop. Any thread, with the peer's lock held. */
 void cohorti_conn_post_close(struct conn *conn, int code);
+/** See that its loop tells the peer of credit that was given back. Any thread, with the peer's lock held. */
+void cohorti_conn_post_credit(struct conn *conn);
 /** Its loop's thread: it is over. Control hears of it at once, or when its events are handled. */
 void cohorti_conn_end(struct conn *conn, int code);
 void cohorti_conn_tell_end(struct conn *conn);

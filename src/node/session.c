@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define CONSUMED_NS UINT64_C(1000000)
+
 int cohorti_session_half(struct cohort_node *node, uint64_t *out)
 {
     int status = COHORT_OK;
@@ -134,15 +136,12 @@ void cohorti_session_room(struct mail *mail)
 
 /* ---- a link joins --------------------------------------------------------------------------------------------------- */
 
-/* With the lock held, on the loop that owns the receiving half. */
+/* On the loop that owns the receiving half. */
 static void take_consumed(struct peer *peer)
 {
     atomic_store(&peer->has_consumed, false);
     for (unsigned lane = 0; lane < COHORTI_LANE_COUNT; lane++) {
-        if (peer->consumed[lane] > 0) {
-            cohorti_inbound_consumed(&peer->inbound, lane, peer->consumed[lane]);
-            peer->consumed[lane] = 0;
-        }
+        cohorti_inbound_consumed(&peer->inbound, lane, (size_t)atomic_exchange(&peer->consumed[lane], 0));
     }
 }
 
@@ -247,9 +246,7 @@ void cohorti_session_acknowledge(struct conn *conn)
         return;
     }
     if (atomic_load(&conn->peer->has_consumed)) {
-        cohorti_conn_lock(conn);
         take_consumed(conn->peer);
-        cohorti_conn_unlock(conn);
     }
     size_t untold = cohorti_inbound_untold(&conn->peer->inbound);
     if (untold == 0) {
@@ -296,19 +293,38 @@ void cohorti_session_leave(struct conn *conn)
     cohorti_conn_drain(conn, conn->end_code);
 }
 
-void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes)
+/* It may be the loop's turn: who waits for the credit is told. A wake-up costs as much as a hundred small messages, or on one processor each
+ * of the two threads its turn. So while handlers are quick the loop is left alone until much was handled, for it comes by anyway when more
+ * messages come; a peer that has used up its window waits CONSUMED_NS longer. */
+static bool is_to_be_told(struct peer *peer, uint64_t before, uint64_t after)
 {
     size_t enough = peer->owner->limits.window_bytes / 4;
-    enough = enough > COHORTI_ACK_BYTES ? COHORTI_ACK_BYTES : enough;
-    cohorti_mutex_lock(&peer->lock);
-    uint64_t before = peer->consumed[lane];
-    peer->consumed[lane] += bytes;
-    atomic_store(&peer->has_consumed, true);
-    struct conn *conn = cohorti_current_conn(peer);
-    if (before < enough && peer->consumed[lane] >= enough && conn != NULL) {
-        cohorti_conn_post_flush(conn);
+    size_t step = enough < COHORTI_ACK_BYTES ? enough : COHORTI_ACK_BYTES;
+    if (before / step == after / step) {
+        return false;
     }
-    cohorti_mutex_unlock(&peer->lock);
+    uint64_t now_ns = cohorti_now(peer->owner);
+    bool tell = (before < enough && after >= enough) || now_ns - atomic_load(&peer->consumed_told_ns) >= CONSUMED_NS;
+    if (tell) {
+        atomic_store(&peer->consumed_told_ns, now_ns);
+    }
+    return tell;
+}
+
+void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes)
+{
+    uint64_t before = atomic_fetch_add(&peer->consumed[lane], bytes);
+    if (!atomic_load(&peer->has_consumed)) {
+        atomic_store(&peer->has_consumed, true);
+    }
+    if (is_to_be_told(peer, before, before + bytes)) {
+        cohorti_mutex_lock(&peer->lock);
+        struct conn *conn = cohorti_current_conn(peer);
+        if (conn != NULL) {
+            cohorti_conn_post_credit(conn);
+        }
+        cohorti_mutex_unlock(&peer->lock);
+    }
 }
 
 /* ---- the end -------------------------------------------------------------------------------------------------------- */
