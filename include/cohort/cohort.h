@@ -352,7 +352,8 @@ COHORT_API COHORT_NODISCARD int cohort_queue_open(cohort_node *node, uint32_t th
  *   COHORT_ECLOSED    the node is being closed, and frees it.
  */
 COHORT_API COHORT_NODISCARD int cohort_queue_close(cohort_queue *queue);
-/** A descriptor that is readable (level-triggered) while something waits; -1 for a queue with threads. Poll it; do nothing else with it. */
+/** A descriptor that is readable (level-triggered) while something waits, and may be so once more after the last was taken: then
+ * cohort_queue_dispatch() finds nothing. -1 for a queue with threads. Poll it; do nothing else with it. */
 COHORT_API int cohort_queue_fd(const cohort_queue *queue);
 /** Run up to `max` handlers of what waits, here and now; returns how many. 0 for a queue with threads. One thread at a time keeps order. */
 COHORT_API size_t cohort_queue_dispatch(cohort_queue *queue, size_t max);

@@ -33,6 +33,12 @@ static inline void cohorti_list_append(struct cohorti_list *head, struct cohorti
     head->prev = node;
 }
 
+/** Put `node` first in the list of `head`. */
+static inline void cohorti_list_prepend(struct cohorti_list *head, struct cohorti_list *node)
+{
+    cohorti_list_append(head->next, node);
+}
+
 /** Put all of `from` last in the list of `head`, in their order; `from` is empty then. */
 static inline void cohorti_list_move_all(struct cohorti_list *head, struct cohorti_list *from)
 {

@@ -75,7 +75,7 @@ static int fill_queues(struct conn *conn, struct given *given, size_t *count)
         }
         ++*count;
     }
-    return *count == 0 ? COHORT_OK : cohorti_queue_put(queued, *count);
+    return *count == 0 ? COHORT_OK : cohorti_queue_put(&conn->worker->runner->stages, queued, *count);
 }
 
 static void call_here(struct conn *conn, const struct given *given, struct cohorti_handler *h)
@@ -137,6 +137,22 @@ static int call_plain(struct conn *conn, const struct cohorti_handlers *handlers
         }
     }
     return status;
+}
+
+/* One of them, in a queue, takes whole messages: the next most common. */
+static bool is_queued(const struct cohorti_handlers *handlers)
+{
+    return handlers->count == 1 && handlers->at[0]->queue != NULL && !handlers->at[0]->stream;
+}
+
+static int queue_plain(struct conn *conn, struct cohorti_handler *h, const cohort_message *message,
+                       const struct cohorti_delivery *taken, bool *consumed)
+{
+    if (atomic_load(&h->removed)) {
+        return COHORT_ENOHANDLER;
+    }
+    *consumed = false;
+    return cohorti_queue_message(h, message, taken, conn);
 }
 
 /* The message is for those who take pieces as well: the only one. */
@@ -205,7 +221,13 @@ int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struc
         subject != NULL ? cohorti_conn_handlers(conn, subject) : find_handlers(node, message->subject);
     int status = COHORT_ENOHANDLER;
     if (handlers != NULL) {
-        status = are_plain(handlers) ? call_plain(conn, handlers, message) : call_others(conn, handlers, message, taken, consumed);
+        if (are_plain(handlers)) {
+            status = call_plain(conn, handlers, message);
+        } else if (subject != NULL && message->call == NULL && is_queued(handlers)) {
+            status = queue_plain(conn, handlers->at[0], message, taken, consumed);
+        } else {
+            status = call_others(conn, handlers, message, taken, consumed);
+        }
         if (subject == NULL) {
             cohorti_registry_put(&node->registry, handlers);
         }

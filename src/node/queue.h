@@ -14,6 +14,8 @@ struct cohorti_handler;
 struct conn;
 struct queued;
 struct incoming_slot;
+struct cohorti_delivery;
+struct cohorti_inbound_subject;
 
 /* What a loop has made for queues during a batch of messages: put there at the end of it, with one lock and one wake-up for all. */
 #define COHORTI_STAGES 8
@@ -21,9 +23,17 @@ struct cohorti_stages {
     struct cohorti_stage {
         struct shard *shard;
         struct cohorti_list waiting;
-        uint32_t count;
+        uint32_t count; /* messages */
     } at[COHORTI_STAGES];
     uint32_t used; /* a bit for each that holds something */
+    /* The last entry made, if another message may be put into it. */
+    struct {
+        struct cohorti_handler *handler; /* NULL: it may not */
+        const struct cohorti_inbound_subject *subject;
+        struct queued *entry;
+        struct cohorti_stage *stage; /* where it is the last */
+        uint8_t *end;
+    } run;
     /* References taken ahead, many at once: for the next entries of the same handler, from the same peer. */
     struct cohort_node *node;
     struct cohorti_handler *handler;
@@ -43,6 +53,9 @@ struct cohorti_origin {
     size_t bytes; /* credit to give back; of a legacy peer, what is counted for it */
 };
 
+/** A message about a subject, for one handler and no other: into its queue, behind what came before. COHORT_ENOMEM. */
+COHORT_NODISCARD int cohorti_queue_message(struct cohorti_handler *handler, const cohort_message *message,
+                                           const struct cohorti_delivery *taken, struct conn *conn);
 /** A copy of the message, and of its call, to be put() or forgotten. NULL without memory. */
 struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message,
                                   const struct cohorti_origin *origin);
@@ -53,7 +66,7 @@ struct queued *cohorti_queue_make_piece(struct cohorti_handler *handler, const c
 void cohorti_queue_put_end(struct queued *entry, struct incoming_slot *slot, uint64_t came, int status);
 void cohorti_queue_forget(struct queued *entry);
 /** Put the copies of one message into their queues; the last to be handled gives the credit back. COHORT_ENOMEM: all were forgotten. */
-COHORT_NODISCARD int cohorti_queue_put(struct queued **copies, size_t count);
+COHORT_NODISCARD int cohorti_queue_put(struct cohorti_stages *stages, struct queued **copies, size_t count);
 
 /** A handler was registered for it (1), or is gone (-1). `queue` may be NULL. */
 void cohorti_queue_count(struct cohort_queue *queue, int change);

@@ -9,8 +9,9 @@
 struct shard {
     struct cohort_queue *queue;
     struct cohorti_mutex lock;
-    uint32_t index;               /* in its queue */
-    struct cohorti_list waiting;  /* under lock, as the rest */
+    uint32_t index;              /* in its queue */
+    struct cohorti_list waiting; /* under lock, as the rest */
+    bool told; /* who empties it was told that something waits, or is about to be, and has not found it empty since */
     struct cohorti_event *event;  /* readable while something waits; NULL with a thread */
     struct cohorti_loop *loop;    /* the thread; NULL without */
     _Atomic uint64_t deadline_ns; /* of a node that closes: what is not handled by then is dropped; 0: it does not */
@@ -30,26 +31,47 @@ struct share {
     _Atomic size_t copies;
 };
 
+/* A message in an entry, and behind it the next one. */
+struct record {
+    uint32_t len, credit; /* credit to give back, in bytes; of a legacy peer, what is counted for it */
+    uint8_t data[];
+};
+
+static inline size_t cohorti_record_bytes(size_t len)
+{
+    return (sizeof(struct record) + len + COHORTI_SLAB_STEP - 1) & ~(COHORTI_SLAB_STEP - 1);
+}
+
+/* A run of messages to one handler, of one member, about one subject; or a single one, if it is a request, a piece, one of several copies, or
+ * of a legacy peer. */
 struct queued {
     struct cohorti_list node;
     struct cohorti_slab *slab; /* it is part of */
-    struct runner *runner;     /* whose loop made it */
     struct shard *shard;
     struct cohorti_handler *handler;
     struct peer *peer;
-    cohort_message message; /* pointers into what follows */
+    struct record *next;    /* of those that are left */
+    uint32_t count;         /* how many these are */
+    cohort_message message; /* what its messages have in common */
     struct {
-        bool is, begin, end; /* it is a piece, of which `message` has the data */
+        bool is, begin, end; /* it is a piece, of which the record has the data */
         int status;
         uint64_t offset, total;
         struct incoming_slot *slot; /* named by us; NULL: it is all of its stream */
     } piece;
-    bool call_taken;     /* its handler has kept message.call: not ours to look at any more */
-    struct share *share; /* NULL: the only copy */
+    bool call_taken; /* its handler has kept message.call: not ours to look at any more */
     bool legacy;
     unsigned lane;
-    size_t credit_bytes;
-    uint8_t bytes[];
+    struct share *share; /* NULL: the only copy */
+    uint8_t bytes[];     /* the subject, then the records */
 };
+
+/* queue_take.c */
+/** Handle what waits in a shard, up to `max` messages; returns how many. */
+size_t cohorti_shard_dispatch(struct shard *shard, size_t max);
+/** Drop what waits; `removed`: for handlers that were taken back only. Returns how many messages. */
+size_t cohorti_shard_drop(struct shard *shard, bool removed);
+/** This thread is inside a handler in that queue. */
+bool cohorti_queue_in_handler_of(const struct cohort_queue *queue);
 
 #endif

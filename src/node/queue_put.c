@@ -2,12 +2,14 @@
  *
  * What a loop puts into queues. Entries are made one by one while a batch of messages is handled, and put into their queues together, at the
  * end of it or before a handler runs on the loop: one lock, one wake-up, and references taken ahead, instead of each for every message.
+ * Messages of one member about one subject come in runs: one that follows another of its kind is put behind it, into its entry.
  */
 #include "node/queue_internal.h"
 
 #include <string.h>
 
-#define STAGED_MAX 1024 /* put in at once */
+#define STAGED_MAX 4096 /* messages put in at once: more than are read at once, unless they are tiny */
+#define RUN_MAX 256     /* messages of an entry */
 #define REFERENCES 64   /* taken at once, to a handler and a peer */
 
 static struct shard *shard_for(struct cohort_queue *q, const struct peer *peer, const char *subject)
@@ -29,22 +31,33 @@ void cohorti_stages_init(struct cohorti_stages *stages)
     }
 }
 
+/* Whoever empties it is told when the lock is free: what is woken may run at once, in our place, and would find it taken. Until then a
+ * handler keeps the queue from being closed. */
 static void flush_stage(struct cohorti_stage *stage)
 {
     struct shard *shard = stage->shard;
-    struct cohorti_io *io = shard->queue->node->io;
-    struct cohorti_loop *loop = shard->loop; /* once its entries are there, and handled, the queue may be closed */
+    struct cohort_node *node = shard->queue->node;
+    struct cohorti_event *event = shard->event;
+    struct cohorti_loop *loop = shard->loop;
+    struct cohorti_handler *handler = COHORTI_CONTAINER(stage->waiting.prev, struct queued, node)->handler;
     cohorti_mutex_lock(&shard->lock);
-    bool first = cohorti_list_empty(&shard->waiting);
+    bool tell = !shard->told;
+    if (tell) {
+        shard->told = true;
+        atomic_fetch_add(&handler->refs, 1);
+    }
     cohorti_list_move_all(&shard->waiting, &stage->waiting);
-    if (first && shard->event != NULL) {
-        io->ops->event_set(shard->event, true);
-    }
-    if (first && loop != NULL) {
-        io->ops->loop_wake(loop);
-    }
     cohorti_mutex_unlock(&shard->lock);
     stage->count = 0;
+    if (tell && event != NULL) {
+        node->io->ops->event_set(event, true);
+    }
+    if (tell && loop != NULL) {
+        node->io->ops->loop_wake(loop);
+    }
+    if (tell) {
+        cohorti_registry_unref(&node->registry, handler, 1);
+    }
 }
 
 static void give_back_references(struct cohorti_stages *stages)
@@ -65,6 +78,7 @@ static void give_back_references(struct cohorti_stages *stages)
 
 void cohorti_stages_flush(struct cohorti_stages *stages)
 {
+    stages->run.handler = NULL;
     while (stages->used != 0) {
         unsigned i = (unsigned)__builtin_ctz(stages->used);
         stages->used &= stages->used - 1;
@@ -75,20 +89,30 @@ void cohorti_stages_flush(struct cohorti_stages *stages)
     }
 }
 
-static void stage(struct cohorti_stages *stages, struct queued *entry)
+/* Another message is in it. */
+static void count_staged(struct cohorti_stages *stages, struct cohorti_stage *at)
+{
+    if (++at->count >= STAGED_MAX) { /* whoever empties it may begin */
+        stages->run.handler = NULL;
+        stages->used &= ~(1U << (at - stages->at));
+        flush_stage(at);
+    }
+}
+
+/* Where it is now; or was: it may have been put into its queue at once. */
+static struct cohorti_stage *stage(struct cohorti_stages *stages, struct queued *entry)
 {
     unsigned i = entry->shard->index % COHORTI_STAGES;
     struct cohorti_stage *at = &stages->at[i];
+    stages->run.handler = NULL;
     if (at->count > 0 && at->shard != entry->shard) {
         flush_stage(at);
     }
     at->shard = entry->shard;
     cohorti_list_append(&at->waiting, &entry->node);
     stages->used |= 1U << i;
-    if (++at->count >= STAGED_MAX) { /* whoever empties it may begin */
-        stages->used &= ~(1U << i);
-        flush_stage(at);
-    }
+    count_staged(stages, at);
+    return at;
 }
 
 static void take_references(struct cohorti_stages *stages, struct cohorti_handler *handler, struct peer *peer)
@@ -113,19 +137,27 @@ static void take_references(struct cohorti_stages *stages, struct cohorti_handle
 
 /* ---- putting: the loop of the link ---------------------------------------------------------------------------------- */
 
+static void fill(struct record *record, const cohort_message *message, size_t credit)
+{
+    record->len = (uint32_t)message->data_len;
+    record->credit = (uint32_t)credit;
+    if (message->data_len > 0) {
+        memcpy(record->data, message->data, message->data_len);
+    }
+}
+
 struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_origin *origin)
 {
     struct peer *peer = origin->conn->peer;
     struct runner *runner = origin->conn->worker->runner;
-    struct shard *shard = shard_for(handler->queue, peer, message->subject);
     size_t subject_size = strlen(message->subject) + 1;
+    size_t records_at = (sizeof(struct queued) + subject_size + COHORTI_SLAB_STEP - 1) & ~(COHORTI_SLAB_STEP - 1);
     struct cohorti_slab *slab = NULL;
-    struct queued *entry = cohorti_slab_take(&runner->slabs, sizeof *entry + subject_size + message->data_len, &slab);
+    struct queued *entry = cohorti_slab_take(&runner->slabs, records_at + cohorti_record_bytes(message->data_len), &slab);
     if (entry == NULL) {
         return NULL;
     }
     cohort_call *call = NULL;
-    entry->call_taken = false;
     if (message->call != NULL) {
         call = cohorti_call_queue(message->call, &entry->call_taken);
         if (call == NULL) {
@@ -133,28 +165,55 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
             return NULL;
         }
     }
+    *entry = (struct queued){.slab = slab,
+                             .shard = shard_for(handler->queue, peer, message->subject),
+                             .handler = handler,
+                             .peer = peer,
+                             .next = (struct record *)(void *)((uint8_t *)entry + records_at),
+                             .count = 1,
+                             .message = *message,
+                             .legacy = origin->legacy,
+                             .lane = origin->lane};
     cohorti_list_init(&entry->node);
-    entry->slab = slab;
-    entry->runner = runner;
-    entry->shard = shard;
-    entry->handler = handler;
-    entry->peer = peer;
-    entry->share = NULL;
-    memset(&entry->piece, 0, sizeof entry->piece);
-    entry->legacy = origin->legacy;
-    entry->lane = origin->lane;
-    entry->credit_bytes = origin->bytes;
-    entry->message = *message;
-    entry->message.call = call;
     memcpy(entry->bytes, message->subject, subject_size);
-    if (message->data_len > 0) {
-        memcpy(entry->bytes + subject_size, message->data, message->data_len);
-    }
+    fill(entry->next, message, origin->bytes);
     entry->message.from = peer->id;
     entry->message.subject = (const char *)entry->bytes;
-    entry->message.data = entry->bytes + subject_size;
+    entry->message.call = call;
     take_references(&runner->stages, handler, peer);
     return entry;
+}
+
+int cohorti_queue_message(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_delivery *taken,
+                          struct conn *conn)
+{
+    struct runner *runner = conn->worker->runner;
+    struct cohorti_stages *stages = &runner->stages;
+    size_t size = cohorti_record_bytes(message->data_len);
+    if (stages->run.handler == handler && stages->run.subject == taken->subject && stages->run.entry->count < RUN_MAX) {
+        struct record *record = cohorti_slab_extend(&runner->slabs, stages->run.end, size);
+        if (record != NULL) {
+            fill(record, message, taken->credit_bytes);
+            stages->run.end += size;
+            stages->run.entry->count++;
+            count_staged(stages, stages->run.stage);
+            return COHORT_OK;
+        }
+    }
+    const struct cohorti_origin origin = {.conn = conn, .lane = taken->lane, .bytes = taken->credit_bytes};
+    struct queued *entry = cohorti_queue_make(handler, message, &origin);
+    if (entry == NULL) {
+        return COHORT_ENOMEM;
+    }
+    struct cohorti_stage *at = stage(stages, entry);
+    if (at->count > 0) {
+        stages->run.handler = handler;
+        stages->run.subject = taken->subject;
+        stages->run.entry = entry;
+        stages->run.stage = at;
+        stages->run.end = (uint8_t *)entry->next + size;
+    }
+    return COHORT_OK;
 }
 
 static void name_slot(struct queued *entry, struct incoming_slot *slot)
@@ -197,7 +256,7 @@ void cohorti_queue_forget(struct queued *entry)
     cohorti_peer_unref(peer);
 }
 
-int cohorti_queue_put(struct queued **copies, size_t count)
+int cohorti_queue_put(struct cohorti_stages *stages, struct queued **copies, size_t count)
 {
     struct share *share = NULL;
     if (count > 1) {
@@ -211,11 +270,11 @@ int cohorti_queue_put(struct queued **copies, size_t count)
         atomic_init(&share->copies, count);
     }
     if (count > 0 && copies[0]->legacy) {
-        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->credit_bytes);
+        atomic_fetch_add(&copies[0]->peer->waiting_bytes, copies[0]->next->credit);
     }
     for (size_t i = 0; i < count; i++) {
         copies[i]->share = share;
-        stage(&copies[i]->runner->stages, copies[i]);
+        (void)stage(stages, copies[i]);
     }
     return COHORT_OK;
 }

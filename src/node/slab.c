@@ -19,7 +19,7 @@ struct cohorti_slab {
     struct cohorti_slab *next;
     _Atomic uint32_t live;
     uint32_t made;
-    size_t used, cap;
+    size_t cap;
     alignas(max_align_t) uint8_t bytes[];
 };
 
@@ -56,6 +56,7 @@ static void leave_current(struct cohorti_slabs *s)
 {
     struct cohorti_slab *slab = s->current;
     s->current = NULL;
+    s->at = s->end = NULL;
     if (slab != NULL) {
         cohorti_slab_release(slab, BIAS - slab->made);
     }
@@ -90,16 +91,34 @@ static struct cohorti_slab *new_slab(struct cohorti_slabs *s, size_t cap)
     if (slab != NULL) {
         slab->of = s;
         slab->cap = cap;
-        slab->used = 0;
         slab->made = 0;
         atomic_init(&slab->live, BIAS);
     }
     return slab;
 }
 
+static bool begin_next(struct cohorti_slabs *s)
+{
+    struct cohorti_slab *next = new_slab(s, COHORTI_SLAB_BYTES);
+    if (next == NULL) {
+        return false;
+    }
+    leave_current(s);
+    s->current = next;
+    s->at = next->bytes;
+    s->end = next->bytes + next->cap;
+    return true;
+}
+
+static size_t round_up(size_t n, size_t step)
+{
+    return (n + step - 1) & ~(step - 1);
+}
+
 void *cohorti_slab_take(struct cohorti_slabs *s, size_t len, struct cohorti_slab **slab)
 {
-    size_t size = (len + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
+    size_t size = round_up(len, COHORTI_SLAB_STEP);
+    size_t skip = round_up((uintptr_t)s->at, alignof(max_align_t)) - (uintptr_t)s->at;
     if (size > LARGE_BYTES) {
         *slab = new_slab(s, size);
         if (*slab == NULL) {
@@ -108,16 +127,14 @@ void *cohorti_slab_take(struct cohorti_slabs *s, size_t len, struct cohorti_slab
         atomic_store(&(*slab)->live, 1);
         return (*slab)->bytes;
     }
-    if (s->current == NULL || size > s->current->cap - s->current->used) {
-        struct cohorti_slab *next = new_slab(s, COHORTI_SLAB_BYTES);
-        if (next == NULL) {
+    if (s->current == NULL || skip + size > (size_t)(s->end - s->at)) {
+        if (!begin_next(s)) {
             return NULL;
         }
-        leave_current(s);
-        s->current = next;
+        skip = 0;
     }
-    void *at = s->current->bytes + s->current->used;
-    s->current->used += size;
+    uint8_t *at = s->at + skip;
+    s->at = at + size;
     s->current->made++;
     *slab = s->current;
     return at;

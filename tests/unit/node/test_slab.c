@@ -97,6 +97,42 @@ static void a_steady_stream_allocates_nothing(void **state)
     unit_memory_assert_empty(&memory);
 }
 
+/* Only the last one, and no further than its slab. What lies before and behind it stays as it is. */
+static void what_was_taken_last_grows(void **state)
+{
+    struct unit_memory memory;
+    struct cohorti_slabs s;
+    unit_memory_init(&memory);
+    cohorti_slabs_init(&s, &memory.alloc);
+    for (unsigned round = 0; round < 3; round++) {
+        struct piece before = take(&s, 24, 1), last = take(&s, 40, 2);
+        assert_null(cohorti_slab_extend(&s, before.at + before.len, 8));
+        struct piece large = take(&s, COHORTI_SLAB_BYTES, 4);
+        assert_null(cohorti_slab_extend(&s, large.at + large.len, 8));
+        size_t len = 40;
+        void *at;
+        while ((at = cohorti_slab_extend(&s, last.at + len, 8 + len % 64)) != NULL) {
+            assert_ptr_equal(at, last.at + len);
+            memset(at, last.fill, 8 + len % 64);
+            len += 8 + len % 64;
+        }
+        last.len = len;
+        assert_true(len > COHORTI_SLAB_BYTES - 600 && len < COHORTI_SLAB_BYTES);
+        struct piece behind = take(&s, 100, 3);
+        assert_null(cohorti_slab_extend(&s, last.at + last.len, 8));
+        assert_non_null(at = cohorti_slab_extend(&s, behind.at + 104, 8));
+        memset(at, 5, 8);
+        struct piece next = take(&s, 1, 6);
+        let_go(&before);
+        let_go(&last);
+        let_go(&behind);
+        let_go(&next);
+        let_go(&large);
+    }
+    cohorti_slabs_deinit(&s);
+    unit_memory_assert_empty(&memory);
+}
+
 /* Large ones go at once; of the others a few are kept. */
 static void what_waited_once_is_not_kept_for_ever(void **state)
 {
@@ -181,11 +217,9 @@ static void another_thread_lets_go(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_of_every_size_in_any_order),
-        cmocka_unit_test(a_steady_stream_allocates_nothing),
-        cmocka_unit_test(what_waited_once_is_not_kept_for_ever),
-        cmocka_unit_test(without_memory_nothing_changes),
-        cmocka_unit_test(another_thread_lets_go),
+        cmocka_unit_test(pieces_of_every_size_in_any_order), cmocka_unit_test(a_steady_stream_allocates_nothing),
+        cmocka_unit_test(what_was_taken_last_grows),         cmocka_unit_test(what_waited_once_is_not_kept_for_ever),
+        cmocka_unit_test(without_memory_nothing_changes),    cmocka_unit_test(another_thread_lets_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
