@@ -139,22 +139,6 @@ static int call_plain(struct conn *conn, const struct cohorti_handlers *handlers
     return status;
 }
 
-/* One of them, in a queue, takes whole messages: the next most common. */
-static bool is_queued(const struct cohorti_handlers *handlers)
-{
-    return handlers->count == 1 && handlers->at[0]->queue != NULL && !handlers->at[0]->stream;
-}
-
-static int queue_plain(struct conn *conn, struct cohorti_handler *h, const cohort_message *message,
-                       const struct cohorti_delivery *taken, bool *consumed)
-{
-    if (atomic_load(&h->removed)) {
-        return COHORT_ENOHANDLER;
-    }
-    *consumed = false;
-    return cohorti_queue_message(h, message, taken, conn);
-}
-
 /* The message is for those who take pieces as well: the only one. */
 static int call_others(struct conn *conn, struct cohorti_handlers *handlers, const cohort_message *message,
                        const struct cohorti_delivery *taken, bool *consumed)
@@ -205,14 +189,28 @@ struct cohorti_handlers *cohorti_conn_handlers(struct conn *conn, struct cohorti
     return subject->cache;
 }
 
-int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken, bool *consumed)
+/* Its only handler, as most have. */
+static int deliver_to(struct conn *conn, struct cohorti_handler *h, const cohort_message *message,
+                      const struct cohorti_delivery *taken, bool *consumed)
+{
+    if (atomic_load(&h->removed)) {
+        return COHORT_ENOHANDLER;
+    }
+    if (h->queue == NULL) {
+        h->fn.message(conn->owner, message, h->arg);
+        return COHORT_OK;
+    }
+    *consumed = false;
+    return cohorti_queue_message(h, message, taken, conn);
+}
+
+/* Whatever it is, whoever takes it. */
+static __attribute__((noinline)) int deliver_any(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken,
+                                                 bool *consumed)
 {
     struct cohort_node *node = conn->owner;
     struct cohorti_inbound_subject *subject = taken == NULL ? NULL : taken->subject;
     char raw[16];
-    message->from = conn->peer->id;
-    message->legacy = !conn->link.peer.extended;
-    *consumed = true;
     if (message->raw) {
         snprintf(raw, sizeof raw, "#%d", (int)message->type);
         message->subject = raw;
@@ -221,22 +219,30 @@ int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struc
         subject != NULL ? cohorti_conn_handlers(conn, subject) : find_handlers(node, message->subject);
     int status = COHORT_ENOHANDLER;
     if (handlers != NULL) {
-        if (are_plain(handlers)) {
-            status = call_plain(conn, handlers, message);
-        } else if (subject != NULL && message->call == NULL && is_queued(handlers)) {
-            status = queue_plain(conn, handlers->at[0], message, taken, consumed);
-        } else {
-            status = call_others(conn, handlers, message, taken, consumed);
-        }
+        status = are_plain(handlers) ? call_plain(conn, handlers, message) : call_others(conn, handlers, message, taken, consumed);
         if (subject == NULL) {
             cohorti_registry_put(&node->registry, handlers);
         }
     }
-    if (status == COHORT_ENOHANDLER) {
-        atomic_fetch_add(&node->counters.messages_unhandled, 1);
-    }
     if (message->raw) {
         message->subject = NULL; /* it was ours */
+    }
+    return status;
+}
+
+int cohorti_conn_deliver(struct conn *conn, cohort_message *message, const struct cohorti_delivery *taken, bool *consumed)
+{
+    struct cohorti_handlers *handlers = NULL;
+    message->from = conn->peer->id;
+    message->legacy = !conn->link.peer.extended;
+    *consumed = true;
+    if (taken != NULL && taken->subject != NULL && message->call == NULL) {
+        handlers = cohorti_conn_handlers(conn, taken->subject);
+    }
+    bool one = handlers != NULL && handlers->count == 1 && !handlers->at[0]->stream;
+    int status = one ? deliver_to(conn, handlers->at[0], message, taken, consumed) : deliver_any(conn, message, taken, consumed);
+    if (status == COHORT_ENOHANDLER) {
+        atomic_fetch_add(&conn->owner->counters.messages_unhandled, 1);
     }
     return status;
 }

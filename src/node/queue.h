@@ -17,23 +17,25 @@ struct incoming_slot;
 struct cohorti_delivery;
 struct cohorti_inbound_subject;
 
+/* The last entry made, if another message may be put into it. */
+struct cohorti_run {
+    struct cohorti_handler *handler; /* NULL: it may not */
+    const struct cohorti_inbound_subject *subject;
+    struct queued *entry;
+    struct cohorti_stage *stage; /* where it is the last */
+    uint8_t *end;
+};
+
 /* What a loop has made for queues during a batch of messages: put there at the end of it, with one lock and one wake-up for all. */
 #define COHORTI_STAGES 8
 struct cohorti_stages {
     struct cohorti_stage {
         struct shard *shard;
         struct cohorti_list waiting;
-        uint32_t count; /* messages */
+        uint32_t count; /* messages, but of the run its first only */
     } at[COHORTI_STAGES];
     uint32_t used; /* a bit for each that holds something */
-    /* The last entry made, if another message may be put into it. */
-    struct {
-        struct cohorti_handler *handler; /* NULL: it may not */
-        const struct cohorti_inbound_subject *subject;
-        struct queued *entry;
-        struct cohorti_stage *stage; /* where it is the last */
-        uint8_t *end;
-    } run;
+    struct cohorti_run run;
     /* References taken ahead, many at once: for the next entries of the same handler, from the same peer. */
     struct cohort_node *node;
     struct cohorti_handler *handler;

@@ -89,29 +89,28 @@ void cohorti_stages_flush(struct cohorti_stages *stages)
     }
 }
 
-/* Another message is in it. */
-static void count_staged(struct cohorti_stages *stages, struct cohorti_stage *at)
+/* Nothing more is put into the last entry. */
+static void end_run(struct cohorti_stages *stages)
 {
-    if (++at->count >= STAGED_MAX) { /* whoever empties it may begin */
+    if (stages->run.handler != NULL) {
         stages->run.handler = NULL;
-        stages->used &= ~(1U << (at - stages->at));
-        flush_stage(at);
+        stages->run.stage->count += stages->run.entry->count - 1;
     }
 }
 
-/* Where it is now; or was: it may have been put into its queue at once. */
+/* Returns where it is now; or was: it may have been put into its queue at once. */
 static struct cohorti_stage *stage(struct cohorti_stages *stages, struct queued *entry)
 {
     unsigned i = entry->shard->index % COHORTI_STAGES;
     struct cohorti_stage *at = &stages->at[i];
-    stages->run.handler = NULL;
-    if (at->count > 0 && at->shard != entry->shard) {
+    end_run(stages);
+    if (at->count > 0 && (at->shard != entry->shard || at->count >= STAGED_MAX)) { /* or: whoever empties it may begin */
         flush_stage(at);
     }
     at->shard = entry->shard;
+    at->count++;
     cohorti_list_append(&at->waiting, &entry->node);
     stages->used |= 1U << i;
-    count_staged(stages, at);
     return at;
 }
 
@@ -184,35 +183,39 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     return entry;
 }
 
-int cohorti_queue_message(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_delivery *taken,
-                          struct conn *conn)
+/* The first of its kind. */
+static __attribute__((noinline)) int begin_run(struct cohorti_handler *handler, const cohort_message *message,
+                                               const struct cohorti_delivery *taken, struct conn *conn)
 {
-    struct runner *runner = conn->worker->runner;
-    struct cohorti_stages *stages = &runner->stages;
-    size_t size = cohorti_record_bytes(message->data_len);
-    if (stages->run.handler == handler && stages->run.subject == taken->subject && stages->run.entry->count < RUN_MAX) {
-        struct record *record = cohorti_slab_extend(&runner->slabs, stages->run.end, size);
-        if (record != NULL) {
-            fill(record, message, taken->credit_bytes);
-            stages->run.end += size;
-            stages->run.entry->count++;
-            count_staged(stages, stages->run.stage);
-            return COHORT_OK;
-        }
-    }
+    struct cohorti_stages *stages = &conn->worker->runner->stages;
     const struct cohorti_origin origin = {.conn = conn, .lane = taken->lane, .bytes = taken->credit_bytes};
     struct queued *entry = cohorti_queue_make(handler, message, &origin);
     if (entry == NULL) {
         return COHORT_ENOMEM;
     }
-    struct cohorti_stage *at = stage(stages, entry);
-    if (at->count > 0) {
-        stages->run.handler = handler;
-        stages->run.subject = taken->subject;
-        stages->run.entry = entry;
-        stages->run.stage = at;
-        stages->run.end = (uint8_t *)entry->next + size;
+    stages->run.stage = stage(stages, entry);
+    stages->run.handler = handler;
+    stages->run.subject = taken->subject;
+    stages->run.entry = entry;
+    stages->run.end = (uint8_t *)entry->next + cohorti_record_bytes(message->data_len);
+    return COHORT_OK;
+}
+
+int cohorti_queue_message(struct cohorti_handler *handler, const cohort_message *message, const struct cohorti_delivery *taken,
+                          struct conn *conn)
+{
+    struct runner *runner = conn->worker->runner;
+    struct cohorti_run *run = &runner->stages.run;
+    struct record *record = NULL;
+    if (run->handler == handler && run->subject == taken->subject && run->entry->count < RUN_MAX) {
+        record = cohorti_slab_extend(&runner->slabs, run->end, cohorti_record_bytes(message->data_len));
     }
+    if (record == NULL) {
+        return begin_run(handler, message, taken, conn);
+    }
+    run->end += cohorti_record_bytes(message->data_len);
+    run->entry->count++;
+    fill(record, message, taken->credit_bytes);
     return COHORT_OK;
 }
 

@@ -172,33 +172,73 @@ static bool is_over(const struct shard *shard)
     return deadline_ns != 0 && cohorti_now(shard->queue->node) >= deadline_ns;
 }
 
-/* Up to `max` messages of an entry, which may be gone then; all of them are dropped, or those that come too late. Returns how many. */
-static size_t handle(struct done *done, struct queued *entry, size_t max, bool drop)
+static struct record *after(struct record *record)
+{
+    return (struct record *)(void *)((uint8_t *)record + cohorti_record_bytes(record->len));
+}
+
+/* Most are: of such a one only the handler is called. */
+static bool is_plain(const struct queued *entry)
+{
+    return !entry->piece.is && entry->share == NULL && !entry->legacy && entry->message.call == NULL;
+}
+
+/* Messages of a plain entry, while its handler and its node stand. Returns how many. */
+static size_t call_run(struct done *done, struct queued *entry, size_t max)
 {
     struct cohorti_handler *h = entry->handler;
-    struct shard *shard = entry->shard;
-    struct cohort_node *node = shard->queue->node;
-    const struct handling here = {.queue = shard->queue, .outer = handling};
+    struct cohort_node *node = entry->shard->queue->node;
     size_t count = 0;
-    begin(done, entry);
-    handling = &here;
-    for (; count < max && entry->count > 0; count++) {
+    max = max < entry->count ? max : entry->count;
+    while (count < max && !atomic_load_explicit(&h->removed, memory_order_acquire) &&
+           atomic_load_explicit(&entry->shard->deadline_ns, memory_order_relaxed) == 0) {
         struct record *record = entry->next;
-        entry->next = (struct record *)(void *)((uint8_t *)record + cohorti_record_bytes(record->len));
-        entry->count--;
+        entry->next = after(record);
         entry->message.data = record->data;
         entry->message.data_len = record->len;
         if (is_full(done)) {
             give_back(done);
         }
-        if (drop || atomic_load_explicit(&h->removed, memory_order_acquire) || is_over(shard)) {
-            drop_one(entry);
-        } else if (entry->piece.is) {
-            call_piece(entry, false);
-        } else {
-            h->fn.message(node, &entry->message, h->arg);
-        }
-        count_done(done, entry, record->credit);
+        h->fn.message(node, &entry->message, h->arg);
+        done->messages++;
+        done->credit += record->credit;
+        count++;
+    }
+    entry->count -= (uint32_t)count;
+    return count;
+}
+
+/* The next message of an entry, whatever it is. */
+static void handle_next(struct done *done, struct queued *entry, bool drop)
+{
+    struct cohorti_handler *h = entry->handler;
+    struct record *record = entry->next;
+    entry->next = after(record);
+    entry->count--;
+    entry->message.data = record->data;
+    entry->message.data_len = record->len;
+    if (is_full(done)) {
+        give_back(done);
+    }
+    if (drop || atomic_load(&h->removed) || is_over(entry->shard)) {
+        drop_one(entry);
+    } else if (entry->piece.is) {
+        call_piece(entry, false);
+    } else {
+        h->fn.message(entry->shard->queue->node, &entry->message, h->arg);
+    }
+    count_done(done, entry, record->credit);
+}
+
+/* Up to `max` messages of an entry, which may be gone then; all of them are dropped, or those that come too late. Returns how many. */
+static size_t handle(struct done *done, struct queued *entry, size_t max, bool drop)
+{
+    const struct handling here = {.queue = entry->shard->queue, .outer = handling};
+    begin(done, entry);
+    handling = &here;
+    size_t count = drop || !is_plain(entry) ? 0 : call_run(done, entry, max);
+    for (; count < max && entry->count > 0; count++) {
+        handle_next(done, entry, drop);
     }
     handling = here.outer;
     if (entry->count == 0) {

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define COHORTI_SLAB_BYTES ((size_t)64 * 1024 - 64)
-#define COHORTI_SLAB_SPARES_MAX 16 /* kept by one loop */
+#define COHORTI_SLAB_SPARES_MAX 64 /* kept by one loop: as much as the window of a member */
 #define COHORTI_SLAB_STEP ((size_t)8)
 
 struct cohorti_slab;

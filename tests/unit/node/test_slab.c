@@ -138,7 +138,7 @@ static void what_waited_once_is_not_kept_for_ever(void **state)
 {
     struct unit_memory memory;
     struct cohorti_slabs s;
-    static struct piece pieces[20000];
+    static struct piece pieces[40000];
     unit_memory_init(&memory);
     cohorti_slabs_init(&s, &memory.alloc);
     struct piece large = take(&s, 1 << 20, 1);
