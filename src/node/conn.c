@@ -282,13 +282,10 @@ static bool take_mail(struct mail *mail, _Atomic bool *posted)
 static void run_credit(struct mail *mail)
 {
     struct conn *conn = mail->conn;
-    if (!take_mail(mail, &conn->credit_posted)) {
-        return;
-    }
-    if (conn->phase != CONN_ENDED) {
+    if (take_mail(mail, &conn->credit_posted)) {
         cohorti_session_acknowledge(conn);
+        cohorti_conn_unref(conn);
     }
-    cohorti_conn_unref(conn);
 }
 
 void cohorti_conn_post_credit(struct conn *conn)

@@ -68,8 +68,8 @@ static void give_back(struct done *done)
  * time but what it has handled itself; and of that no more than is given back at once. */
 static void begin(struct done *done, const struct queued *entry)
 {
-    bool same =
-        done->handler == entry->handler && done->peer == entry->peer && done->slab == entry->slab && done->lane == entry->lane;
+    bool same = done->peer != NULL && done->peer == entry->peer && done->handler == entry->handler && done->slab == entry->slab &&
+                done->lane == entry->lane;
     if (!same) {
         give_back(done);
         done->slab = entry->slab;
@@ -296,7 +296,8 @@ static size_t handle_all(struct shard *shard, struct cohorti_list *batch, size_t
     while ((it = cohorti_list_pop(batch)) != NULL) {
         struct queued *entry = COHORTI_CONTAINER(it, struct queued, node);
         handled += handle(&done, entry, max - handled, drop);
-        if (handled == max && entry->count > 0) {
+        if (entry->count > 0) {
+            give_back(&done); /* while the entry holds its peer */
             put_back(shard, entry);
         }
     }
