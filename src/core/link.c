@@ -15,7 +15,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define SINK_BYTES_MIN ((size_t)1024) /* less is copied sooner than asked for by itself */
 _Static_assert(COHORTI_FRAME_LEAD_BYTES == COHORTI_CHUNK_PREFIX_BYTES, "a chunk is placed when its prefix is there");
 
 void cohorti_link_init(struct cohorti_link *link, const cohort_allocator *alloc)
@@ -108,7 +107,9 @@ void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len)
 
 bool cohorti_link_sink(const struct cohorti_link *link, struct cohorti_room *out)
 {
-    return link->state == COHORTI_LINK_OPEN && cohorti_frame_reader_sink(&link->reader, out) && out->len >= SINK_BYTES_MIN;
+    bool large = link->reader.partial_need >=
+                 COHORTI_FRAME_SINK_BYTES; /* of a small one the rest is copied sooner than asked for by itself */
+    return link->state == COHORTI_LINK_OPEN && large && cohorti_frame_reader_sink(&link->reader, out);
 }
 
 size_t cohorti_link_front_missing(const struct cohorti_link *link)

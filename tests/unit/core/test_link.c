@@ -375,6 +375,29 @@ static void large_messages_are_read_to_their_place(void **state)
     }
 }
 
+/* However little is missing of a large frame: else it would be read 32 bytes at a time, as the front of the next is. */
+static void the_last_bytes_of_a_large_frame_are_asked_for(void **state)
+{
+    static const struct frame opened[] = {GREET, WELCOMED, RESUMED, {SUBJECT, "\0\0\0\0large", 9}};
+    static uint8_t data[60000];
+    static struct stream s;
+    struct rig r;
+    put_all(&s, opened, UNIT_COUNT(opened));
+    rig_open(&r);
+    feed(&r, s.bytes, s.len);
+    for (size_t missing = 1; missing < 1024; missing *= 2) {
+        struct cohorti_room room = {0};
+        size_t before = s.len;
+        put(&s, MESSAGE, data, sizeof data);
+        feed(&r, s.bytes + before, s.len - before - missing);
+        assert_true(cohorti_link_sink(&r.link, &room));
+        assert_int_equal(room.len, missing);
+        feed(&r, s.bytes + s.len - missing, missing);
+        s.len = before;
+    }
+    rig_close(&r);
+}
+
 /* What comes behind waits as long as the decision takes, and is then read in order. */
 static void bytes_behind_a_decision_are_kept(void **state)
 {
@@ -693,6 +716,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_reads_the_same_in_every_segmentation),
         cmocka_unit_test(large_messages_are_read_to_their_place),
+        cmocka_unit_test(the_last_bytes_of_a_large_frame_are_asked_for),
         cmocka_unit_test(bytes_behind_a_decision_are_kept),
         cmocka_unit_test(a_decision_may_come_before_the_rest_was_polled),
         cmocka_unit_test(closing_while_bytes_are_kept_gives_them_back),
