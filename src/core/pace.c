@@ -2,7 +2,7 @@
  *
  * A window of the lane is what the path carries in the shortest time, and a quarter more, so that a path that has become faster is noticed: it
  * delivers more in the same time. The queue that this quarter makes would, by and by, be taken for the path; so now and then the
- * window falls to its least for one round trip.
+ * window falls to its least for a moment: some round trips, or one or two on a long path.
  */
 #include "core/pace.h"
 
@@ -10,7 +10,8 @@
 #define TRIP_NS (UINT64_C(5000) * 1000000)
 #define RATE_SAMPLES 8
 #define FRAME_BYTES (UINT64_C(64) * 1024) /* of the largest, about */
-#define QUEUE_NS UINT64_C(50000)          /* may be added to the shortest time: the ends are not always at work */
+#define EMPTY_NS UINT64_C(5000000) /* the window is at its least for so long after the first write that was followed under it */
+#define QUEUE_NS UINT64_C(50000)   /* may be added to the shortest time: the ends are not always at work */
 #define NS_PER_S UINT64_C(1000000000)
 
 void cohorti_pace_init(struct cohorti_pace *pace)
@@ -50,9 +51,12 @@ static void sample(struct cohorti_pace *pace, uint64_t now_ns, uint64_t acked)
         pace->rate[0] = 0;
     }
     pace->rate[0] = larger(pace->rate[0], rate);
+    if (pace->emptying && alone && pace->trip_ns[0] == UINT64_MAX) {
+        pace->empty_until_ns = now_ns + EMPTY_NS; /* from the first on: it may have met what is not there any more */
+    }
     if (!pace->emptying || alone) {
         pace->trip_ns[0] = smaller(pace->trip_ns[0], took_ns);
-        pace->emptying = false;
+        pace->emptying = pace->emptying && now_ns < pace->empty_until_ns;
     }
 }
 

@@ -31,7 +31,8 @@ struct cohorti_pace {
     uint64_t trip_ns[2];   /* the shortest of these and of the previous TRIP_NS */
     uint32_t rate_samples; /* in rate[0] */
     uint64_t trip_since_ns;
-    bool emptying; /* the window is at its least until one write was followed under it: what waited before is not in trip_ns */
+    bool emptying; /* the window is at its least until some writes were followed under it: what waited before is not in trip_ns */
+    uint64_t empty_until_ns;
 };
 
 /** Also for each new link: offsets may begin anew, what was written is written again, and perhaps it is another path. */
