@@ -9,11 +9,20 @@
 #include "wire/control.h"
 
 #include <cohort/frame.h>
+#include <cohort/types.h>
 
 /* Data of one frame of a subject: a body of 64 KiB and what its kind puts before it. What is larger is cut into chunks, between which a more
  * urgent lane may go first. */
 #define COHORTI_CHUNK_BYTES_MAX ((size_t)64 * 1024 + 16)
 _Static_assert(COHORTI_PREFIX_BYTES_MAX == 16, "what a kind puts before a body");
+
+/* What is cut up in the bulk lane is cut smaller: while a more urgent lane is in use, frame by frame is all that is under way. */
+#define COHORTI_BULK_CHUNK_BYTES ((size_t)32 * 1024)
+
+static inline size_t cohorti_lane_chunk_bytes(unsigned lane)
+{
+    return lane == COHORT_LANE_BULK ? COHORTI_BULK_CHUNK_BYTES : COHORTI_CHUNK_BYTES_MAX;
+}
 
 /* The largest frame of an open link, header included; with room for what chunks may say of themselves one day. */
 #define COHORTI_FRAME_BYTES_MAX ((size_t)65 * 1024)

@@ -101,11 +101,13 @@ struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound 
     return all;
 }
 
-size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob)
+size_t cohorti_outbound_waiting(const struct cohorti_outbound *ob)
 {
     size_t len = 0;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
-        len += cohorti_log_unsent(&ob->lanes[i].log);
+        const struct cohorti_log *log = &ob->lanes[i].log;
+        bool lent = log->last != NULL && log->last->tail_len > 0;
+        len += cohorti_log_unsent(log) / (lent ? 8 : 1);
     }
     return len;
 }
@@ -258,16 +260,17 @@ int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_pu
     return status;
 }
 
-static size_t chunk_count(size_t len)
+static size_t chunk_count(unsigned lane, size_t len)
 {
-    return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + COHORTI_CHUNK_BYTES_MAX - 1) / COHORTI_CHUNK_BYTES_MAX;
+    size_t piece = cohorti_lane_chunk_bytes(lane);
+    return len <= COHORTI_CHUNK_BYTES_MAX ? 1 : (len + piece - 1) / piece;
 }
 
 /* Whatever its size, a message is taken when half is free: the writable event says so much, and one may be larger than the watermark. */
 static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, size_t len, bool has_room)
 {
     size_t queued = cohorti_log_len(&lane->log);
-    size_t need = len + chunk_count(len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
+    size_t need = len + chunk_count((unsigned)(lane - ob->lanes), len) * (COHORT_FRAME_HEADER_BYTES + COHORTI_CHUNK_PREFIX_BYTES);
     size_t max = ob->limits.lane_bytes_max * (has_room ? 2U : 1U);
     bool full = queued > max / 2 && (queued > max || need > max - queued);
     if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
@@ -281,13 +284,13 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
 /* The prefix of the kind is part of the data that is cut up: it goes with the first piece. */
 static int append_chunks(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t number)
 {
-    size_t total = put->prefix_len + put->body_len;
+    size_t total = put->prefix_len + put->body_len, piece_max = cohorti_lane_chunk_bytes(put->lane);
     const uint8_t *body = put->body;
     int status = COHORT_OK;
     for (size_t at = 0; at < total && status == COHORT_OK;) {
         uint8_t head[COHORTI_CHUNK_PREFIX_BYTES + COHORTI_PREFIX_BYTES_MAX];
         size_t head_len = COHORTI_CHUNK_PREFIX_BYTES;
-        size_t piece = total - at > COHORTI_CHUNK_BYTES_MAX ? COHORTI_CHUNK_BYTES_MAX : total - at;
+        size_t piece = total - at > piece_max ? piece_max : total - at;
         enum cohorti_kind kind =
             at == 0 ? COHORTI_KIND_CHUNK_FIRST : (at + piece == total ? COHORTI_KIND_CHUNK_LAST : COHORTI_KIND_CHUNK_MIDDLE);
         cohorti_chunk_encode_prefix(head, &(struct cohorti_chunk){.kind = put->kind, .total = total, .at = at});
@@ -321,7 +324,7 @@ static int append_message(struct cohorti_outbound *ob, const struct cohorti_put 
     if (status != COHORT_OK) {
         return status;
     }
-    if (chunk_count(total) == 1) {
+    if (chunk_count(put->lane, total) == 1) {
         return append_frame(ob, lane, cohorti_type_subject(put->kind, put->lane, number), put->prefix, put->prefix_len, put->body,
                             put->body_len, put->body_len < COHORTI_REFERENCE_BYTES_MIN ? NULL : put->reference);
     }

@@ -134,8 +134,8 @@ struct cohorti_body *cohorti_outbound_take_unreferenced(struct cohorti_outbound 
 /** Bytes appended and not acknowledged, all lanes. */
 size_t cohorti_outbound_len(const struct cohorti_outbound *ob);
 
-/** Of those, not written yet. */
-size_t cohorti_outbound_unsent(const struct cohorti_outbound *ob);
+/** Of those, not written yet; in a lane whose last frame refers to its data only an eighth of them, as nobody has touched these. */
+size_t cohorti_outbound_waiting(const struct cohorti_outbound *ob);
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 

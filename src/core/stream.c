@@ -65,12 +65,14 @@ static int append_piece(struct cohorti_outbound *ob, struct cohorti_stream *s, c
 }
 
 /* Bytes of data that the next piece may have, of `len` that wait. */
-static size_t room_for(const struct cohorti_outbound *ob, const struct cohorti_outbound_lane *lane, size_t len)
+static size_t room_for(const struct cohorti_outbound *ob, unsigned lane_index, size_t len)
 {
+    const struct cohorti_outbound_lane *lane = &ob->lanes[lane_index];
+    size_t piece_max = cohorti_lane_chunk_bytes(lane_index);
     size_t max = ob->limits.lane_bytes_max - ob->limits.lane_bytes_max / 4;
     size_t used = cohorti_log_len(&lane->log) + PIECE_HEAD_BYTES;
     size_t room = used < max ? max - used : 0;
-    room = room < COHORTI_CHUNK_BYTES_MAX ? room : COHORTI_CHUNK_BYTES_MAX;
+    room = room < piece_max ? room : piece_max;
     if (room >= len) {
         return len;
     }
@@ -90,7 +92,7 @@ int cohorti_stream_write(struct cohorti_outbound *ob, struct cohorti_stream *s, 
         return COHORT_ESIZE;
     }
     while (*taken < len) {
-        size_t piece = room_for(ob, lane, len - *taken);
+        size_t piece = room_for(ob, s->lane, len - *taken);
         bool starved = piece > 0 && cohorti_quota_refuses(&ob->share, cohorti_log_len(&lane->log), piece + PIECE_HEAD_BYTES);
         if (piece == 0 || starved) {
             lane->blocked = true;

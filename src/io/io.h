@@ -26,7 +26,7 @@ struct cohorti_socket;
 struct cohorti_lookup;
 struct cohorti_file_watch;
 
-#define COHORTI_IO_RUNS_MAX 32
+#define COHORTI_IO_RUNS_MAX 64
 
 enum cohorti_io_events {
     COHORTI_IO_READ = 1,

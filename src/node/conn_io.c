@@ -14,9 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WRITE_BYTES_MAX ((size_t)512 * 1024) /* begun in one call */
-#define MUCH_BYTES ((size_t)64 * 1024)       /* waiting; then the sending thread writes, whatever the loop does */
-#define IDLE_NS 3000                         /* a message so soon after another is one of a burst */
+#define WRITE_BYTES_MAX \
+    ((size_t)960 * 1024) /* begun in one call: in a longer one Linux stops to work off what came meanwhile, at a high price */
+#define MUCH_BYTES ((size_t)64 * 1024) /* waiting; then the sending thread writes, whatever the loop does */
+#define IDLE_NS 3000                   /* a message so soon after another is one of a burst */
 
 /* ---- writing ------------------------------------------------------------------------------------------------------- */
 
@@ -224,10 +225,11 @@ void cohorti_conn_post_flush(struct conn *conn)
     }
 }
 
-/* So much waits that writing it here costs the sender less than filling memory for the loop. */
+/* So much waits that writing it here costs the sender less than filling memory for the loop. What is lent fills none: it is written in the
+ * largest pieces the system takes at once. */
 static bool is_much(const struct conn *conn)
 {
-    return conn->peer != NULL && conn->link.peer.extended && cohorti_outbound_unsent(&conn->peer->outbound) >= MUCH_BYTES &&
+    return conn->peer != NULL && conn->link.peer.extended && cohorti_outbound_waiting(&conn->peer->outbound) >= MUCH_BYTES &&
            cohorti_outbound_wants_write(&conn->peer->outbound);
 }
 

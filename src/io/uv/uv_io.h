@@ -32,11 +32,16 @@ struct cohorti_loop {
 struct cohorti_socket {
     struct uv_io *io;
     int fd;
-    uv_poll_t *poll;  /* NULL while attached to nothing; owned by libuv from its close on */
-    unsigned watched; /* events of the last watch() */
+    uv_poll_t *poll;     /* NULL while attached to nothing; owned by libuv from its close on */
+    unsigned watched;    /* events of the last watch() */
+    uint32_t unsent_max; /* what the system takes ahead of what it has sent */
+    uint64_t full_ns;    /* since when it takes no more; 0: it does */
     cohorti_socket_fn fn;
     void *ctx;
 };
+
+/* What a socket's unsent_max is to be, after it took `drained_ns` until half of what it is had gone out. */
+uint32_t cohorti_uv_unsent_next(uint32_t unsent_max, uint64_t drained_ns);
 
 /* uv_event.c */
 int cohorti_uv_event_new(struct cohorti_io *io, struct cohorti_event **out);

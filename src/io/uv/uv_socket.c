@@ -6,8 +6,10 @@
  * A link that carries members is never closed for idleness; a dead path shows through keep-alive, and through
  * TCP_USER_TIMEOUT where data is under way.
  *
- * The system takes no more than UNSENT_BYTES ahead of what it has sent: what waits in its buffer, up to 4 MiB otherwise, can no longer be
- * overtaken by a more urgent lane. What is under way is not limited by this, so a long path is still filled.
+ * The system takes no more than unsent_max ahead of what it has sent: what waits in its buffer, up to 4 MiB otherwise, can no longer be
+ * overtaken by a more urgent lane. What is under way is not limited by this, so a long path is still filled. On a path that sends it
+ * sooner than a loop is woken to add more, so little would leave the path idle each time; so it is as much as goes out in a fraction of
+ * a millisecond: it doubles and halves with the time that half of it took.
  */
 #include "io/uv/uv_io.h"
 
@@ -26,7 +28,10 @@
 #define KEEPALIVE_PROBES 4
 #define USER_TIMEOUT_MS 30000
 #define LOOKS 3 /* for bytes that are expected at once: a few microseconds */
-#define UNSENT_BYTES (128 * 1024)
+#define UNSENT_BYTES_MIN ((uint32_t)128 * 1024)
+#define UNSENT_BYTES_MAX ((uint32_t)1024 * 1024)
+#define DRAINED_SOON_NS 100000 /* half of what waited went out so soon: there may be more */
+#define DRAINED_LATE_NS 400000 /* or so late: there must be less */
 
 static int socket_new(struct uv_io *io, int fd, struct cohorti_socket **out)
 {
@@ -37,6 +42,7 @@ static int socket_new(struct uv_io *io, int fd, struct cohorti_socket **out)
     }
     s->io = io;
     s->fd = fd;
+    s->unsent_max = UNSENT_BYTES_MIN;
     *out = s;
     return COHORT_OK;
 }
@@ -55,7 +61,7 @@ static void set_link_options(int fd)
     set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
     set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
-    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES);
+    set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES_MIN);
 }
 
 /* ---- listen, accept, connect --------------------------------------------------------------------------------------- */
@@ -268,18 +274,43 @@ int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *ro
     return status;
 }
 
+uint32_t cohorti_uv_unsent_next(uint32_t unsent_max, uint64_t drained_ns)
+{
+    if (drained_ns <= DRAINED_SOON_NS && unsent_max < UNSENT_BYTES_MAX) {
+        return unsent_max * 2;
+    }
+    return drained_ns >= DRAINED_LATE_NS && unsent_max > UNSENT_BYTES_MIN ? unsent_max / 2 : unsent_max;
+}
+
+/* It had no room, `since_ns`, and has some: the system says so when half of unsent_max has gone out. */
+static void on_room(struct cohorti_socket *s, uint64_t since_ns, uint64_t now_ns)
+{
+    uint32_t next = cohorti_uv_unsent_next(s->unsent_max, now_ns - since_ns);
+    if (next != s->unsent_max) {
+        s->unsent_max = next;
+        set_option(s->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, (int)next);
+    }
+}
+
 int cohorti_uv_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
 {
     struct iovec iov[COHORTI_IO_RUNS_MAX];
+    size_t len = 0;
     assert(count <= COHORTI_IO_RUNS_MAX);
     for (size_t i = 0; i < count; i++) {
         iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)runs[i].at, .iov_len = runs[i].len};
+        len += runs[i].len;
     }
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+    uint64_t since_ns = s->full_ns, now_ns = since_ns == 0 ? 0 : uv_hrtime();
     ssize_t put = sendmsg(s->fd, &message, MSG_NOSIGNAL);
     if (put < 0) {
         return cohorti_uv_status(errno);
     }
+    if (since_ns != 0) {
+        on_room(s, since_ns, now_ns);
+    }
+    s->full_ns = (size_t)put < len ? uv_hrtime() : 0;
     *n = (size_t)put;
     return COHORT_OK;
 }

@@ -444,7 +444,7 @@ static void model_run(uint64_t seed)
     }
     model_break(&m);
     model_resume(&m);
-    while (cohorti_outbound_unsent(&m.rig.out) > 0) {
+    while (cohorti_outbound_waiting(&m.rig.out) > 0) {
         model_write(&m);
     }
     if (m.read != NULL) {

@@ -127,6 +127,42 @@ static void large_messages_are_cut_into_chunks(void **state)
     }
 }
 
+static void the_bulk_lane_cuts_smaller(void **state)
+{
+    static const size_t sizes[] = {COHORTI_CHUNK_BYTES_MAX, COHORTI_CHUNK_BYTES_MAX + 1, 5 * COHORTI_BULK_CHUNK_BYTES,
+                                   5 * COHORTI_BULK_CHUNK_BYTES + 1};
+    static const size_t frames[] = {1, 3, 5, 6}; /* what fits into one frame stays in one */
+    for (size_t i = 0; i < UNIT_COUNT(sizes); i++) {
+        struct rig r;
+        open_resumed(&r);
+        assert_int_equal(rig_put(&r, COHORT_LANE_BULK, "s", sizes[i], 'b'), COHORT_OK);
+        size_t len = rig_write(&r, STREAM_BYTES, stream), count = 0;
+        cohort_frame frame;
+        for (const uint8_t *next = rig_frame(stream, len, &frame); next < stream + len; count++) {
+            next = rig_frame(next, (size_t)(stream + len - next), &frame);
+            assert_true(frames[i] == 1 || frame.data_len <= COHORTI_CHUNK_PREFIX_BYTES + COHORTI_BULK_CHUNK_BYTES);
+        }
+        assert_int_equal(count, frames[i]);
+        rig_close(&r);
+    }
+}
+
+/* What is lent has filled no memory. */
+static void what_waits_and_is_lent_counts_for_an_eighth(void **state)
+{
+    struct rig r;
+    open_resumed(&r);
+    assert_int_equal(rig_put(&r, 0, "s", 65536, 'x'), COHORT_OK);
+    size_t len = cohorti_outbound_len(&r.out);
+    assert_int_equal(cohorti_outbound_waiting(&r.out), rig_lends ? len / 8 : len);
+    assert_int_equal(rig_put(&r, 1, "s", 100, 'x'), COHORT_OK); /* too small to be lent */
+    size_t other = cohorti_outbound_len(&r.out) - len;
+    assert_int_equal(cohorti_outbound_waiting(&r.out), (rig_lends ? len / 8 : len) + other);
+    (void)rig_write(&r, SIZE_MAX, NULL);
+    assert_int_equal(cohorti_outbound_waiting(&r.out), 0);
+    rig_close(&r);
+}
+
 /* ---- filled in place ----------------------------------------------------------------------------------------------- */
 
 static void what_is_claimed_counts_once_committed(void **state)
@@ -361,7 +397,7 @@ static void appending_leaves_alone_what_was_gathered(void **state)
         assert_memory_equal(slices[i].bytes, stream + at, slices[i].len);
     }
     cohorti_outbound_advance(&r.out, slices, count, len);
-    assert_int_equal(cohorti_outbound_unsent(&r.out), 300 * FRAME(700));
+    assert_int_equal(cohorti_outbound_waiting(&r.out), 300 * FRAME(700));
     rig_close(&r);
 }
 
@@ -525,6 +561,8 @@ int main(void)
         cmocka_unit_test(types_that_are_not_the_applications_are_refused),
         cmocka_unit_test(names_are_limited_in_each_lane),
         cmocka_unit_test(large_messages_are_cut_into_chunks),
+        cmocka_unit_test(the_bulk_lane_cuts_smaller),
+        cmocka_unit_test(what_waits_and_is_lent_counts_for_an_eighth),
         cmocka_unit_test(what_is_claimed_counts_once_committed),
         cmocka_unit_test(a_hint_is_good_for_as_long_as_its_number),
         cmocka_unit_test(urgent_lanes_go_first),

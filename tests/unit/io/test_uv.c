@@ -4,6 +4,7 @@
  * sockets that change loops.
  */
 #include "io/io.h"
+#include "io/uv/uv_io.h"
 
 #include "support.h"
 
@@ -503,6 +504,26 @@ static void a_full_socket_says_again(void **state)
     rig_close(&r);
 }
 
+/* By the time that half of it takes: so much that a loop comes in time to add more, and no more than waits a fraction of a millisecond. */
+static void what_the_system_takes_ahead_follows_the_path(void **state)
+{
+    static const struct {
+        uint64_t bytes_per_ms;
+        uint32_t low, high;
+    } paths[] = {
+        {5000000, 1 << 20, 1 << 20}, {1250000, 256 << 10, 512 << 10}, {125000, 128 << 10, 128 << 10}, {1250, 128 << 10, 128 << 10}};
+    uint32_t unsent = 128 << 10;
+    for (size_t i = 0; i < UNIT_COUNT(paths); i++) {
+        uint32_t before = 0;
+        for (int step = 0; step < 10; step++) {
+            before = unsent;
+            unsent = cohorti_uv_unsent_next(unsent, unsent / 2 * UINT64_C(1000000) / paths[i].bytes_per_ms);
+        }
+        assert_int_equal(unsent, before); /* it comes to rest */
+        assert_in_range(unsent, paths[i].low, paths[i].high);
+    }
+}
+
 static void a_port_nobody_listens_on_refuses(void **state)
 {
     struct rig r;
@@ -582,6 +603,7 @@ int main(void)
         cmocka_unit_test(a_loop_without_a_thread_is_run_by_the_caller),
         cmocka_unit_test(the_end_of_the_stream_and_a_reset_are_told),
         cmocka_unit_test(a_full_socket_says_again),
+        cmocka_unit_test(what_the_system_takes_ahead_follows_the_path),
         cmocka_unit_test(a_port_nobody_listens_on_refuses),
         cmocka_unit_test(listening_fails_with_a_name),
         cmocka_unit_test(without_memory_nothing_is_left),
