@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What each path of docs/http.md does. A route is called on the HTTP thread when the whole request is there, and again if
+ * What each path of docs/http.md does; those about messages are in routes_messages.c. A route is called on the HTTP thread when the whole request is there, and again if
  * it suspended the connection. It must not wait.
  */
 #include "request.h"
+#include "routes.h"
 
 #include "document.h"
-
-#include <cohort/stream.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +14,7 @@
 
 /* ---- arguments ---- */
 
-/* NULL: absent, or one that cannot be text because a zero byte is in it. */
-static const char *argument(struct request *request, const char *name)
+const char *route_argument(struct request *request, const char *name)
 {
     const char *value = NULL;
     size_t len = 0;
@@ -26,9 +24,9 @@ static const char *argument(struct request *request, const char *name)
     return value != NULL && strlen(value) == len ? value : NULL;
 }
 
-static bool number(struct request *request, const char *name, uint32_t fallback, uint32_t max, uint32_t *out)
+bool route_number(struct request *request, const char *name, uint32_t fallback, uint32_t max, uint32_t *out)
 {
-    const char *text = argument(request, name);
+    const char *text = route_argument(request, name);
     if (text == NULL) {
         *out = fallback;
         return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name) == NULL;
@@ -44,7 +42,7 @@ static bool number(struct request *request, const char *name, uint32_t fallback,
 
 /* ---- members, health, counters ---- */
 
-static cohort_member *members_copy(cohort_node *node, size_t *count)
+cohort_member *route_members_copy(cohort_node *node, size_t *count)
 {
     cohort_member *members = NULL;
     size_t capacity = 0;
@@ -64,7 +62,7 @@ static cohort_member *members_copy(cohort_node *node, size_t *count)
 static enum MHD_Result get_members(struct request *request)
 {
     size_t count = 0;
-    cohort_member *members = members_copy(request->service->node, &count);
+    cohort_member *members = route_members_copy(request->service->node, &count);
     if (members == NULL) {
         return answer_error(request, COHORT_ENOMEM, NULL);
     }
@@ -89,9 +87,9 @@ static enum MHD_Result get_member(struct request *request)
 /* The node's control loop does it and we wait for that; it waits for nobody, so that this is short. */
 static enum MHD_Result put_member(struct request *request)
 {
-    const char *ip = argument(request, "ip");
+    const char *ip = route_argument(request, "ip");
     uint32_t port;
-    if (ip == NULL || !number(request, "port", COHORT_PORT_DEFAULT, 65535, &port) || port == 0) {
+    if (ip == NULL || !route_number(request, "port", COHORT_PORT_DEFAULT, 65535, &port) || port == 0) {
         return answer_error(request, COHORT_EINVAL, "the argument ip=IP is needed, and port=N may be 1 to 65535");
     }
     if (strcmp(request->rest, request->service->local_id) == 0) {
@@ -131,7 +129,7 @@ static enum MHD_Result get_health(struct request *request)
 {
     size_t count = 0;
     size_t active = 0;
-    cohort_member *members = members_copy(request->service->node, &count);
+    cohort_member *members = route_members_copy(request->service->node, &count);
     if (members == NULL) {
         return answer_error(request, COHORT_ENOMEM, NULL);
     }
@@ -187,7 +185,7 @@ static enum MHD_Result get_definition(struct request *request)
 static enum MHD_Result get_links(struct request *request)
 {
     size_t count = 0;
-    cohort_member *members = members_copy(request->service->node, &count);
+    cohort_member *members = route_members_copy(request->service->node, &count);
     if (members == NULL) {
         return answer_error(request, COHORT_ENOMEM, NULL);
     }
@@ -216,364 +214,6 @@ static enum MHD_Result get_config(struct request *request)
     struct writer w = WRITER_EMPTY;
     effective_document(request->service->effective, &w);
     return answer_json(request, MHD_HTTP_OK, &w);
-}
-
-/* ---- messages ---- */
-
-static enum MHD_Result answer_queued(struct request *request, size_t count)
-{
-    struct writer w = WRITER_EMPTY;
-    writer_begin(&w, '{');
-    writer_key_uint(&w, "queued", count);
-    writer_end(&w, '}');
-    return answer_json(request, MHD_HTTP_OK, &w);
-}
-
-/* What cohort_send() means by it: the subject is all there is. */
-static const char *explain(int status)
-{
-    switch (status) {
-    case COHORT_EINVAL:
-        return "subject must be a name of 1 to 128 printable characters without space, or #TYPE";
-    case COHORT_ESIZE:
-        return "larger than limits.message_bytes_max, or than the 32752 bytes that a member of 2014 can take";
-    default:
-        return NULL;
-    }
-}
-
-/* False: there is no lane of this name. */
-static bool lane_of(const char *name, cohort_lane *out)
-{
-    for (int lane = COHORT_LANE_NORMAL; lane <= COHORT_LANE_BULK; lane++) {
-        if (strcmp(cohort_lane_name((cohort_lane)lane), name) == 0) {
-            *out = (cohort_lane)lane;
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The lane is the subject's: from here on all that is sent of it goes there. False: no such lane. */
-static bool set_lane(struct request *request, const char *subject, int *status)
-{
-    const char *lane = argument(request, "lane");
-    if (lane == NULL) {
-        return true;
-    }
-    cohort_subject_options options;
-    COHORT_SUBJECT_OPTIONS_INIT(&options);
-    if (!lane_of(lane, &options.lane)) {
-        return false;
-    }
-    *status = cohort_subject_set(request->service->node, subject, &options);
-    return true;
-}
-
-static enum MHD_Result post_send(struct request *request)
-{
-    const char *to = argument(request, "to");
-    const char *subject = argument(request, "subject");
-    if (to == NULL || subject == NULL) {
-        return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
-    }
-    int status = COHORT_OK;
-    if (!set_lane(request, subject, &status)) {
-        return answer_error(request, COHORT_EINVAL, "lane must be normal, control or bulk");
-    }
-    if (status == COHORT_OK) {
-        status = cohort_send(request->service->node, to, subject, request->body.bytes, request->body.len);
-    }
-    return status == COHORT_OK ? answer_queued(request, 1) : answer_error(request, status, explain(status));
-}
-
-bool route_uploads(const char *method, const char *path)
-{
-    return strcmp(method, MHD_HTTP_METHOD_POST) == 0 && strcmp(path, "/v1/stream") == 0;
-}
-
-/* Its length, if the client knows it. */
-static uint64_t body_total(struct request *request)
-{
-    const char *length = MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
-    return length == NULL ? COHORT_TOTAL_UNKNOWN : strtoull(length, NULL, 10);
-}
-
-enum MHD_Result route_upload(struct request *request)
-{
-    struct upload_plan plan = {.to = argument(request, "to"), .subject = argument(request, "subject"), .total = body_total(request)};
-    if (plan.to == NULL || plan.subject == NULL) {
-        return answer_error(request, COHORT_EINVAL, "the arguments to=ID and subject=SUBJECT are needed");
-    }
-    if (!number(request, "idle_ms", UPLOAD_IDLE_MS_DEFAULT, UPLOAD_IDLE_MS_MAX, &plan.idle_ms) || plan.idle_ms == 0) {
-        return answer_error(request, COHORT_EINVAL, "idle_ms must be a number from 1 to 86400000");
-    }
-    int status = COHORT_OK;
-    if (!set_lane(request, plan.subject, &status)) {
-        return answer_error(request, COHORT_EINVAL, "lane must be normal, control or bulk");
-    }
-    if (status == COHORT_OK) {
-        status = upload_begin(request->service->uploads, request->service->node, &plan, &request->upload);
-    }
-    return status == COHORT_OK ? MHD_YES : answer_error(request, status, explain(status));
-}
-
-static enum MHD_Result post_stream(struct request *request)
-{
-    int status = COHORT_OK;
-    uint64_t bytes = 0;
-    if (!upload_ended(request->upload, request->connection, &status, &bytes)) {
-        return MHD_YES; /* suspended */
-    }
-    if (status != COHORT_OK) {
-        return answer_failure(request, status, cohort_error_text(status));
-    }
-    struct writer w = WRITER_EMPTY;
-    writer_begin(&w, '{');
-    writer_key_uint(&w, "bytes", bytes);
-    writer_end(&w, '}');
-    return answer_json(request, MHD_HTTP_OK, &w);
-}
-
-static enum MHD_Result post_broadcast(struct request *request)
-{
-    const char *subject = argument(request, "subject");
-    if (subject == NULL) {
-        return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
-    }
-    uint32_t local;
-    if (!number(request, "local", 0, 1, &local)) {
-        return answer_error(request, COHORT_EINVAL, "local must be 0 or 1");
-    }
-    size_t sent = 0;
-    int status = (local != 0 ? cohort_broadcast_all : cohort_broadcast)(request->service->node, subject, request->body.bytes,
-                                                                        request->body.len, &sent);
-    if (status == COHORT_OK) {
-        return answer_queued(request, sent);
-    }
-    if (sent == 0) {
-        return answer_error(request, status, explain(status));
-    }
-    char text[160];
-    snprintf(text, sizeof(text), "queued for %zu members, not for all: %s", sent, cohort_error_text(status));
-    return answer_error(request, status, text);
-}
-
-static enum MHD_Result post_echo(struct request *request)
-{
-    int status = COHORT_OK;
-    uint64_t rtt_ns = 0;
-    if (request->echo == NULL) {
-        const char *to = argument(request, "to");
-        uint32_t size, timeout_ms;
-        if (to == NULL) {
-            return answer_error(request, COHORT_EINVAL, "the argument to=ID is needed");
-        }
-        if (!number(request, "size", 0, ECHO_BYTES_MAX, &size)) {
-            return answer_error(request, COHORT_EINVAL, "size must be a number from 0 to 32752");
-        }
-        if (!number(request, "timeout_ms", 1000, ECHO_TIMEOUT_MS_MAX, &timeout_ms) || timeout_ms == 0) {
-            return answer_error(request, COHORT_EINVAL, "timeout_ms must be a number from 1 to 60000");
-        }
-        status = echo_begin(request->service->echoes, request->service->node, to, size, timeout_ms, &request->echo);
-        if (status != COHORT_OK) {
-            return answer_error(request, status, NULL);
-        }
-    }
-    if (!echo_answered(request->echo, request->connection, &status, &rtt_ns)) {
-        return MHD_YES; /* suspended */
-    }
-    if (status != COHORT_OK) {
-        return answer_error(request, status, NULL);
-    }
-    struct writer w = WRITER_EMPTY;
-    writer_begin(&w, '{');
-    writer_key_uint(&w, "rtt_ns", rtt_ns);
-    writer_end(&w, '}');
-    return answer_json(request, MHD_HTTP_OK, &w);
-}
-
-/* *answered: what answering gave, when it could not be asked. */
-static int begin_ask(struct request *request, enum MHD_Result *answered)
-{
-    struct ask ask = {.to = argument(request, "to"),
-                      .subject = argument(request, "subject"),
-                      .data = request->body.bytes,
-                      .data_len = request->body.len};
-    uint32_t all;
-    if (ask.subject == NULL || !number(request, "all", 0, 1, &all) || (all != 0) == (ask.to != NULL)) {
-        *answered = answer_error(request, COHORT_EINVAL, "the arguments subject=SUBJECT and either to=ID or all=1 are needed");
-        return COHORT_EINVAL;
-    }
-    if (!number(request, "timeout_ms", ASK_TIMEOUT_MS_DEFAULT, ASK_TIMEOUT_MS_MAX, &ask.timeout_ms) || ask.timeout_ms == 0) {
-        *answered = answer_error(request, COHORT_EINVAL, "timeout_ms must be a number from 1 to 600000");
-        return COHORT_EINVAL;
-    }
-    int status = ask_begin(request->service->asks, request->service->node, &ask, &request->ask);
-    if (status == COHORT_EINVAL) {
-        *answered = answer_error(request, status, "subject must be a name of 1 to 128 printable characters without space");
-    } else if (status != COHORT_OK) {
-        *answered = answer_error(request, status, NULL);
-    }
-    return status;
-}
-
-static enum MHD_Result post_request(struct request *request)
-{
-    struct ask_result result;
-    enum MHD_Result answered = MHD_NO;
-    if (request->ask == NULL && begin_ask(request, &answered) != COHORT_OK) {
-        return answered;
-    }
-    if (!ask_answered(request->ask, request->connection, &result)) {
-        return MHD_YES; /* suspended */
-    }
-    return result.status == COHORT_OK ? answer_json(request, MHD_HTTP_OK, result.document)
-                                      : answer_failure(request, result.status, result.text);
-}
-
-static enum MHD_Result post_reply(struct request *request)
-{
-    const char *text = argument(request, "request");
-    const char *error = argument(request, "error");
-    char *end = NULL;
-    uint64_t which = text != NULL ? strtoull(text, &end, 10) : 0;
-    if (which == 0 || text[0] == '-' || *end != '\0') {
-        return answer_error(request, COHORT_EINVAL, "the argument request=N is needed, as the request had it");
-    }
-    int status = hub_reply(request->service->hub, which, request->body.bytes, request->body.len, error);
-    if (status == COHORT_ESTATE) {
-        return answer_error(request, status, "no such request: it was replied to, or its stream has ended");
-    }
-    if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_ENOPEER ? "who asked is gone" : NULL);
-    }
-    struct writer w = WRITER_EMPTY;
-    writer_begin(&w, '{');
-    writer_key_uint(&w, "replied", which);
-    writer_end(&w, '}');
-    return answer_json(request, MHD_HTTP_OK, &w);
-}
-
-/* ---- measuring ---- */
-
-/* *answered: what answering gave, when it did not begin. */
-static int begin_measuring(struct request *request, enum MHD_Result *answered)
-{
-    const char *lane = argument(request, "lane");
-    struct measure_ask ask = {.to = argument(request, "to"), .lane = COHORT_LANE_BULK};
-    uint32_t bytes;
-    const char *wrong = NULL;
-    if (ask.to == NULL) {
-        wrong = "the argument to=ID is needed";
-    } else if (!number(request, "ms", MEASURE_MS_DEFAULT, MEASURE_MS_MAX, &ask.ms) || ask.ms == 0) {
-        wrong = "ms must be a number from 1 to 60000";
-    } else if (!number(request, "depth", 1, MEASURE_DEPTH_MAX, &ask.depth) || ask.depth == 0) {
-        wrong = "depth must be a number from 1 to 64";
-    } else if (!number(request, "bytes", MEASURE_BYTES_DEFAULT, MEASURE_BYTES_MAX, &bytes) || bytes == 0) {
-        wrong = "bytes must be a number from 1 to 16777216";
-    } else if (lane != NULL && !lane_of(lane, &ask.lane)) {
-        wrong = "lane must be normal, control or bulk";
-    }
-    if (wrong != NULL) {
-        *answered = answer_error(request, COHORT_EINVAL, wrong);
-        return COHORT_EINVAL;
-    }
-    ask.bytes = bytes;
-    int status = measure_begin(request->service->measure, request->service->node, &ask, &request->measuring);
-    if (status != COHORT_OK) {
-        *answered = answer_error(request, status, status == COHORT_ELIMIT ? "another measurement is running" : NULL);
-    }
-    return status;
-}
-
-static enum MHD_Result post_bench(struct request *request)
-{
-    int status = COHORT_OK;
-    struct writer *document = NULL;
-    enum MHD_Result answered = MHD_NO;
-    if (request->measuring == NULL && begin_measuring(request, &answered) != COHORT_OK) {
-        return answered;
-    }
-    if (!measure_answered(request->measuring, request->connection, &status, &document)) {
-        return MHD_YES; /* suspended */
-    }
-    return status == COHORT_OK ? answer_json(request, MHD_HTTP_OK, document) : answer_error(request, status, NULL);
-}
-
-/* ---- streams ---- */
-
-/* The stream collects already when the members are read, so no change can fall between. An event that happened before the
- * members were read may come again behind them: harmless, each carries the whole member. */
-static int begin_with_members(struct stream *stream, cohort_node *node)
-{
-    size_t count = 0;
-    cohort_member *members = members_copy(node, &count);
-    if (members == NULL) {
-        return COHORT_ENOMEM;
-    }
-    struct writer w = WRITER_EMPTY;
-    for (size_t i = 0; i < count; i++) {
-        document_present(&w, &members[i]);
-    }
-    free(members);
-    int status = stream_prepend(stream, &w);
-    writer_free(&w);
-    return status;
-}
-
-static enum MHD_Result get_events(struct request *request)
-{
-    uint32_t snapshot;
-    if (!number(request, "snapshot", 0, 1, &snapshot)) {
-        return answer_error(request, COHORT_EINVAL, "snapshot must be 0 or 1");
-    }
-    struct stream *stream;
-    int status = stream_open(request->service->hub, STREAM_EVENTS, NULL, &stream);
-    if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_ELIMIT ? "too many streams are open" : NULL);
-    }
-    status = snapshot != 0 ? begin_with_members(stream, request->service->node) : COHORT_OK;
-    if (status != COHORT_OK) {
-        stream_abandon(stream);
-        return answer_error(request, status, NULL);
-    }
-    return stream_answer(stream, request->connection);
-}
-
-static enum MHD_Result get_messages(struct request *request)
-{
-    const char *subject = argument(request, "subject");
-    struct stream_filter filter;
-    if (subject == NULL || !stream_filter_parse(subject, &filter)) {
-        return answer_error(request, COHORT_EINVAL, "subject must be a name, #TYPE of an application, or *");
-    }
-    uint32_t replies;
-    if (!number(request, "requests", 0, 1, &replies)) {
-        return answer_error(request, COHORT_EINVAL, "requests must be 0 or 1");
-    }
-    filter.replies = replies != 0;
-    struct stream *stream;
-    int status = stream_open(request->service->hub, STREAM_MESSAGES, &filter, &stream);
-    if (status != COHORT_OK) {
-        return answer_error(request, status, status == COHORT_ELIMIT ? "too many streams are open" : NULL);
-    }
-    return stream_answer(stream, request->connection);
-}
-
-static enum MHD_Result get_streams(struct request *request)
-{
-    const char *subject = argument(request, "subject");
-    if (subject == NULL) {
-        return answer_error(request, COHORT_EINVAL, "the argument subject=SUBJECT is needed");
-    }
-    struct download *download = NULL;
-    int status = download_open(request->service->downloads, request->service->node, subject, &download);
-    if (status != COHORT_OK) {
-        return answer_error(request, status,
-                            status == COHORT_EINVAL ? "subject must be a name of 1 to 128 printable characters without space" : NULL);
-    }
-    return download_answer(download, request->connection);
 }
 
 /* ---- the table ---- */

@@ -42,9 +42,15 @@ static inline void cohorti_quota_count(struct cohorti_quota_share *share, uint64
     share->uncounted = 0;
 }
 
+/** Is there room for a lane that was refused? If not, as when what it holds itself was counted only now, it is told later. */
 static inline bool cohorti_quota_has_room(const struct cohorti_quota_share *share)
 {
-    return share->of == NULL || atomic_load(&share->of->used) <= share->of->max / 2;
+    struct cohorti_quota *quota = share->of;
+    if (quota == NULL || atomic_load(&quota->used) <= quota->max / 2) {
+        return true;
+    }
+    atomic_store(&quota->refused, true);
+    return atomic_load(&quota->used) <= quota->max / 2; /* again, as in refuses() */
 }
 
 /** Are `need` bytes more, for a lane that holds `held`, too much? Who is refused is told when there is room. */

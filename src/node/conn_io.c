@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WRITE_BYTES_MAX \
-    ((size_t)960 * 1024) /* begun in one call: in a longer one Linux stops to work off what came meanwhile, at a high price */
+/* Begun in one call: in one of 16 buffers of 64 KiB Linux stops to work off what came meanwhile, at a high price. */
+#define WRITE_BYTES_MAX ((size_t)960 * 1024)
 #define MUCH_BYTES ((size_t)64 * 1024) /* waiting; then the sending thread writes, whatever the loop does */
 #define IDLE_NS 3000                   /* a message so soon after another is one of a burst */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Life of a node and its members, as the public API has them.
+ * Life of a node, as the public API has it.
  *
  * Before the loops run, calls step the cluster under life_lock; afterwards only the control loop does, and other threads ask it
  * and wait. Control never waits for anybody, so nobody can wait in a circle.
@@ -10,7 +10,6 @@
 
 #include "node/config.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -232,7 +231,7 @@ static int open_on(struct cohort_loops *loops, const cohort_config *config, cons
     return COHORT_OK;
 }
 
-static int explain(cohort_error *error, int status)
+int cohorti_explain(cohort_error *error, int status)
 {
     error->code = status;
     if (status == COHORT_OK) {
@@ -254,7 +253,7 @@ static int open_given(struct cohorti_io *io, const cohort_config *config, cohort
                  whole.loops != NULL ? "loops" : "threads");
     }
     if (status != COHORT_OK) {
-        return explain(error, status);
+        return cohorti_explain(error, status);
     }
     const cohort_allocator *alloc = whole.allocator == NULL ? &cohorti_malloc : whole.allocator;
     struct cohort_loops *loops = whole.loops;
@@ -283,7 +282,7 @@ int cohorti_node_open_on(struct cohorti_io *io, const cohort_config *config, coh
         status = open_given(io, &given, out, error);
     }
     cohort_definition_free(&definition);
-    return explain(error, status);
+    return cohorti_explain(error, status);
 }
 
 int cohort_node_open(const cohort_config *config, cohort_node **out, cohort_error *error)
@@ -348,7 +347,7 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     error = error == NULL ? &ignored : error;
     error->text[0] = '\0';
     if (cohorti_node_in_callback(node)) {
-        return explain(error, COHORT_ECALLBACK);
+        return cohorti_explain(error, COHORT_ECALLBACK);
     }
     bool own = !node->loops->shared && node->loops->threads;
     cohorti_mutex_lock(&node->life_lock);
@@ -365,7 +364,7 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
     if (status == COHORT_OK && !own) {
         status = start_on_running(node, error);
     }
-    return explain(error, status);
+    return cohorti_explain(error, status);
 }
 
 /* ---- calls to the control loop ------------------------------------------------------------------------------------- */
@@ -425,6 +424,32 @@ int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *no
 bool cohorti_node_in_callback(const struct cohort_node *node)
 {
     return life_owner == node || cohorti_loops_current(node->loops);
+}
+
+int cohorti_node_change(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg)
+{
+    if (life_owner == node) {
+        return fn(node, arg); /* inside a callback before start: the call under way carries out the effects */
+    }
+    /* on loops of our own start() may hold life_lock and wait for us */
+    bool on_control = node->owns_loops && node->io->ops->loop_is_current(node->control.loop);
+    if (atomic_load(&node->phase) == NODE_OPEN && !on_control) {
+        int status = COHORT_ECLOSED;
+        cohorti_mutex_lock(&node->life_lock);
+        bool still_open = atomic_load(&node->phase) == NODE_OPEN;
+        if (still_open) {
+            const struct cohort_node *outer = life_owner;
+            life_owner = node;
+            status = fn(node, arg);
+            cohorti_control_effects(node);
+            life_owner = outer;
+        }
+        cohorti_mutex_unlock(&node->life_lock);
+        if (still_open) {
+            return status;
+        }
+    }
+    return atomic_load(&node->phase) == NODE_CLOSING ? COHORT_ECLOSED : cohorti_node_call(node, fn, arg);
 }
 
 /* ---- close --------------------------------------------------------------------------------------------------------- */
@@ -572,130 +597,4 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
     status = status == COHORT_OK ? undelivered : status;
     free_stopped(node);
     return status;
-}
-
-/* ---- members ------------------------------------------------------------------------------------------------------- */
-
-static void read_peer(struct peer *peer, cohort_member *out)
-{
-    cohorti_mutex_lock(&peer->owner->peers_lock);
-    *out = peer->member;
-    cohorti_mutex_unlock(&peer->owner->peers_lock);
-}
-
-int cohort_node_member(cohort_node *node, const char *id, cohort_member *out)
-{
-    struct peer *peer = cohorti_peer_find(node, id);
-    if (peer == NULL) {
-        return COHORT_ENOPEER;
-    }
-    read_peer(peer, out);
-    cohorti_peer_unref(peer);
-    return COHORT_OK;
-}
-
-void cohort_node_local(cohort_node *node, cohort_member *out)
-{
-    int status = cohort_node_member(node, node->id, out);
-    assert(status == COHORT_OK);
-    (void)status;
-}
-
-cohort_member_state cohort_node_state(cohort_node *node, const char *id)
-{
-    cohort_member member;
-    return cohort_node_member(node, id, &member) == COHORT_OK ? member.state : COHORT_INACTIVE;
-}
-
-void cohort_node_members(cohort_node *node, cohort_member *out, size_t capacity, size_t *count)
-{
-    struct peers *all = cohorti_peers_get(node);
-    size_t n = all == NULL ? 0 : all->count;
-    for (size_t i = 0; i < n && i < capacity; i++) {
-        read_peer(all->at[i], &out[i]);
-    }
-    cohorti_peers_put(all);
-    *count = n;
-}
-
-struct member_args {
-    const char *id, *ip;
-    uint16_t tcp_port;
-};
-
-static int call_add(struct cohort_node *node, void *arg)
-{
-    const struct member_args *args = arg;
-    return cohorti_control_add(node, args->id, args->ip, args->tcp_port);
-}
-
-static int call_remove(struct cohort_node *node, void *arg)
-{
-    const struct member_args *args = arg;
-    return cohorti_cluster_remove(&node->cluster, args->id);
-}
-
-struct apply_args {
-    const cohort_definition *definition;
-    cohort_error *error;
-};
-
-static int call_apply(struct cohort_node *node, void *arg)
-{
-    const struct apply_args *args = arg;
-    struct cohorti_applied ignored;
-    return cohorti_control_apply(node, args->definition, &ignored, args->error);
-}
-
-static int change_members(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *args)
-{
-    if (life_owner == node) {
-        return fn(node, args); /* inside a callback before start: the call under way carries out the effects */
-    }
-    /* on loops of our own start() may hold life_lock and wait for us */
-    bool on_control = node->owns_loops && node->io->ops->loop_is_current(node->control.loop);
-    if (atomic_load(&node->phase) == NODE_OPEN && !on_control) {
-        int status = COHORT_ECLOSED;
-        cohorti_mutex_lock(&node->life_lock);
-        bool still_open = atomic_load(&node->phase) == NODE_OPEN;
-        if (still_open) {
-            const struct cohort_node *outer = life_owner;
-            life_owner = node;
-            status = fn(node, args);
-            cohorti_control_effects(node);
-            life_owner = outer;
-        }
-        cohorti_mutex_unlock(&node->life_lock);
-        if (still_open) {
-            return status;
-        }
-    }
-    return atomic_load(&node->phase) == NODE_CLOSING ? COHORT_ECLOSED : cohorti_node_call(node, fn, args);
-}
-
-int cohort_node_add(cohort_node *node, const char *id, const char *ip, uint16_t tcp_port)
-{
-    if (id == NULL || ip == NULL) {
-        return COHORT_EINVAL;
-    }
-    struct member_args args = {.id = id, .ip = ip, .tcp_port = tcp_port};
-    return change_members(node, call_add, &args);
-}
-
-int cohort_node_remove(cohort_node *node, const char *id)
-{
-    if (id == NULL) {
-        return COHORT_EINVAL;
-    }
-    struct member_args args = {.id = id};
-    return change_members(node, call_remove, &args);
-}
-
-int cohort_node_apply_definition(cohort_node *node, const cohort_definition *definition, cohort_error *error)
-{
-    cohort_error ignored;
-    error = error == NULL ? &ignored : error;
-    error->text[0] = '\0';
-    struct apply_args args = {.definition = definition, .error = error};
-    return explain(error, change_members(node, call_apply, &args));
 }

@@ -594,7 +594,11 @@ void cohorti_follow_end(struct cohort_node *node);
 
 /** Run fn on the control loop and wait for it; at once when we are on it or no loop runs. */
 int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
+/** The same for a change of members, which is possible before the loops run, and from callbacks, too. COHORT_ECLOSED: the node closes. */
+int cohorti_node_change(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
 bool cohorti_node_in_callback(const struct cohort_node *node);
+/** The code, and its text where nothing more exact stands. Returns status. */
+int cohorti_explain(cohort_error *error, int status);
 /** Wait for somebody else while the node's loops go on, whoever runs them. */
 void cohorti_node_await(struct cohort_node *node, struct cohorti_waiter *waiter);
 

@@ -152,6 +152,25 @@ static void the_refused_are_told_once_when_another_makes_room(void **state)
     pair_close(&p);
 }
 
+/* There is just room when the other says so, but what the refused one holds itself is counted only as it is asked: it is told later. */
+static void who_is_asked_too_early_is_told_later(void **state)
+{
+    static struct pair p;
+    pair_open(&p);
+    (void)put_until_refused(&p.r[0], NORMAL, 5000);
+    (void)put_until_refused(&p.r[1], NORMAL, 5000);
+    assert_true(p.r[1].out.share.uncounted > 0);
+    take(&p.r[0], NORMAL, QUOTA_MAX / 2 - p.r[1].out.share.counted);
+    (void)cohorti_outbound_writable(&p.r[0].out);
+    assert_true(cohorti_quota_take_room(&p.quota));
+    assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 0);
+    take(&p.r[0], NORMAL, 0);
+    (void)cohorti_outbound_writable(&p.r[0].out);
+    assert_true(cohorti_quota_take_room(&p.quota));
+    assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 1U << NORMAL);
+    pair_close(&p);
+}
+
 /* The other is dead and holds all: who drains its own little goes on. */
 static void the_living_go_on(void **state)
 {
@@ -191,6 +210,7 @@ int main(void)
         cmocka_unit_test(each_lane_keeps_its_reserve),
         cmocka_unit_test(a_reply_is_not_refused),
         cmocka_unit_test(the_refused_are_told_once_when_another_makes_room),
+        cmocka_unit_test(who_is_asked_too_early_is_told_later),
         cmocka_unit_test(the_living_go_on),
         cmocka_unit_test(an_ended_session_holds_nothing),
     };
