@@ -63,6 +63,8 @@ const struct setting settings_table[SETTING_COUNT] = {
     [SET_ADMISSION] = {CHOICE("admission", "admission", "WHO", admissions,
                               "who may join, default listed with a definition, else open")},
     [SET_LOOPS] = {NUMBER("loops", "loops", 0, 64, "threads that carry links, besides the one for membership (default 3)")},
+    [SET_LOOK_US] = {NUMBER("look_us", NULL, 0, 1000,
+                            "microseconds that a thread waits awake after answering a member (default 50); 0: never")},
     [SET_DIAL_MODE] = {CHOICE("dial.mode", "dial", "HOW", dials, "pace of dialling, default backoff")},
     [SET_DIAL_DELAY_MIN_MS] = {NUMBER("dial.delay_min_ms", NULL, 1, HOUR_MS, "first pause of a back-off")},
     [SET_DIAL_DELAY_MAX_MS] = {NUMBER("dial.delay_max_ms", NULL, 1, HOUR_MS, "longest pause of a back-off")},
@@ -140,6 +142,7 @@ void settings_init(struct settings *s)
         {SET_LOG_LEVEL, COHORT_LOG_INFO},
         {SET_LOG_FORMAT, 0},
         {SET_LOOPS, c.loop_count},
+        {SET_LOOK_US, c.look_us},
         {SET_DIAL_MODE, c.dial.mode},
         {SET_DIAL_DELAY_MIN_MS, c.dial.delay_min_ms},
         {SET_DIAL_DELAY_MAX_MS, c.dial.delay_max_ms},
@@ -292,6 +295,7 @@ void settings_to_config(const struct settings *s, const cohort_definition *defin
     config->dial.delay_min_ms = (uint32_t)settings_number(s, SET_DIAL_DELAY_MIN_MS);
     config->dial.delay_max_ms = (uint32_t)settings_number(s, SET_DIAL_DELAY_MAX_MS);
     config->dial.connect_timeout_ms = (uint32_t)settings_number(s, SET_DIAL_CONNECT_TIMEOUT_MS);
+    config->look_us = (uint32_t)settings_number(s, SET_LOOK_US);
     config->limits.members_max = (uint32_t)settings_number(s, SET_LIMITS_MEMBERS_MAX);
     config->limits.removed_max = (uint32_t)settings_number(s, SET_LIMITS_REMOVED_MAX);
     config->limits.handshakes_max = (uint32_t)settings_number(s, SET_LIMITS_HANDSHAKES_MAX);

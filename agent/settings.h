@@ -33,6 +33,7 @@ enum setting_id {
     SET_LOG_FORMAT,
     SET_ADMISSION,
     SET_LOOPS,
+    SET_LOOK_US,
     SET_DIAL_MODE,
     SET_DIAL_DELAY_MIN_MS,
     SET_DIAL_DELAY_MAX_MS,

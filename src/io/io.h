@@ -98,8 +98,10 @@ struct cohorti_io_ops {
 
     /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
     int (*recv)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n); /* into one after the other */
-    int (*recv_soon)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count,
-                     size_t *n); /* the same, but more is expected within microseconds: looks a few times, and does not sleep */
+    /* On the loop's thread, attached: the same, and when nothing is there, wait for it awake: at most for_ns, unless other threads, which get the processor in between, keep
+     * it longer. COHORT_EAGAIN also as soon as anything else is ready for the loop. *took_ns: how long it was; 0: there at once. */
+    int (*recv_soon)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t for_ns,
+                     uint64_t *took_ns);
     int (*send)(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n); /* at most COHORTI_IO_RUNS_MAX */
     void (*shutdown)(struct cohorti_socket *s);                                                       /* no more from us */
     void (*close)(struct cohorti_socket *s);                            /* its loop's thread when attached; frees it */

@@ -36,6 +36,7 @@ void cohort_config_init(cohort_config *config, size_t size)
                    .handler_ms = 200,
                    .node_queue_bytes_max = UINT64_C(256) * 1024 * 1024},
         .log = {.level = COHORT_LOG_WARN},
+        .look_us = 50,
     };
     memset(config, 0, size);
     memcpy(config, &defaults, size < sizeof defaults ? size : sizeof defaults);
@@ -82,6 +83,7 @@ static int check_limits(const cohort_config *config, cohort_error *error)
         {"limits.legacy_idle_ms", l->legacy_idle_ms, 0, UINT32_MAX},
         {"limits.handler_ms", l->handler_ms, 0, 3600000},
         {"loop_count", config->loop_count, 0, 256},
+        {"look_us", config->look_us, 0, 1000},
         {"dial.mode", config->dial.mode, COHORT_DIAL_BACKOFF, COHORT_DIAL_SEED},
         {"dial.delay_min_ms", config->dial.delay_min_ms, 1, 3600000},
         {"dial.delay_max_ms", config->dial.delay_max_ms, config->dial.delay_min_ms, 3600000},

@@ -50,6 +50,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->rest_due_ns = COHORTI_NEVER;
     atomic_init(&conn->refs, 1);
     init_core(conn);
+    cohorti_look_init(&conn->look);
     cohorti_timer_init(&conn->timer);
     cohorti_list_init(&conn->of_peer);
     conn->attach_mail.run = run_attach;

@@ -131,14 +131,14 @@ static int write_out(struct conn *conn)
 }
 
 /* A socket that fails here the flush that follows will meet as well. */
-void cohorti_conn_write_now(struct conn *conn)
+bool cohorti_conn_write_now(struct conn *conn)
 {
     cohorti_conn_lock(conn);
-    if (conn->attached && !conn->local && !conn->writing && !conn->watching_write) {
-        (void)write_out(conn);
-    }
+    bool may = conn->attached && !conn->local && !conn->writing && !conn->watching_write;
+    bool written = may && write_out(conn) == COHORT_OK;
     cohorti_conn_unlock(conn);
     conn->early.since_ns = cohorti_now(conn->owner);
+    return written;
 }
 
 void cohorti_conn_wait_for_writer(struct conn *conn)

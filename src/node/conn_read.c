@@ -11,7 +11,6 @@
 #define BATCHES 4096      /* whose largest is remembered: twice as many at the most */
 #define EARLY_NS 50000    /* or so long since */
 #define LOOK_MESSAGES 4   /* the clock is looked at after so many */
-#define AGAIN_MESSAGES 8  /* the same in a whole batch, to look for another at once */
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -254,17 +253,6 @@ void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes,
     cohorti_conn_pump(conn);
 }
 
-/* When many messages have come, more are likely to come soon: those who answer what we are about to write. So it is written, and looked
- * after them a few times, before the loop is left, which would cost as much as some messages, and to be woken again as much as many. */
-static bool expects_more(struct conn *conn)
-{
-    bool many = conn->early.messages >= AGAIN_MESSAGES && has_queued(conn);
-    if (many) {
-        cohorti_conn_write_now(conn);
-    }
-    return many;
-}
-
 /* Where to read to: what is missing of a large frame goes where it belongs, and behind it only the front of the next one is taken, so that
  * the rest of that can go where it belongs as well. */
 static size_t rooms_for(struct conn *conn, struct cohorti_room rooms[2])
@@ -286,13 +274,44 @@ enum came {
     CAME_ALL
 }; /* less than there was room for: the system has no more just now */
 
-static enum came read_once(struct conn *conn, bool soon)
+static uint64_t look_limit_ns(const struct conn *conn)
+{
+    return conn->owner->look_us * UINT64_C(1000);
+}
+
+/* Handlers have answered what was read, and the peer may say more as soon as it has that: so it is written, and, if it has been worth while of
+ * late (core/look.h), waited for awake, which costs less than to sleep and be woken. Not while the loop has anything else to do, and not in
+ * a loop without a thread of its own: that time is the application's. How long; 0: not at all. */
+static uint64_t begin_look(struct conn *conn)
+{
+    struct runner *r = conn->worker->runner;
+    if (conn->early.messages == 0 || !has_queued(conn) || !r->owner->threads) {
+        return 0;
+    }
+    uint64_t for_ns = cohorti_look_begin(&conn->look, look_limit_ns(conn));
+    bool looks = for_ns > 0 && cohorti_conn_write_now(conn) && cohorti_runner_begin_look(r, &conn->flush_mail);
+    return looks ? for_ns : 0;
+}
+
+static int receive(struct conn *conn, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t look_ns)
 {
     const struct cohorti_io_ops *ops = conn->owner->io->ops;
+    if (look_ns == 0) {
+        return ops->recv(conn->socket, rooms, count, n);
+    }
+    uint64_t took_ns = 0;
+    int status = ops->recv_soon(conn->socket, rooms, count, n, look_ns, &took_ns);
+    cohorti_runner_end_look(conn->worker->runner);
+    cohorti_look_ended(&conn->look, look_limit_ns(conn), status != COHORT_EAGAIN, took_ns);
+    return status;
+}
+
+static enum came read_once(struct conn *conn, uint64_t look_ns)
+{
     struct cohorti_room rooms[2];
     size_t count = rooms_for(conn, rooms), n = 0;
     size_t place = count == 2 ? rooms[0].len : 0, room = place + rooms[count - 1].len;
-    int status = (soon ? ops->recv_soon : ops->recv)(conn->socket, rooms, count, &n);
+    int status = receive(conn, rooms, count, &n, look_ns);
     if (status == COHORT_EAGAIN) {
         return CAME_NOTHING;
     }
@@ -308,12 +327,13 @@ static enum came read_once(struct conn *conn, bool soon)
 void cohorti_conn_read(struct conn *conn)
 {
     struct worker *w = conn->worker;
-    bool soon = false;
+    uint64_t look_ns = 0;
     for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && cohorti_conn_wants_read(conn) && conn->worker == w; i++) {
-        enum came came = read_once(conn, soon);
+        enum came came = read_once(conn, look_ns);
         cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
-        soon = came == CAME_LESS;
-        if (came == CAME_NOTHING || (soon && !expects_more(conn))) {
+        bool more = i + 1 < COHORTI_BATCH_READS;
+        look_ns = came == CAME_LESS && more ? begin_look(conn) : 0;
+        if (came != CAME_ALL && look_ns == 0) {
             break; /* level-triggered: if more has come since, we are called again */
         }
     }

@@ -77,6 +77,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     memcpy(node->id, cluster->id, sizeof node->id);
     snprintf(node->bind, sizeof node->bind, "%s", config->bind);
     node->limits = config->limits;
+    node->look_us = config->look_us;
     node->deliver_local = config->deliver_local;
     node->quota.max = config->limits.node_queue_bytes_max;
     node->room_mail.run = cohorti_session_room;

@@ -23,6 +23,7 @@
 #include "core/cluster.h"
 #include "core/echo.h"
 #include "core/link.h"
+#include "core/look.h"
 #include "core/outbound.h"
 #include "core/sender.h"
 #include "io/io.h"
@@ -73,6 +74,7 @@ struct runner {
     _Atomic uint32_t load;        /* open connections here */
     struct cohorti_slabs slabs;   /* entries of queues made here; loop thread */
     struct cohorti_stages stages; /* ... that are not in their queues yet; loop thread */
+    bool looks;                   /* it waits awake, and whatever is posted wakes it; under mail_lock */
 };
 
 /* The loops of one node, or of several (cohort_loops_open()). */
@@ -129,6 +131,10 @@ void cohorti_worker_settle(struct worker *w);
 
 COHORT_NODISCARD int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char *name);
 void cohorti_runner_deinit(struct runner *r);
+/** Before a callback waits awake: true if nothing else waits for the loop, mail of others than `but` above all; then end_look() follows, and
+ * mail that is posted until then shows as a wake-up. Loop thread. */
+bool cohorti_runner_begin_look(struct runner *r, const struct mail *but);
+void cohorti_runner_end_look(struct runner *r);
 
 /* ---- peers: what other threads see of members ----------------------------------------------------------------------- */
 
@@ -233,6 +239,7 @@ struct conn {
     int end_code;             /* why it ends */
     bool pumping;             /* its events are being handled */
     struct watch watch;
+    struct cohorti_look look; /* waiting awake for what it answers */
     struct {
         size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
         uint64_t since_ns;                   /* the last write, or the begin */
@@ -321,8 +328,9 @@ void cohorti_watch_end(struct conn *conn);
 void cohorti_conn_on_event(void *ctx, unsigned events);
 void cohorti_conn_pump(struct conn *conn); /* events the link has ready */
 bool cohorti_conn_wants_read(const struct conn *conn);
-void cohorti_conn_read(struct conn *conn);                                                    /* what has come, within limits */
-void cohorti_conn_write_now(struct conn *conn);                                               /* in the middle of a batch */
+void cohorti_conn_read(struct conn *conn); /* what has come, within limits */
+/** What waits, in the middle of a batch or at its end. True: all of it is written. Loop thread. */
+bool cohorti_conn_write_now(struct conn *conn);
 void cohorti_conn_on_bytes(struct conn *conn, size_t sunk, const uint8_t *bytes, size_t len); /* sunk: where the link wanted them */
 void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns); /* to the earliest of what it waits for */
 void cohorti_conn_count_frames(struct conn *conn);                         /* with the lock held */
@@ -507,6 +515,7 @@ struct cohort_node {
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
     char *definition_path;                /* followed; NULL: none */
     cohort_limits limits;
+    uint32_t look_us;
     struct cohorti_quota quota; /* of all peers */
     struct mail room_mail;      /* to control: whoever the quota refused is told */
     _Atomic bool room_posted;

@@ -72,6 +72,26 @@ void cohorti_worker_settle(struct worker *w)
     settle(w->runner);
 }
 
+bool cohorti_runner_begin_look(struct runner *r, const struct mail *but)
+{
+    if (!cohorti_list_empty(&r->touched)) {
+        return false;
+    }
+    cohorti_mutex_lock(&r->mail_lock);
+    const struct cohorti_list *first = r->mail.next;
+    r->looks = first == &r->mail || (first == &but->node && first->next == &r->mail);
+    bool looks = r->looks;
+    cohorti_mutex_unlock(&r->mail_lock);
+    return looks;
+}
+
+void cohorti_runner_end_look(struct runner *r)
+{
+    cohorti_mutex_lock(&r->mail_lock);
+    r->looks = false;
+    cohorti_mutex_unlock(&r->mail_lock);
+}
+
 static void on_wake(void *ctx)
 {
     struct runner *r = ctx;
@@ -198,7 +218,7 @@ void cohorti_worker_post(struct worker *w, struct mail *mail)
     struct runner *r = w->runner;
     mail->to = w;
     cohorti_mutex_lock(&r->mail_lock);
-    bool first = cohorti_list_empty(&r->mail);
+    bool first = r->looks || cohorti_list_empty(&r->mail);
     cohorti_list_append(&r->mail, &mail->node);
     cohorti_mutex_unlock(&r->mail_lock);
     /* On its own thread the loop settles at the end of the callback that runs now; otherwise the first mail wakes it. */

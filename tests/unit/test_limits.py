@@ -35,7 +35,8 @@ def defaults():
     text = read("src/node/config.c")
     found = {"limits." + k: number(v) for k, v in re.findall(r"\.(\w+) = ([^,{}]+)[,}]", re.search(r"\.limits = \{(.*?\})", text, re.S).group(1))}
     found.update({"dial." + k: v for k, v in re.findall(r"\.(\w+) = ([^,{}]+)[,}]", re.search(r"\.dial = \{(.*?\})", text, re.S).group(1))})
-    found["loop_count"] = number(re.search(r"\.loop_count = (\d+)", text).group(1))
+    for key in ("loop_count", "look_us"):
+        found[key] = number(re.search(r"\.%s = (\d+)" % key, text).group(1))
     return {k: number(v) if isinstance(v, str) and v.isdigit() else v for k, v in found.items()}
 
 

@@ -64,7 +64,8 @@ int cohorti_uv_attach(struct cohorti_socket *s, struct cohorti_loop *loop, cohor
 void cohorti_uv_detach(struct cohorti_socket *s);
 void cohorti_uv_watch(struct cohorti_socket *s, unsigned events);
 int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n);
-int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n);
+int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t for_ns,
+                         uint64_t *took_ns);
 int cohorti_uv_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n);
 void cohorti_uv_shutdown(struct cohorti_socket *s);
 void cohorti_uv_close(struct cohorti_socket *s);

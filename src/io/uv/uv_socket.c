@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,7 +28,7 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES 4
 #define USER_TIMEOUT_MS 30000
-#define LOOKS 3 /* for bytes that are expected at once: a few microseconds */
+#define OTHERS_LOOKS 4 /* one in so many looks at the loop's other descriptors too */
 #define UNSENT_BYTES_MIN ((uint32_t)128 * 1024)
 #define UNSENT_BYTES_MAX ((uint32_t)1024 * 1024)
 #define DRAINED_SOON_NS 100000 /* half of what waited went out so soon: there may be more */
@@ -245,6 +246,13 @@ void cohorti_uv_watch(struct cohorti_socket *s, unsigned events)
     }
 }
 
+/* Of the loop: the descriptor of an epoll is readable when one that it watches is ready. */
+static bool is_ready(const uv_loop_t *loop)
+{
+    struct pollfd backend = {.fd = uv_backend_fd(loop), .events = POLLIN};
+    return poll(&backend, 1, 0) > 0;
+}
+
 /* ---- bytes --------------------------------------------------------------------------------------------------------- */
 
 int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
@@ -263,13 +271,26 @@ int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, 
     return got == 0 ? COHORT_EPEERCLOSED : COHORT_OK;
 }
 
-/* A thread that is to run on this processor gets it in between: it may be the one that sends. */
-int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
+/* A thread that is to run on this processor gets it in between: it may be the one that sends. What else is ready is looked at from the second
+ * time on, and not each time, since most often it is the socket that has something, soon. */
+int cohorti_uv_recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t for_ns,
+                         uint64_t *took_ns)
 {
     int status = cohorti_uv_recv(s, rooms, count, n);
-    for (int look = 1; look < LOOKS && status == COHORT_EAGAIN; look++) {
+    *took_ns = 0;
+    if (status != COHORT_EAGAIN) {
+        return status;
+    }
+    uint64_t begun_ns = uv_hrtime();
+    bool ready = false;
+    for (uint32_t look = 1; status == COHORT_EAGAIN && !ready && *took_ns < for_ns; look++) {
         sched_yield();
         status = cohorti_uv_recv(s, rooms, count, n);
+        if (status == COHORT_EAGAIN && look % OTHERS_LOOKS == 1 && is_ready(s->poll->loop)) {
+            ready = true;
+            status = cohorti_uv_recv(s, rooms, count, n); /* it may have been this one, just now */
+        }
+        *took_ns = uv_hrtime() - begun_ns;
     }
     return status;
 }

@@ -297,7 +297,7 @@ static void read_all(void *ctx, unsigned events)
     uint8_t bytes[64];
     size_t n = 0;
     const struct cohorti_room rooms[] = {{bytes, 20}, {bytes + 20, 1}, {bytes + 21, sizeof bytes - 21}};
-    int status = (r->received % 2 == 0 ? r->ops->recv : r->ops->recv_soon)(r->accepted, rooms, UNIT_COUNT(rooms), &n);
+    int status = r->ops->recv(r->accepted, rooms, UNIT_COUNT(rooms), &n);
     if (status == COHORT_OK) {
         atomic_fetch_add(&r->received, n);
     } else if (status != COHORT_EAGAIN) {
@@ -475,7 +475,6 @@ static void the_end_of_the_stream_and_a_reset_are_told(void **state)
     assert_int_equal(r.status, COHORT_EPEERCLOSED);
     assert_int_equal(atomic_load(&r.received), 5);
     assert_int_equal(r.ops->recv(r.dialled, &(const struct cohorti_room){&byte, 1}, 1, &n), COHORT_EAGAIN);
-    assert_int_equal(r.ops->recv_soon(r.dialled, &(const struct cohorti_room){&byte, 1}, 1, &n), COHORT_EAGAIN);
     assert_int_equal(write_runs(r.ops, r.accepted, "x", 1, &n), COHORT_OK); /* left unread by the one that closes: a reset */
     r.ops->close(r.dialled);
     int status;
