@@ -70,6 +70,17 @@ static void answer_echo(struct conn *conn, const struct cohorti_link_event *even
     }
 }
 
+static void publish_counters(struct conn *conn)
+{
+    struct node_counters *total = &conn->owner->counters;
+    uint64_t bytes = conn->link.bytes_in;
+    uint64_t frames = conn->link.reader.frames;
+    atomic_fetch_add(&total->bytes_in, bytes - atomic_load(&conn->bytes_in));
+    atomic_fetch_add(&total->frames_in, frames - atomic_load(&conn->frames_in));
+    atomic_store(&conn->bytes_in, bytes);
+    atomic_store(&conn->frames_in, frames);
+}
+
 static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
 {
     uint64_t now_ns = cohorti_now(conn->owner);
@@ -84,6 +95,7 @@ static void on_echo(struct conn *conn, const struct cohorti_link_event *event)
     }
     cohorti_conn_unlock(conn);
     if (ours != NULL) {
+        publish_counters(conn); /* who is answered sees it counted */
         cohorti_conn_complete_echo(conn, ours, COHORT_OK, now_ns - ours->sent_ns);
     }
 }
@@ -136,17 +148,6 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
     case COHORTI_LINK_EVENT_WELCOME:
         break; /* cannot come on an open link */
     }
-}
-
-static void publish_counters(struct conn *conn)
-{
-    struct node_counters *total = &conn->owner->counters;
-    uint64_t bytes = conn->link.bytes_in;
-    uint64_t frames = conn->link.reader.frames;
-    atomic_fetch_add(&total->bytes_in, bytes - atomic_load(&conn->bytes_in));
-    atomic_fetch_add(&total->frames_in, frames - atomic_load(&conn->frames_in));
-    atomic_store(&conn->bytes_in, bytes);
-    atomic_store(&conn->frames_in, frames);
 }
 
 static bool has_queued(const struct conn *conn)

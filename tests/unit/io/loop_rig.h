@@ -19,16 +19,15 @@ struct rig {
     struct cohorti_io *io;
     const struct cohorti_io_ops *ops;
     struct cohorti_loop *loop;
-    void (*job)(struct rig *r);
+    void (*_Atomic job)(struct rig *r); /* the loop may be woken for something else as well */
     struct cohorti_waiter done;
 };
 
 static inline void rig_on_wake(void *ctx)
 {
     struct rig *r = ctx;
-    if (r->job != NULL) {
-        void (*job)(struct rig *) = r->job;
-        r->job = NULL;
+    void (*job)(struct rig *) = atomic_exchange(&r->job, NULL);
+    if (job != NULL) {
         job(r);
         cohorti_waiter_signal(&r->done);
     }
