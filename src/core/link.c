@@ -105,10 +105,10 @@ void cohorti_link_feed(struct cohorti_link *link, const void *bytes, size_t len)
     cohorti_frame_reader_feed(&link->reader, bytes, len);
 }
 
+/* What is missing of a small frame is copied sooner than asked for by itself. */
 bool cohorti_link_sink(const struct cohorti_link *link, struct cohorti_room *out)
 {
-    bool large = link->reader.partial_need >=
-                 COHORTI_FRAME_SINK_BYTES; /* of a small one the rest is copied sooner than asked for by itself */
+    bool large = link->reader.partial_need >= COHORTI_FRAME_SINK_BYTES;
     return link->state == COHORTI_LINK_OPEN && large && cohorti_frame_reader_sink(&link->reader, out);
 }
 

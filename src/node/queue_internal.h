@@ -39,7 +39,7 @@ struct record {
 
 static inline size_t cohorti_record_bytes(size_t len)
 {
-    return (sizeof(struct record) + len + COHORTI_SLAB_STEP - 1) & ~(COHORTI_SLAB_STEP - 1);
+    return cohorti_round_up(sizeof(struct record) + len, COHORTI_SLAB_STEP);
 }
 
 /* A run of messages to one handler, of one member, about one subject; or a single one, if it is a request, a piece, one of several copies, or

@@ -150,7 +150,7 @@ struct queued *cohorti_queue_make(struct cohorti_handler *handler, const cohort_
     struct peer *peer = origin->conn->peer;
     struct runner *runner = origin->conn->worker->runner;
     size_t subject_size = strlen(message->subject) + 1;
-    size_t records_at = (sizeof(struct queued) + subject_size + COHORTI_SLAB_STEP - 1) & ~(COHORTI_SLAB_STEP - 1);
+    size_t records_at = cohorti_round_up(sizeof(struct queued) + subject_size, COHORTI_SLAB_STEP);
     struct cohorti_slab *slab = NULL;
     struct queued *entry = cohorti_slab_take(&runner->slabs, records_at + cohorti_record_bytes(message->data_len), &slab);
     if (entry == NULL) {

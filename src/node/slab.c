@@ -110,15 +110,10 @@ static bool begin_next(struct cohorti_slabs *s)
     return true;
 }
 
-static size_t round_up(size_t n, size_t step)
-{
-    return (n + step - 1) & ~(step - 1);
-}
-
 void *cohorti_slab_take(struct cohorti_slabs *s, size_t len, struct cohorti_slab **slab)
 {
-    size_t size = round_up(len, COHORTI_SLAB_STEP);
-    size_t skip = round_up((uintptr_t)s->at, alignof(max_align_t)) - (uintptr_t)s->at;
+    size_t size = cohorti_round_up(len, COHORTI_SLAB_STEP);
+    size_t skip = cohorti_round_up((uintptr_t)s->at, alignof(max_align_t)) - (uintptr_t)s->at;
     if (size > LARGE_BYTES) {
         *slab = new_slab(s, size);
         if (*slab == NULL) {

@@ -17,6 +17,12 @@
 #define COHORTI_SLAB_SPARES_MAX 64 /* kept by one loop: as much as the window of a member */
 #define COHORTI_SLAB_STEP ((size_t)8)
 
+/** The next multiple of `step`, a power of two. */
+static inline size_t cohorti_round_up(size_t n, size_t step)
+{
+    return (n + step - 1) & ~(step - 1);
+}
+
 struct cohorti_slab;
 
 struct cohorti_slabs {
