@@ -331,7 +331,11 @@ void cohorti_conn_read(struct conn *conn)
     uint64_t look_ns = 0;
     for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && cohorti_conn_wants_read(conn) && conn->worker == w; i++) {
         enum came came = read_once(conn, look_ns);
-        cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
+        if (came == CAME_LESS && conn->worker == w) {
+            cohorti_session_acknowledge(conn); /* before a look, which may be one of many */
+        } else {
+            cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
+        }
         bool more = i + 1 < COHORTI_BATCH_READS;
         look_ns = came == CAME_LESS && more ? begin_look(conn) : 0;
         if (came != CAME_ALL && look_ns == 0) {

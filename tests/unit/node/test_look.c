@@ -2,7 +2,7 @@
  *
  * A loop that waits awake for what is said to its answers: when it does, that it serves others at once meanwhile, and when it never does.
  */
-#include "asking.h"
+#include "gate.h"
 
 #include "io/io.h"
 #include "node/node.h"
@@ -16,12 +16,20 @@ static struct {
     uint64_t longer_ns;                  /* 0: as asked */
     _Atomic unsigned begun, ended, left; /* left: for something else than bytes of the socket */
     _Atomic uint64_t for_ns;
+    _Atomic size_t untold; /* the most that was taken and not acknowledged when one began */
 } machine;
+
+static struct rig_node pair[2];
+static struct answerer answerer;
 
 static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t for_ns,
                      uint64_t *took_ns)
 {
     atomic_store(&machine.for_ns, for_ns);
+    struct peer *peer = cohorti_peer_find(pair[1].node, address(0));
+    size_t untold = cohorti_inbound_untold(&peer->inbound); /* we are on its loop */
+    cohorti_peer_unref(peer);
+    atomic_store(&machine.untold, untold > machine.untold ? untold : machine.untold);
     atomic_fetch_add(&machine.begun, 1);
     int status = machine.real->recv_soon(s, rooms, count, n, machine.longer_ns == 0 ? for_ns : machine.longer_ns, took_ns);
     atomic_fetch_add(&machine.left, status == COHORT_EAGAIN);
@@ -30,124 +38,141 @@ static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms,
 }
 
 /* Node 1 answers, over the machine; node 0 asks. */
-static void run_looking_pair(struct rig_node *n, struct answerer *s, cohort_config *config)
+static cohort_config looking_config(void)
+{
+    rig_begin(&pair[1]);
+    return rig_config(&pair[1], 1);
+}
+
+static void run_looking_pair(const cohort_config *config)
 {
     memset(&machine, 0, sizeof machine);
-    memset(s, 0, sizeof *s);
-    run_without_handlers(&n[0], 0, NULL);
-    rig_open(&n[1], config);
-    machine.real = n[1].node->io->ops;
+    memset(&answerer, 0, sizeof answerer);
+    run_without_handlers(&pair[0], 0, NULL);
+    rig_open(&pair[1], config);
+    machine.real = pair[1].node->io->ops;
     machine.ops = *machine.real;
     machine.ops.recv_soon = recv_soon;
-    n[1].node->io->ops = &machine.ops;
-    handle(&n[1], "same", reply_same, s);
-    rig_start(&n[1]);
+    pair[1].node->io->ops = &machine.ops;
+    handle(&pair[1], "same", reply_same, &answerer);
+    handle(&pair[1], "silent", say_nothing, &answerer);
+    rig_start(&pair[1]);
 }
 
-static void close_looking_pair(struct rig_node *n, struct answerer *s)
+static void close_looking_pair(void)
 {
-    assert_int_equal(atomic_load(&s->wrong), 0);
-    rig_close_pair(n);
+    assert_int_equal(atomic_load(&answerer.wrong), 0);
+    machine.longer_ns = 1;
+    rig_close_pair(pair);
 }
 
-static void ask_and_wait(struct rig_node *n, unsigned times)
+static void ask_and_wait(unsigned times)
 {
     for (unsigned i = 0; i < times; i++) {
         cohort_answer answer;
-        assert_int_equal(cohort_request_wait(n->node, address(1), "same", "x", 1, 10000, &answer), COHORT_OK);
+        assert_int_equal(cohort_request_wait(pair[0].node, address(1), "same", "x", 1, 10000, &answer), COHORT_OK);
         cohort_answer_free(&answer);
     }
 }
 
+/* Answers until it would look after the next one, and then as good as for ever. */
+static void look_for_long(void)
+{
+    machine.longer_ns = UINT64_C(20000000000);
+    meet(&pair[0], &pair[1], 1);
+    ask_and_wait(15);
+}
+
 static void answers_are_followed_by_looks(void **state)
 {
-    static struct rig_node n[2];
-    struct answerer s;
-    rig_begin(&n[1]);
-    cohort_config config = rig_config(&n[1], 1);
+    cohort_config config = looking_config();
     config.look_us = 77;
-    run_looking_pair(n, &s, &config);
-    meet(&n[0], &n[1], 1);
-    ask_and_wait(&n[0], ANSWERS);
+    run_looking_pair(&config);
+    meet(&pair[0], &pair[1], 1);
+    ask_and_wait(ANSWERS);
     assert_true(atomic_load(&machine.begun) >= ANSWERS / 256);
     assert_int_equal(atomic_load(&machine.for_ns), 77000);
-    close_looking_pair(n, &s);
+    close_looking_pair();
 }
 
 static void without_time_for_it_none_does(void **state)
 {
-    static struct rig_node n[2];
-    struct answerer s;
-    rig_begin(&n[1]);
-    cohort_config config = rig_config(&n[1], 1);
+    cohort_config config = looking_config();
     config.look_us = 0;
-    run_looking_pair(n, &s, &config);
-    meet(&n[0], &n[1], 1);
-    ask_and_wait(&n[0], ANSWERS);
+    run_looking_pair(&config);
+    meet(&pair[0], &pair[1], 1);
+    ask_and_wait(ANSWERS);
     assert_int_equal(atomic_load(&machine.begun), 0);
-    close_looking_pair(n, &s);
+    close_looking_pair();
 }
 
 static void what_is_not_answered_is_not_followed_by_one(void **state)
 {
-    static struct rig_node n[2];
-    struct answerer s;
-    rig_begin(&n[1]);
-    cohort_config config = rig_config(&n[1], 1);
-    run_looking_pair(n, &s, &config);
-    handle(&n[1], "silent", say_nothing, &s);
-    meet(&n[0], &n[1], 1);
+    cohort_config config = looking_config();
+    run_looking_pair(&config);
+    meet(&pair[0], &pair[1], 1);
     for (unsigned i = 1; i <= ANSWERS; i++) {
-        assert_int_equal(cohort_send(n[0].node, address(1), "silent", "x", 1), COHORT_OK);
-        WAIT_FOR(atomic_load(&s.handled) == i);
+        assert_int_equal(cohort_send(pair[0].node, address(1), "silent", "x", 1), COHORT_OK);
+        WAIT_FOR(atomic_load(&answerer.handled) == i);
     }
     assert_int_equal(atomic_load(&machine.begun), 0);
-    close_looking_pair(n, &s);
+    close_looking_pair();
 }
 
 static void the_application_s_thread_is_not_held_up(void **state)
 {
-    static struct rig_node n[2];
-    struct answerer s;
-    rig_begin(&n[1]);
-    cohort_config config = rig_config(&n[1], 1);
+    cohort_config config = looking_config();
     config.threads = COHORT_THREADS_NONE;
-    run_looking_pair(n, &s, &config);
-    assert_int_equal(cohort_node_add(n[0].node, address(1), address(1), PORT), COHORT_OK);
+    run_looking_pair(&config);
+    assert_int_equal(cohort_node_add(pair[0].node, address(1), address(1), PORT), COHORT_OK);
     static struct asked asked[100];
     memset(asked, 0, sizeof asked);
     for (unsigned i = 0; i < UNIT_COUNT(asked); i++) {
-        ask(&n[0], 1, "same", "x", 10000, &asked[i]);
-        WAIT_FOR(cohort_node_dispatch(n[1].node) == COHORT_OK && atomic_load(&asked[i].calls) == 1);
+        ask(&pair[0], 1, "same", "x", 10000, &asked[i]);
+        WAIT_FOR(cohort_node_dispatch(pair[1].node) == COHORT_OK && atomic_load(&asked[i].calls) == 1);
         assert_int_equal(asked[i].status, COHORT_OK);
     }
     assert_int_equal(atomic_load(&machine.begun), 0);
-    close_looking_pair(n, &s);
+    close_looking_pair();
 }
 
 /* The loop is told although mail of its own waits there, for which it need not be. An acknowledgement of the peer ends a look too: then once more. */
 static void what_is_posted_meanwhile_is_done_at_once(void **state)
 {
-    static struct rig_node n[2];
-    struct answerer s;
     char id[16];
-    rig_begin(&n[1]);
-    cohort_config config = rig_config(&n[1], 1);
+    cohort_config config = looking_config();
     config.loop_count = 0; /* members are changed on the loop that looks */
-    run_looking_pair(n, &s, &config);
-    machine.longer_ns = UINT64_C(20000000000);
-    meet(&n[0], &n[1], 1);
-    ask_and_wait(&n[0], 15);
+    run_looking_pair(&config);
+    look_for_long();
     for (unsigned i = 0; i < 200 && atomic_load(&machine.left) == 0; i++) {
         unsigned before = atomic_load(&machine.begun);
-        ask_and_wait(&n[0], 1);
+        ask_and_wait(1);
         WAIT_FOR(atomic_load(&machine.begun) > before);
         (void)snprintf(id, sizeof id, "another-%u", i);
-        assert_int_equal(cohort_node_add(n[1].node, id, address(5), PORT), COHORT_OK);
+        assert_int_equal(cohort_node_add(pair[1].node, id, address(5), PORT), COHORT_OK);
     }
     assert_int_equal(atomic_load(&machine.left), 1);
-    machine.longer_ns = 1;
-    close_looking_pair(n, &s);
+    close_looking_pair();
+}
+
+/* Much else came with the question. The peer learns that it was taken before the look, which may be one of many in a row. */
+static void what_was_read_is_acknowledged_before_a_look(void **state)
+{
+    static uint8_t much[COHORTI_ACK_BYTES + 1000];
+    struct asked asked = {0};
+    cohort_config config = looking_config();
+    run_looking_pair(&config);
+    handle_gate(&pair[1]);
+    look_for_long();
+    hold_loop(pair);
+    unsigned begun = atomic_load(&machine.begun);
+    assert_int_equal(cohort_send(pair[0].node, address(1), "silent", much, sizeof much), COHORT_OK);
+    ask(&pair[0], 1, "same", "x", 10000, &asked);
+    release_loop(pair, FRAME(sizeof much) + FRAME(1));
+    expect_result(&asked, COHORT_OK);
+    assert_true(atomic_load(&machine.begun) > begun);
+    assert_true(atomic_load(&machine.untold) < COHORTI_ACK_BYTES);
+    close_looking_pair();
 }
 
 int main(void)
@@ -158,6 +183,7 @@ int main(void)
         node_test(what_is_not_answered_is_not_followed_by_one),
         node_test(the_application_s_thread_is_not_held_up),
         node_test(what_is_posted_meanwhile_is_done_at_once),
+        node_test(what_was_read_is_acknowledged_before_a_look),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);
 }
