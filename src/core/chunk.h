@@ -24,6 +24,13 @@ static inline size_t cohorti_lane_chunk_bytes(unsigned lane)
     return lane == COHORT_LANE_BULK ? COHORTI_BULK_CHUNK_BYTES : COHORTI_CHUNK_BYTES_MAX;
 }
 
+/* Of a block of a lane's log: room for a largest frame, or for the largest chunk of the bulk lane, so that whoever writes may turn to another lane
+ * behind it. With its head and malloc's just within a whole number of KiB. */
+static inline size_t cohorti_lane_block_bytes(unsigned lane)
+{
+    return cohorti_lane_chunk_bytes(lane) / 1024 * 1024 + 1024 - 64;
+}
+
 /* The largest frame of an open link, header included; with room for what chunks may say of themselves one day. */
 #define COHORTI_FRAME_BYTES_MAX ((size_t)65 * 1024)
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Blocks in a list, oldest first. A block grows with what is outstanding: an idle lane holds none or a small one, a busy one blocks
- * of BLOCK_BYTES_MAX. Blocks that were acknowledged serve again, so a lane that fills and empties again and again allocates nothing. Those
+ * of block_bytes_max. Blocks that were acknowledged serve again, so a lane that fills and empties again and again allocates nothing. Those
  * that were not needed between two calls of rest() go, by and by: what is held is what was outstanding at the most a moment ago.
  * Rejected: to free them when the lane is empty, which a lane of small requests is at every acknowledgement. It knows nothing of frames
  * but that a reservation is never split. A block with a tail in a body is small, and is made and freed each time.
@@ -13,13 +13,13 @@
 #include <assert.h>
 #include <string.h>
 
-#define BLOCK_BYTES_MAX ((size_t)65 * 1024 - 64) /* room for the largest frame; with its head and malloc's, just within 65 KiB */
 #define BLOCK_BYTES_MIN ((size_t)2 * 1024 - 64)
 
-void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc)
+void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc, size_t block_bytes_max)
 {
     memset(log, 0, sizeof *log);
     log->alloc = alloc;
+    log->block_bytes_max = block_bytes_max;
 }
 
 static uint64_t end_of(const struct cohorti_block *block)
@@ -92,7 +92,7 @@ void cohorti_log_deinit(struct cohorti_log *log)
     free_list(log, log->first);
     free_list(log, log->spare);
     cohorti_bodies_release(cohorti_log_take_unreferenced(log));
-    cohorti_log_init(log, log->alloc);
+    cohorti_log_init(log, log->alloc, log->block_bytes_max);
 }
 
 /* ---- appending ----------------------------------------------------------------------------------------------------- */
@@ -100,7 +100,7 @@ void cohorti_log_deinit(struct cohorti_log *log)
 static size_t block_size(const struct cohorti_log *log, size_t need)
 {
     size_t cap = cohorti_log_len(log);
-    cap = cap < BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : cap > BLOCK_BYTES_MAX ? BLOCK_BYTES_MAX : cap;
+    cap = cap < BLOCK_BYTES_MIN ? BLOCK_BYTES_MIN : cap > log->block_bytes_max ? log->block_bytes_max : cap;
     return cap < need ? need : cap;
 }
 

@@ -40,6 +40,7 @@ struct cohorti_block {
 
 struct cohorti_log {
     const cohort_allocator *alloc;
+    size_t block_bytes_max;
     struct cohorti_block *first, *last;     /* those of [acked .. appended) */
     struct cohorti_block *sending;          /* holds `sent`; NULL when nothing is left to send */
     struct cohorti_block *spare;            /* empty ones, to serve again while the lane is busy */
@@ -48,7 +49,8 @@ struct cohorti_log {
     uint64_t acked, sent, appended, rested; /* rested: what `appended` was at the last rest() */
 };
 
-void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc);
+/** Blocks are no larger, but for a reservation that is. */
+void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc, size_t block_bytes_max);
 /** Bodies that nobody refers to any more are released. */
 void cohorti_log_deinit(struct cohorti_log *log);
 

@@ -39,7 +39,7 @@ void cohorti_outbound_init(struct cohorti_outbound *ob, const cohort_allocator *
     ob->share.of = limits->quota;
     cohorti_pace_init(&ob->pace);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
-        cohorti_log_init(&ob->lanes[i].log, alloc);
+        cohorti_log_init(&ob->lanes[i].log, alloc, cohorti_lane_block_bytes(i));
         cohorti_map_init(&ob->lanes[i].by_name, alloc);
         cohorti_list_init(&ob->lanes[i].streams);
         ob->lanes[i].epoch = 1;
@@ -518,8 +518,8 @@ bool cohorti_outbound_wants_write(const struct cohorti_outbound *ob)
     return wants;
 }
 
-void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns)
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t begun_ns)
 {
     const struct cohorti_log *bulk = &ob->lanes[COHORTI_LANE_BULK].log;
-    cohorti_pace_written(&ob->pace, now_ns, bulk->sent, bulk->acked);
+    cohorti_pace_written(&ob->pace, begun_ns, bulk->sent, bulk->acked, bulk->appended > bulk->sent);
 }

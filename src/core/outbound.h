@@ -158,8 +158,8 @@ static inline bool cohorti_outbound_is_cut(const struct cohorti_outbound *ob)
 {
     return ob->cut >= 0;
 }
-/** After advance(), with the time. */
-void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t now_ns);
+/** After advance(), with the time when the call to the system that wrote it began. */
+void cohorti_outbound_written(struct cohorti_outbound *ob, uint64_t begun_ns);
 /** How many of the slices gathered are that rest. */
 size_t cohorti_outbound_cut_count(const struct cohorti_outbound *ob, const struct cohorti_slice *slices, size_t count);
 /** gather() would give something. */

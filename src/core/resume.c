@@ -90,7 +90,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         lost->lanes[i].expiry_count = lane->expiry_count;
         lane->expiries = NULL;
         lane->expiry_count = lane->expiry_cap = 0;
-        cohorti_log_init(&lane->log, ob->alloc);
+        cohorti_log_init(&lane->log, ob->alloc, lane->log.block_bytes_max);
         lane->written_max = 0;
         lane->limit = 0;
         lane->aborts_due = 0; /* who read the beginning is gone */

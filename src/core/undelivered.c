@@ -124,7 +124,7 @@ void cohorti_undelivered_begin(struct cohorti_undelivered *u, const cohort_alloc
     cohorti_undelivered_init(u);
     u->alloc = alloc;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
-        cohorti_log_init(&u->lanes[i].log, alloc);
+        cohorti_log_init(&u->lanes[i].log, alloc, cohorti_lane_block_bytes(i));
     }
 }
 

@@ -95,6 +95,7 @@ void cohorti_conn_count_frames(struct conn *conn)
 static int write_batch(struct conn *conn, const struct batch *batch)
 {
     size_t n = 0;
+    uint64_t begun_ns = batch->slice_count > 0 ? cohorti_now(conn->owner) : 0;
     bool unlocked = conn->peer != NULL && batch->own_at == COHORTI_IO_RUNS_MAX;
     if (unlocked) {
         cohorti_outbound_hold(&conn->peer->outbound, batch->slices, batch->slice_count);
@@ -110,7 +111,7 @@ static int write_batch(struct conn *conn, const struct batch *batch)
     cohorti_conn_count_frames(conn); /* those too that were queued meanwhile: the next batch takes them along */
     account(conn, batch, n);
     if (batch->slice_count > 0) {
-        cohorti_outbound_written(&conn->peer->outbound, cohorti_now(conn->owner));
+        cohorti_outbound_written(&conn->peer->outbound, begun_ns);
     }
     return status;
 }

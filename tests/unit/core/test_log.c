@@ -27,7 +27,7 @@ static void rig_open(struct rig *r, uint64_t seed)
 {
     memset(r, 0, sizeof *r);
     unit_memory_init(&r->memory);
-    cohorti_log_init(&r->log, &r->memory.alloc);
+    cohorti_log_init(&r->log, &r->memory.alloc, 65 * 1024 - 64);
     cohorti_prng_init(&r->prng, seed);
     r->model = malloc(MODEL_BYTES);
     assert_non_null(r->model);

@@ -11,12 +11,16 @@
 #define FRAME UINT64_C(32768)
 #define CREDIT (UINT64_C(16) * 1024 * 1024)
 #define FLIGHT_MAX 512
+#define WAKES 16
 
 struct path {
     struct cohorti_pace pace;
     uint64_t rate, latency_ns; /* bytes a second; there and back */
+    uint64_t wake_ns;          /* longer, but for one frame in WAKES: an end slept */
+    uint32_t frames;
     uint64_t now_ns, sent, acked, urgent;
     uint64_t free_ns; /* the path has passed on all that was written */
+    uint64_t last_acked_ns;
     struct {
         uint64_t end, acked_ns;
     } flight[FLIGHT_MAX];
@@ -38,12 +42,14 @@ static void write_frames(struct path *p)
         p->sent += FRAME;
         p->free_ns = (p->free_ns > p->now_ns ? p->free_ns : p->now_ns) + FRAME * S / p->rate;
         p->flight[(p->first + p->count) % FLIGHT_MAX].end = p->sent;
-        p->flight[(p->first + p->count) % FLIGHT_MAX].acked_ns = p->free_ns + p->latency_ns;
+        uint64_t acked_ns = p->free_ns + p->latency_ns + (p->frames++ % WAKES == 0 ? 0 : p->wake_ns);
+        acked_ns = acked_ns > p->last_acked_ns ? acked_ns : p->last_acked_ns;
+        p->flight[(p->first + p->count) % FLIGHT_MAX].acked_ns = p->last_acked_ns = acked_ns;
         p->count++;
         wrote = true;
     }
     if (wrote) {
-        cohorti_pace_written(&p->pace, p->now_ns, p->sent, p->acked);
+        cohorti_pace_written(&p->pace, p->now_ns, p->sent, p->acked, true);
     }
     p->most = p->sent - p->acked > p->most ? p->sent - p->acked : p->most;
 }
@@ -98,11 +104,11 @@ static void check_path(uint64_t rate, uint64_t latency_ns, uint64_t wait_ns, uns
 static void a_stream_leaves_the_path_to_urgent_messages(void **state)
 {
     (void)state;
-    check_path(2500000000, 50000, 250000, 80);   /* loopback */
-    check_path(1250000000, 100000, 250000, 85);  /* 10 Gbit/s, one room */
-    check_path(125000000, 200000, MS, 90);       /* 1 Gbit/s */
-    check_path(12500000, 100 * MS, 50 * MS, 85); /* 100 Mbit/s, another continent */
-    check_path(125000000, 50 * MS, 25 * MS, 85); /* 1 Gbit/s, another country */
+    check_path(2500000000, 50000, 50000, 95);    /* loopback */
+    check_path(1250000000, 100000, 90000, 95);   /* 10 Gbit/s, one room */
+    check_path(125000000, 200000, 700000, 95);   /* 1 Gbit/s */
+    check_path(12500000, 100 * MS, 40 * MS, 93); /* 100 Mbit/s, another continent */
+    check_path(125000000, 50 * MS, 20 * MS, 95); /* 1 Gbit/s, another country */
     check_path(1250000, 20 * MS, 150 * MS, 90);  /* 10 Mbit/s: a frame takes 52 ms */
 }
 
@@ -126,6 +132,51 @@ static void a_path_that_becomes_longer_is_noticed(void **state)
     p.latency_ns = 50 * MS;
     stream(&p, 15 * S, true);
     assert_true(stream(&p, 10 * S, true) > 125000000 * UINT64_C(8));
+}
+
+/* The shortest time that is ever seen is not what a frame takes: a window for that one would leave the path idle. */
+static void ends_that_sleep_are_part_of_the_path(void **state)
+{
+    struct path p;
+    (void)state;
+    begin(&p, 1250000000, 20000);
+    p.wake_ns = 80000;
+    stream(&p, 5 * S, false);
+    stream(&p, 10 * S, true);
+    assert_true(stream(&p, 10 * S, true) > 1250000000 * UINT64_C(9));
+    assert_true(p.most <= 8 * FRAME);
+}
+
+/* It is slow at first, as memory is touched for the first time. */
+static void what_is_met_at_the_beginning_is_soon_forgotten(void **state)
+{
+    struct path p;
+    (void)state;
+    begin(&p, 1250000000, 2 * MS);
+    stream(&p, 30 * MS, true);
+    p.latency_ns = 50000;
+    stream(&p, 150 * MS, true);
+    stream(&p, 100 * MS, true);
+    assert_true(p.most <= 6 * FRAME);
+}
+
+static void who_writes_little_does_not_make_the_path_slow(void **state)
+{
+    struct path p;
+    (void)state;
+    begin(&p, 1250000000, 100000);
+    stream(&p, 5 * S, false);
+    stream(&p, S, true);
+    stream(&p, MS, true);
+    uint64_t window = p.pace.window;
+    for (int i = 0; i < 1000; i++) { /* a frame, all that there is, now and then */
+        cohorti_pace_written(&p.pace, p.now_ns, p.sent + FRAME, p.acked, false);
+        p.acked = p.sent += FRAME;
+        p.now_ns += MS;
+        cohorti_pace_acked(&p.pace, p.now_ns, p.acked, ++p.urgent);
+    }
+    p.count = 0;
+    assert_true(p.pace.window >= window / 10 * 9 || p.pace.emptying);
 }
 
 /* What the first write under the least window meets, is over for the next; it says nothing of the path. */
@@ -165,7 +216,7 @@ static void another_link_begins_anew(void **state)
     cohorti_pace_init(&p.pace);
     assert_int_equal(p.pace.window, UINT64_MAX);
     assert_false(p.pace.following);
-    cohorti_pace_written(&p.pace, p.now_ns, 1000, 0); /* offsets are smaller than before */
+    cohorti_pace_written(&p.pace, p.now_ns, 1000, 0, true); /* offsets are smaller than before */
     cohorti_pace_acked(&p.pace, p.now_ns + MS, 1000, p.urgent + 1);
     assert_true(p.pace.window >= COHORTI_PACE_BYTES_MIN);
     assert_true(p.pace.window < 1024 * 1024);
@@ -178,6 +229,9 @@ int main(void)
         cmocka_unit_test(a_stream_leaves_the_path_to_urgent_messages),
         cmocka_unit_test(a_path_that_becomes_faster_is_noticed),
         cmocka_unit_test(a_path_that_becomes_longer_is_noticed),
+        cmocka_unit_test(ends_that_sleep_are_part_of_the_path),
+        cmocka_unit_test(what_is_met_at_the_beginning_is_soon_forgotten),
+        cmocka_unit_test(who_writes_little_does_not_make_the_path_slow),
         cmocka_unit_test(one_write_that_took_long_is_not_the_path),
         cmocka_unit_test(the_limit_goes_a_second_after_the_last_urgent_message),
         cmocka_unit_test(another_link_begins_anew),
