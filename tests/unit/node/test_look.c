@@ -8,13 +8,15 @@
 #include "node/node.h"
 
 #define ANSWERS 1000
+#define TRIES 200
+#define LOOK_BOUND_MS 100
 
 /* The real machine, with its looks counted, and as long as the test wants them. */
 static struct {
     const struct cohorti_io_ops *real;
     struct cohorti_io_ops ops;
-    uint64_t longer_ns;                  /* 0: as asked */
-    _Atomic unsigned begun, ended, left; /* left: for something else than bytes of the socket */
+    _Atomic uint64_t longer_ns;   /* 0: as asked */
+    _Atomic unsigned begun, left; /* left: for something else than bytes of the socket */
     _Atomic uint64_t for_ns;
     _Atomic size_t untold; /* the most that was taken and not acknowledged when one began */
 } machine;
@@ -31,9 +33,10 @@ static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms,
     cohorti_peer_unref(peer);
     atomic_store(&machine.untold, untold > machine.untold ? untold : machine.untold);
     atomic_fetch_add(&machine.begun, 1);
-    int status = machine.real->recv_soon(s, rooms, count, n, machine.longer_ns == 0 ? for_ns : machine.longer_ns, took_ns);
+    uint64_t longer_ns = atomic_load(&machine.longer_ns);
+    int status = machine.real->recv_soon(s, rooms, count, n, longer_ns == 0 ? for_ns : longer_ns, took_ns);
+    *took_ns = longer_ns == 0 ? *took_ns : 1; /* what comes late for want of a processor would make the next looks rarer */
     atomic_fetch_add(&machine.left, status == COHORT_EAGAIN);
-    atomic_fetch_add(&machine.ended, 1);
     return status;
 }
 
@@ -62,7 +65,7 @@ static void run_looking_pair(const cohort_config *config)
 static void close_looking_pair(void)
 {
     assert_int_equal(atomic_load(&answerer.wrong), 0);
-    machine.longer_ns = 1;
+    atomic_store(&machine.longer_ns, 1);
     rig_close_pair(pair);
 }
 
@@ -78,9 +81,19 @@ static void ask_and_wait(unsigned times)
 /* Answers until it would look after the next one, and then as good as for ever. */
 static void look_for_long(void)
 {
-    machine.longer_ns = UINT64_C(20000000000);
+    atomic_store(&machine.longer_ns, UINT64_C(20000000000));
     meet(&pair[0], &pair[1], 1);
     ask_and_wait(15);
+}
+
+/* Whether it looks after the answer that was just had. Not always: a loop that got no processor for a while has other things to do then. */
+static bool looks_since(unsigned begun)
+{
+    uint64_t until = clock_ms() + LOOK_BOUND_MS;
+    while (atomic_load(&machine.begun) == begun && clock_ms() <= until) {
+        sched_yield();
+    }
+    return atomic_load(&machine.begun) > begun;
 }
 
 static void answers_are_followed_by_looks(void **state)
@@ -144,12 +157,13 @@ static void what_is_posted_meanwhile_is_done_at_once(void **state)
     config.loop_count = 0; /* members are changed on the loop that looks */
     run_looking_pair(&config);
     look_for_long();
-    for (unsigned i = 0; i < 200 && atomic_load(&machine.left) == 0; i++) {
-        unsigned before = atomic_load(&machine.begun);
+    for (unsigned i = 0; i < TRIES && atomic_load(&machine.left) == 0; i++) {
+        unsigned begun = atomic_load(&machine.begun);
         ask_and_wait(1);
-        WAIT_FOR(atomic_load(&machine.begun) > before);
-        (void)snprintf(id, sizeof id, "another-%u", i);
-        assert_int_equal(cohort_node_add(pair[1].node, id, address(5), PORT), COHORT_OK);
+        if (looks_since(begun)) {
+            (void)snprintf(id, sizeof id, "another-%u", i);
+            assert_int_equal(cohort_node_add(pair[1].node, id, address(5), PORT), COHORT_OK);
+        }
     }
     assert_int_equal(atomic_load(&machine.left), 1);
     close_looking_pair();
@@ -159,18 +173,22 @@ static void what_is_posted_meanwhile_is_done_at_once(void **state)
 static void what_was_read_is_acknowledged_before_a_look(void **state)
 {
     static uint8_t much[COHORTI_ACK_BYTES + 1000];
-    struct asked asked = {0};
+    bool looked = false;
     cohort_config config = looking_config();
     run_looking_pair(&config);
     handle_gate(&pair[1]);
     look_for_long();
-    hold_loop(pair);
-    unsigned begun = atomic_load(&machine.begun);
-    assert_int_equal(cohort_send(pair[0].node, address(1), "silent", much, sizeof much), COHORT_OK);
-    ask(&pair[0], 1, "same", "x", 10000, &asked);
-    release_loop(pair, FRAME(sizeof much) + FRAME(1));
-    expect_result(&asked, COHORT_OK);
-    assert_true(atomic_load(&machine.begun) > begun);
+    for (unsigned i = 0; i < TRIES && !looked; i++) {
+        struct asked asked = {0};
+        hold_loop(pair);
+        unsigned begun = atomic_load(&machine.begun);
+        assert_int_equal(cohort_send(pair[0].node, address(1), "silent", much, sizeof much), COHORT_OK);
+        ask(&pair[0], 1, "same", "x", 10000, &asked);
+        release_loop(pair, FRAME(sizeof much) + FRAME(1));
+        expect_result(&asked, COHORT_OK);
+        looked = looks_since(begun);
+    }
+    assert_true(looked);
     assert_true(atomic_load(&machine.untold) < COHORTI_ACK_BYTES);
     close_looking_pair();
 }
