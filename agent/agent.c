@@ -28,7 +28,8 @@
 enum {
     CLOSE_TIMEOUT_MS = 3000,   /* for peers to take what is queued */
     STREAMS_TIMEOUT_MS = 1000, /* for readers of streams to take theirs */
-    KEEP_ALIVE_MS = 5000,
+    TICK_MS = 1000,
+    KEEP_ALIVE_TICKS = 5,
     CONNECTIONS_MAX = 256,
     STREAMS_MAX = 64, /* with those below less than CONNECTIONS_MAX, so that a plain request always finds a connection */
     ECHOES_MAX = 64,
@@ -171,6 +172,11 @@ static void say_up(struct agent *agent)
     const struct control_access *access = &agent->plan.access;
     snprintf(text, sizeof(text), "%s is up at %s:%u", agent->local.id, agent->local.ip, (unsigned)agent->local.tcp_port);
     log_say(&agent->log, COHORT_LOG_INFO, "%s, control %s", text, agent->control.path);
+    const cohort_definition *definition = &agent->plan.definition;
+    if (definition->node_count > 0 && cohort_definition_find(definition, agent->local.id) == NULL) {
+        log_say(&agent->log, COHORT_LOG_WARN, "%s is not in %s: members that know only those in it refuse us", agent->local.id,
+                settings_text(&agent->plan.settings, SET_CLUSTER));
+    }
     if ((access->mode & 0006) != 0) {
         log_say(&agent->log, COHORT_LOG_WARN, "control %s has mode %04o: everybody on this machine may use it", agent->control.path,
                 (unsigned)access->mode);
@@ -238,12 +244,14 @@ static void reload(struct agent *agent)
 static const char *wait_for_signal(struct agent *agent)
 {
     struct signalfd_siginfo signal_info;
-    for (;;) {
+    for (unsigned ticks = 0;;) {
         struct pollfd poll_fd = {.fd = agent->signal_fd, .events = POLLIN};
-        if (poll(&poll_fd, 1, KEEP_ALIVE_MS) == 0) {
-            hub_keep_alive(agent->hub);
+        if (poll(&poll_fd, 1, TICK_MS) == 0) {
             desk_wake(agent->uploads); /* one that has waited too long gives up */
-            downloads_keep_alive(agent->downloads);
+            if (++ticks % KEEP_ALIVE_TICKS == 0) {
+                hub_keep_alive(agent->hub);
+                downloads_keep_alive(agent->downloads);
+            }
         } else if (read(agent->signal_fd, &signal_info, sizeof(signal_info)) != (ssize_t)sizeof(signal_info)) {
             continue;
         } else if (signal_info.ssi_signo == SIGHUP) {

@@ -12,9 +12,10 @@
 struct upload {
     struct desk_wait wait; /* first */
     cohort_stream *stream; /* NULL once given back */
-    uint64_t bytes;
-    uint64_t moved_ms; /* when something was taken last */
+    uint64_t bytes, acked;
+    uint64_t moved_ms; /* when something was taken or acknowledged last */
     uint32_t idle_ms;
+    bool all;   /* the body is over */
     int failed; /* why nothing more is written; COHORT_OK: it is */
     int result; /* what the completion said */
 };
@@ -69,10 +70,19 @@ static void give_up(struct upload *upload, int why)
     cohort_stream_abort(stream);
 }
 
+/* Nothing has moved for longer than is allowed. */
+static bool is_stuck(struct upload *upload)
+{
+    uint64_t acked = cohort_stream_acked(upload->stream), now = now_ms();
+    upload->moved_ms = acked != upload->acked ? now : upload->moved_ms;
+    upload->acked = acked;
+    return now - upload->moved_ms >= upload->idle_ms;
+}
+
 /* There was no room for all of it. False: suspended until there is. */
 static bool try_again(struct upload *upload, struct MHD_Connection *connection)
 {
-    if (now_ms() - upload->moved_ms >= upload->idle_ms) {
+    if (is_stuck(upload)) {
         give_up(upload, COHORT_ETIMEDOUT);
         return true;
     }
@@ -105,23 +115,22 @@ void upload_take(struct upload *upload, struct MHD_Connection *connection, const
 bool upload_ended(struct upload *upload, struct MHD_Connection *connection, int *status, uint64_t *bytes)
 {
     *bytes = upload->bytes;
-    if (upload->failed == COHORT_OK && upload->stream != NULL) {
-        int finished = cohort_stream_finish(upload->stream);
-        if (finished == COHORT_ESIZE || finished == COHORT_ENOMEM) {
-            give_up(upload, finished);
-        } else {
-            upload->stream = NULL;
+    if (upload->failed == COHORT_OK && !upload->all) {
+        int ended = cohort_stream_end(upload->stream);
+        upload->all = true;
+        if (ended == COHORT_ESIZE || ended == COHORT_ENOMEM) {
+            give_up(upload, ended);
         }
     }
-    if (upload->failed != COHORT_OK) {
-        *status = upload->failed;
-        return true;
+    enum desk_state state = DESK_WOKEN;
+    while (state == DESK_WOKEN && upload->failed == COHORT_OK) {
+        if (is_stuck(upload)) {
+            give_up(upload, COHORT_ETIMEDOUT);
+        } else {
+            state = desk_look(&upload->wait, connection);
+        }
     }
-    enum desk_state state;
-    do {
-        state = desk_look(&upload->wait, connection);
-    } while (state == DESK_WOKEN);
-    *status = state == DESK_CLOSED ? COHORT_ECLOSED : upload->result;
+    *status = upload->failed != COHORT_OK ? upload->failed : state == DESK_CLOSED ? COHORT_ECLOSED : upload->result;
     return state != DESK_WAITS;
 }
 

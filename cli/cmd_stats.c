@@ -191,6 +191,10 @@ int command_stats(int argc, char **argv)
     if (!options_parse(&usage, options, argc, argv, operands, &code)) {
         return code;
     }
+    if (stats.count > 0 && stats.watch_s == 0) {
+        fprintf(stderr, "cohort stats: --count goes with --watch only; see 'cohort stats --help'\n");
+        return EXIT_USAGE;
+    }
     code = client_open(&stats.client, usage.command, control);
     if (code != EXIT_FINE) {
         return code;

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define JOBS_DEFAULT 4
+
 struct follow {
     const char *command;
     uint64_t count; /* 0: no end */
@@ -122,6 +124,18 @@ static void print_change(const json_t *item)
     printf("\n");
 }
 
+/* What listens has one way to say what came. */
+static const char *listen_misuse(const struct replier *replier, const struct saver *saver, bool as_json)
+{
+    if (replier->command != NULL && saver->directory != NULL) {
+        return "--reply and --save exclude each other";
+    }
+    if (as_json && (replier->command != NULL || saver->directory != NULL)) {
+        return "--json does not go with --reply or --save";
+    }
+    return replier->jobs > 0 && replier->command == NULL ? "--jobs goes with --reply only" : NULL;
+}
+
 int command_listen(int argc, char **argv)
 {
     static const struct usage usage = {
@@ -141,7 +155,7 @@ int command_listen(int argc, char **argv)
         .operands_max = 1,
     };
     struct follow follow = {.command = usage.command, .print = print_message};
-    struct replier replier = {.complain = usage.command, .jobs = 4};
+    struct replier replier = {.complain = usage.command};
     struct saver saver = {.directory = NULL};
     const char *control = NULL;
     const struct option options[] = {
@@ -173,9 +187,15 @@ int command_listen(int argc, char **argv)
     if (!options_parse(&usage, options, argc, argv, operands, &code)) {
         return code;
     }
+    const char *misuse = listen_misuse(&replier, &saver, follow.as_json);
+    if (misuse != NULL) {
+        fprintf(stderr, "cohort listen: %s; see 'cohort listen --help'\n", misuse);
+        return EXIT_USAGE;
+    }
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE && replier.command != NULL) {
         replier.control = control;
+        replier.jobs = replier.jobs > 0 ? replier.jobs : JOBS_DEFAULT;
         replier.count = follow.count;
         replier.ready = follow.ready;
         code = replier_run(&replier, &client, operands[0]);

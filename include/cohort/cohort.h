@@ -63,8 +63,8 @@ typedef struct cohort_limits {
     uint32_t requests_max;         /* default 65 536: requests to one peer that wait for a reply, and of one peer for ours */
     uint32_t legacy_idle_ms; /* default 0, never: a link of a legacy peer that nobody listed ends after so long without a byte from it */
     uint32_t handler_ms;           /* default 200: handlers that hold up their loop for so long are named in the log; 0: none are */
-    uint64_t node_queue_bytes_max; /* default 256 MiB: the same for all peers and lanes together; a lane that holds up to 64 KiB is not
-                                      refused for it, nor is a reply */
+    uint64_t node_queue_bytes_max; /* default 256 MiB: bytes accepted and not acknowledged, of all peers and lanes together. Beyond it sends
+                                      are COHORT_EAGAIN, except in a lane that holds less than 64 KiB, and replies */
 } cohort_limits;
 
 /** Whose threads run a node. */
@@ -84,7 +84,8 @@ typedef struct cohort_config {
     const char *ip; /* NULL: that of the definition's node with this id, else COHORT_IP_DEFAULT. An IPv4 or IPv6 address, or a host
                        name, told to peers; listened on unless `bind` says otherwise */
     uint16_t tcp_port;                   /* 0: the definition's, else COHORT_PORT_DEFAULT */
-    const cohort_definition *definition; /* NULL: none. Its node with our id, if any, is ourselves */
+    const cohort_definition *definition; /* NULL: none. Its node with our id is ourselves; if it has none, members that know only this
+                                            definition refuse us (COHORT_ENOTLISTED) */
     const char *cluster;                 /* NULL: the definition's. "": any cluster. Peers that name another one are refused */
     cohort_admission admission;
     uint64_t incarnation; /* 0: microseconds since 1970 at start. Must be higher at every start of the same id; < 2^53 */
@@ -127,12 +128,14 @@ COHORT_API void cohort_config_init(cohort_config *config, size_t size);
 COHORT_API COHORT_NODISCARD int cohort_node_open(const cohort_config *config, cohort_node **out, cohort_error *error);
 
 /**
- * Start the loops, listen, begin to dial. Returns when the node listens, or with the first error, after which nothing runs.
+ * Start the loops, listen, begin to dial. Returns when the node listens, or with the first error: then nothing runs, and the node can only
+ * be closed; to try again open another. Handlers may be registered before or after: a message that comes before its handler is unhandled.
+ * What is sent before is queued.
  *
  *   COHORT_EADDRINUSE  ip and port are taken.
  *   COHORT_EADDR       the ip is not one of this machine.
  *   COHORT_EIO         another operating system error; named in error->text.
- *   COHORT_ESTATE      started before.
+ *   COHORT_ESTATE      it was called before, whatever it returned.
  *   COHORT_ECALLBACK   called inside a callback of this node, or of another on the same loops.
  *   COHORT_EBUSY       without threads: another thread is dispatching these loops now. Try again.
  */
@@ -249,8 +252,8 @@ COHORT_API COHORT_NODISCARD int cohort_node_remove(cohort_node *node, const char
 
 /**
  * Make the members those of another definition, all or none: nodes new in it are added, those with another address get that, those
- * no longer in it are removed. Compared is with the definition before, so a member added by cohort_node_add() stays, and what
- * was added, changed or removed by calls holds until a definition says something new about that node. The node's own entry and the
+ * no longer in it are removed. The new definition is compared with the one before, not with the members there are: a member added by
+ * cohort_node_add() stays even if neither has it, and one removed by cohort_node_remove() stays removed until its entry changes. The node's own entry and the
  * name of the cluster are used after a restart: a change is logged. config.definition_path does this whenever the file changes.
  *
  * definition   borrowed for the call.
@@ -309,7 +312,7 @@ typedef struct cohort_message {
     uint32_t type;       /* TLV type of a raw frame; 0 for a named subject */
     bool raw;            /* a raw TLV frame */
     bool legacy;         /* from a legacy peer */
-    const void *data;
+    const void *data;    /* at any address: memcpy() what needs alignment. Not terminated. May be NULL when data_len is 0 */
     size_t data_len;
     cohort_call *call; /* a request: what to reply to, borrowed like the rest unless kept. NULL: an ordinary message */
 } cohort_message;
@@ -337,9 +340,9 @@ typedef struct cohort_queue cohort_queue;
  * Make a queue for handlers. With threads 0 the application runs them, with cohort_queue_dispatch(), when cohort_queue_fd() is
  * readable. Else so many threads of the library do; messages of one member and subject keep their order.
  *
- * A message that waits in a queue is acknowledged; what waits is bounded by limits.window_bytes and one message for each lane of each
- * member, which then gets no more credit until handlers have returned, whatever its links and processes. A legacy peer knows no credit: what it sends beyond that is dropped
- * (messages_dropped).
+ * A message that waits in a queue is acknowledged. Of each lane of each member at most limits.window_bytes and one more message wait; then that
+ * member cannot send more in the lane until handlers have returned, even over another connection or as another process. A legacy peer
+ * knows no such credit: what it sends beyond that is dropped (messages_dropped).
  *
  *   COHORT_EINVAL  more than COHORT_QUEUE_THREADS_MAX threads. COHORT_ENOMEM, COHORT_ELIMIT (descriptors), COHORT_ECLOSED.
  */
@@ -361,10 +364,11 @@ COHORT_API int cohort_queue_fd(const cohort_queue *queue);
 COHORT_API size_t cohort_queue_dispatch(cohort_queue *queue, size_t max);
 
 /**
- * cohort_handle(), with the handler run in a queue: fn may block. The message is a copy. At most 16 such handlers of one subject are run.
+ * cohort_handle(), with the handler run in a queue: fn may block. The message is a copy.
  * A request is replied to by the first of them; all other handlers of its subject, queued or not, see it with `call` NULL.
  *
- *   COHORT_EINVAL  as cohort_handle(), or a queue of another node. COHORT_ELIMIT, COHORT_ENOMEM.
+ *   COHORT_EINVAL  as cohort_handle(), or a queue of another node.
+ *   COHORT_ELIMIT  also when 16 handlers of this subject are in queues. COHORT_ENOMEM.
  */
 COHORT_API COHORT_NODISCARD int cohort_handle_in(cohort_node *node, cohort_queue *queue, const char *subject, cohort_message_fn fn,
                                                  void *arg, cohort_release_fn release, cohort_handle_id *out);
@@ -388,7 +392,7 @@ COHORT_API COHORT_NODISCARD int cohort_unhandle(cohort_node *node, cohort_handle
  * Legacy members: at most once, and lost if the link breaks.
  *
  * subject   a name, or "#<type>" for a raw TLV frame.
- * data      borrowed, copied before return. 0 .. limits.message_bytes_max bytes; a raw frame at most COHORT_RAW_BYTES_MAX (cohort/frame.h), to a legacy
+ * data      borrowed, copied before return; NULL is allowed for none. 0 .. limits.message_bytes_max bytes; a raw frame at most COHORT_RAW_BYTES_MAX (cohort/frame.h), to a legacy
  *           peer 32 752.
  *
  *   COHORT_ENOPEER    not a member.
@@ -472,7 +476,10 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
  *
  * sent      may be NULL: the number of members for which it was queued.
  *
- * Returns COHORT_OK when it was queued for all of them, otherwise the first error met; the others got it all the same.
+ * Returns COHORT_OK when it was queued for all of them, or there was nobody; otherwise the first error met, of those of cohort_send(): it was queued
+ * for the others all the same.
+ *
+ * Thread: any. Does not block, but for COHORT_FULL_BLOCK.
  */
 COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                  size_t *sent);
@@ -518,8 +525,8 @@ COHORT_API COHORT_NODISCARD int cohort_on_undelivered(cohort_node *node, cohort_
 typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lane lane, void *arg);
 
 /**
- * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, when half of what may wait is gone, in the lane
- * or, if it was refused for that, in the node; in a lane that holds little at once, whatever the others do.
+ * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, however often it refused, when it is down to half of its limit.
+ * If limits.node_queue_bytes_max was the reason: when the node is down to half of that, or this lane to less than 64 KiB.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *
@@ -531,8 +538,9 @@ COHORT_API COHORT_NODISCARD int cohort_on_writable(cohort_node *node, cohort_wri
 /** What a send does when the lane to a member is full. A request does the same, but for DROP: somebody waits for its end, so it is
  * COHORT_EAGAIN. */
 typedef enum cohort_when_full {
-    COHORT_FULL_FAIL = 0,       /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
-    COHORT_FULL_BLOCK = 1,      /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback of the node */
+    COHORT_FULL_FAIL = 0, /* COHORT_EAGAIN; cohort_on_writable() tells when there is room */
+    COHORT_FULL_BLOCK = 1, /* waits up to block_ms, then COHORT_ETIMEDOUT; COHORT_ECALLBACK inside a callback that runs on a loop, and
+                                   in a node without threads, where nobody else could make room */
     COHORT_FULL_DROP = 2,       /* COHORT_OK, and the message is gone: counted in messages_dropped */
     COHORT_FULL_DISCONNECT = 3, /* COHORT_EAGAIN, and the session with that slow member ends (ESLOW): what it holds is told as
                                    undelivered, and a new session begins when it dials or is dialled again */
@@ -543,7 +551,7 @@ typedef struct cohort_subject_options {
     size_t size; /* sizeof: set by cohort_subject_options_init() */
     cohort_lane lane;
     cohort_when_full when_full;
-    uint32_t block_ms; /* default 1000; of a request besides its own time, which begins when it is queued */
+    uint32_t block_ms; /* default 1000. A request may wait so long for room; only then its own timeout_ms begins */
     /* Default 0: none. A message of which nothing was written after so long is withdrawn, and told as undelivered (ETIMEDOUT). Requests
      * have their own time; claims have none. */
     uint32_t ttl_ms;
@@ -612,7 +620,7 @@ COHORT_API COHORT_NODISCARD int cohort_request(cohort_node *node, const char *id
 COHORT_API COHORT_NODISCARD int cohort_route_request(cohort_route *route, const void *data, size_t data_len, uint32_t timeout_ms,
                                                      cohort_result_fn fn, void *arg, cohort_request_id *out);
 
-/** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. */
+/** Give up a request: fn is called with COHORT_ECANCELLED before this returns. COHORT_EINVAL: it has ended, or is just ending. Thread: any. */
 COHORT_API COHORT_NODISCARD int cohort_cancel(cohort_node *node, const char *id, cohort_request_id request);
 
 /** A result that owns its memory. */
@@ -629,8 +637,11 @@ typedef struct cohort_answer {
  *
  * out   filled in either case; to be released with cohort_answer_free().
  *
- *   COHORT_ECALLBACK  inside a callback of this node, which nobody could wake.
+ *   COHORT_ECALLBACK  inside a callback that runs on a loop, or the node has no threads: nobody could bring the reply. A handler in a
+ *                     queue may wait.
  *   As cohort_request(), and as cohort_result has it.
+ *
+ * Thread: any, but as said.
  */
 COHORT_API int cohort_request_wait(cohort_node *node, const char *id, const char *subject, const void *data, size_t data_len,
                                    uint32_t timeout_ms, cohort_answer *out);
@@ -645,6 +656,8 @@ typedef void (*cohort_results_fn)(cohort_node *node, const cohort_result *result
  * among the results, with the reason.
  *
  *   COHORT_EINVAL, COHORT_ECLOSED, COHORT_ESIZE, COHORT_ENOMEM.
+ *
+ * Thread: any. fn runs as that of cohort_request().
  */
 COHORT_API COHORT_NODISCARD int cohort_request_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                    uint32_t timeout_ms, cohort_results_fn fn, void *arg);
@@ -657,6 +670,8 @@ COHORT_API COHORT_NODISCARD int cohort_request_all(cohort_node *node, const char
  *   COHORT_ENOPEER  the member that asked is gone, or its process was replaced. The call is given back all the same.
  *   COHORT_EAGAIN   even that room is taken; COHORT_ENOMEM, COHORT_ESIZE: nothing was sent; reply again, or with an error. The call is kept.
  *   COHORT_ECLOSED
+ *
+ * Thread: with message->call that of the handler; with a kept call any, one at a time.
  */
 COHORT_API COHORT_NODISCARD int cohort_reply(cohort_call *call, const void *data, size_t data_len);
 /** The same with an error: `status` is a negative code of error.h, COHORT_EHANDLER for your own errors; text NULL or up to 255 bytes. */
@@ -677,10 +692,13 @@ typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, ui
  * COHORT_OK is returned, else never.
  * A legacy peer never answers.
  *
- * data   borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.
+ * data        borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.
+ * timeout_ms  from now; 0 is over at once.
  *
  *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_EAGAIN, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
  *   COHORT_ELIMIT  limits.echoes_max are outstanding to this peer.
+ *
+ * Thread: any. fn runs on a loop of the node, or in cohort_node_close().
  */
 COHORT_API COHORT_NODISCARD int cohort_echo(cohort_node *node, const char *id, const void *data, size_t data_len,
                                             uint32_t timeout_ms, cohort_echo_fn fn, void *arg);
@@ -708,7 +726,7 @@ typedef struct cohort_link_stats {
     cohort_rates rates;
 } cohort_link_stats;
 
-/** COHORT_ENOPEER if there is no such member. */
+/** COHORT_ENOPEER if there is no such member. Thread: any. */
 COHORT_API COHORT_NODISCARD int cohort_link_stats_get(cohort_node *node, const char *id, cohort_link_stats *out);
 
 /** Totals of the node since it started. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The cluster definition: the seed's JSON file, {"nodes":[{"id","ip","tcpPort"}]}, extended by an optional "cluster" name, and an
+ * The cluster definition: the 2014 system's JSON file, {"nodes":[{"id","ip","tcpPort"}]}, extended by an optional "cluster" name, and an
  * optional "bind" of a node: the address it listens on when that is not its ip. tcpPort defaults to 9876. Keys we do not know
  * are ignored on reading and kept on writing. docs/definition.md is the page about it, cluster.schema.json its JSON Schema.
  */

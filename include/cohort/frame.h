@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The frame on the wire, for tools that read or write captured bytes: the seed's TLV,
+ * The frame on the wire, for tools that read or write captured bytes: the 2014 system's TLV,
  *   u64be marker | u32be type | u32be length (these 16 bytes included) | data.
  */
 #ifndef COHORT_FRAME_H

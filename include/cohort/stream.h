@@ -84,8 +84,25 @@ COHORT_API COHORT_NODISCARD int cohort_stream_write(cohort_stream *stream, const
 COHORT_API COHORT_NODISCARD int cohort_stream_finish(cohort_stream *stream);
 
 /**
+ * The same, but it stays yours until cohort_stream_abort(), which ends it unless it is over: for who does not want to wait for ever, as
+ * cohort_send_file() with its idle_ms. fn is called when the member has acknowledged it.
+ *
+ * Errors, thread: as cohort_stream_finish(), but it is given back in no case.
+ */
+COHORT_API COHORT_NODISCARD int cohort_stream_end(cohort_stream *stream);
+
+/**
+ * How many bytes of the stream's lane the member has acknowledged, of this and of all else in it, with their headers. Compared with what it was
+ * a while ago it says whether anything moves: a member that is not connected, or handles nothing, leaves it as it is.
+ *
+ * Thread: any.
+ */
+COHORT_API uint64_t cohort_stream_acked(cohort_stream *stream);
+
+/**
  * Give the stream up and back. Unless it was over before, fn is called with COHORT_ECANCELLED before this returns; the member's handlers, if they
- * have seen some of it, are told that it is aborted. A stream whose total was written may arrive whole all the same. NULL is allowed.
+ * have seen some of it, are told that it is aborted. A stream whose total was written may arrive whole all the same. What was written keeps its
+ * room in the lane until the member has taken it. NULL is allowed.
  *
  * Thread: as cohort_stream_write().
  */

@@ -13,15 +13,15 @@
 extern "C" {
 #endif
 
-#define COHORT_PORT_DEFAULT 9876      /* the seed's tcpPort */
-#define COHORT_IP_DEFAULT "127.0.1.1" /* the seed's onos.ip */
+#define COHORT_PORT_DEFAULT 9876      /* that of the 2014 system */
+#define COHORT_IP_DEFAULT "127.0.1.1" /* also of 2014 */
 
 #define COHORT_ID_BYTES_MAX 64       /* [A-Za-z0-9._-]{1,64} */
 #define COHORT_CLUSTER_BYTES_MAX 64  /* same alphabet; empty: any cluster */
 #define COHORT_HOST_BYTES_MAX 255    /* IPv4 or IPv6 text, or a host name */
 #define COHORT_SUBJECT_BYTES_MAX 128 /* printable ASCII without space; not starting with '#' */
 
-/** What a member is to us. The flags of failure detection (suspect, stalled, broken pair) are not states. */
+/** What a member is to us. */
 typedef enum cohort_member_state {
     COHORT_INACTIVE = 0, /* known, no open link */
     COHORT_ACTIVE = 1,   /* an open link stands; the local node is always ACTIVE */

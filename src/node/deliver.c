@@ -9,8 +9,6 @@
 
 #include <stdio.h>
 
-#define QUEUED_MAX 16 /* handlers of one message that have queues */
-
 /* In queues, for another message of a legacy peer. */
 static bool has_room(const struct conn *conn, size_t bytes)
 {
@@ -55,9 +53,9 @@ static struct queued *make_copy(struct given *given, struct cohorti_handler *h)
  * the first queue's then: all others see the message without it, since nobody could say when the last of them has returned. */
 static int fill_queues(struct conn *conn, struct given *given, size_t *count)
 {
-    struct queued *queued[QUEUED_MAX];
+    struct queued *queued[COHORTI_HANDLERS_QUEUED_MAX];
     *count = 0;
-    for (size_t i = 0; i < given->handlers->count && *count < QUEUED_MAX; i++) {
+    for (size_t i = 0; i < given->handlers->count; i++) {
         struct cohorti_handler *h = given->handlers->at[i];
         if (h->queue == NULL || !is_for(given, h)) {
             continue;

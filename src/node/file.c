@@ -95,11 +95,11 @@ static int send_pieces(struct file *f, cohort_progress_fn progress, void *arg)
 static int await_end(struct file *f)
 {
     uint64_t acked = 0;
-    int status = cohorti_stream_finish_held(f->stream);
+    int status = cohort_stream_end(f->stream);
     while (status == COHORT_OK && !cohorti_waiter_done(&f->over)) {
         uint64_t before = acked;
         status = f->node->io->ops->wait(f->node->io, &f->over, f->idle_ns);
-        acked = cohorti_stream_acked(f->stream);
+        acked = cohort_stream_acked(f->stream);
         status = status == COHORT_ETIMEDOUT && acked != before ? COHORT_OK : status;
     }
     return status;

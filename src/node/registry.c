@@ -101,9 +101,18 @@ static struct slot *slot_for(struct cohorti_registry *r, const char *key)
     return slot;
 }
 
+static size_t queued_count(const struct slot *slot)
+{
+    size_t count = 0;
+    for (size_t i = 0; slot != NULL && slot->handlers != NULL && i < slot->handlers->count; i++) {
+        count += slot->handlers->at[i]->queue != NULL ? 1 : 0;
+    }
+    return count;
+}
+
 static int add_locked(struct cohorti_registry *r, const char *key, struct cohorti_handler *h, struct cohorti_handlers **old)
 {
-    if (r->count >= r->max) {
+    if (r->count >= r->max || (h->queue != NULL && queued_count(find_slot(r, key)) >= COHORTI_HANDLERS_QUEUED_MAX)) {
         return COHORT_ELIMIT;
     }
     struct slot *slot = slot_for(r, key);

@@ -32,6 +32,8 @@ struct cohorti_handler {
     struct cohort_queue *queue; /* NULL: it runs on the loop */
 };
 
+#define COHORTI_HANDLERS_QUEUED_MAX 16 /* of one subject, that have queues */
+
 struct cohorti_handlers { /* immutable once published */
     _Atomic uint32_t refs;
     size_t count;

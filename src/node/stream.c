@@ -219,7 +219,7 @@ static int write_any(struct peer *peer, void *arg)
     return status == COHORT_EAGAIN && w->taken > before ? COHORT_OK : status;
 }
 
-uint64_t cohorti_stream_acked(cohort_stream *stream)
+uint64_t cohort_stream_acked(cohort_stream *stream)
 {
     struct peer *peer = stream->peer;
     cohorti_mutex_lock(&peer->lock);
@@ -235,10 +235,10 @@ int cohorti_stream_write_waiting(cohort_stream *stream, const void *data, size_t
     struct cohort_node *node = stream->peer->owner;
     int status = COHORT_OK;
     do {
-        uint64_t now_ns = cohorti_now(node), acked = cohorti_stream_acked(stream);
+        uint64_t now_ns = cohorti_now(node), acked = cohort_stream_acked(stream);
         uint64_t until_ns = wait_ns > COHORTI_NEVER - now_ns ? COHORTI_NEVER : now_ns + wait_ns;
         status = cohorti_full_wait(stream->peer, &(struct attempt){.make = write_any, .ctx = &w}, until_ns);
-        status = status == COHORT_ETIMEDOUT && cohorti_stream_acked(stream) != acked ? COHORT_OK : status;
+        status = status == COHORT_ETIMEDOUT && cohort_stream_acked(stream) != acked ? COHORT_OK : status;
     } while (status == COHORT_OK && w.taken < len);
     *taken = w.taken;
     return status;
@@ -310,7 +310,7 @@ int cohort_stream_finish(cohort_stream *stream)
     return finish(stream, true);
 }
 
-int cohorti_stream_finish_held(cohort_stream *stream)
+int cohort_stream_end(cohort_stream *stream)
 {
     return finish(stream, false);
 }

@@ -18,11 +18,6 @@ void cohorti_streams_close(struct cohort_node *node);
 /** cohort_stream_write() that waits for room: ETIMEDOUT when nothing was taken for wait_ns. */
 COHORT_NODISCARD int cohorti_stream_write_waiting(cohort_stream *stream, const void *data, size_t len, uint64_t wait_ns,
                                                   size_t *taken);
-
-/** cohort_stream_finish() that does not give it back: abort() does, then, whether it is over or not. */
-COHORT_NODISCARD int cohorti_stream_finish_held(cohort_stream *stream);
-/** How far its lane is acknowledged. */
-uint64_t cohorti_stream_acked(cohort_stream *stream);
 /** The node is gone, or ends: free what the application has not given back, without a word. */
 void cohorti_streams_forget(struct cohort_node *node);
 

@@ -84,6 +84,53 @@ class ExamplesTest(Installed):
             reader.wait_for("a: 3000000 bytes of copy, ok\n")
             self.assertEqual(reader.end(), 0)
 
+    def test_ask(self):
+        """All questions at once; a slow one ends with its time, and keeps no other waiting for ever."""
+        ask, cluster = self.example("ask"), self.cluster("b", "a")
+        with Process(self, ask, "b", cluster), Process(self, ask, "a", cluster, "b") as asks:
+            for line in ("10", "what", "100000", "3000000000", "7"):
+                asks.type(line)
+            self.assertEqual(asks.end(), 0)
+            for said in ("b: 4\n", "b: that is no number\n", "b: 9592\n"):
+                self.assertIn(said, asks.text())
+            self.assertEqual(asks.text().count("b: timed out\n"), 2)
+
+    def test_pump_waits_for_room(self):
+        """A reader that stops holds up the sender, not more than its lane; then all comes, once and in order."""
+        count = 5000000
+        pump, cluster = self.example("pump"), self.cluster("b", "a")
+        with Process(self, pump, "b", cluster) as reader:
+            with Process(self, pump, "a", cluster, "b", str(count)) as sender:
+                reader.wait_for("first 0\n")
+                reader.p.send_signal(signal.SIGSTOP)
+                sender.wait_for("b takes no more before number ")
+                reader.p.send_signal(signal.SIGCONT)
+                self.assertEqual(sender.wait(), 0)
+                self.assertRegex(sender.text(), r"%d sent, [1-9]\d* waits, 0 maybe handled, 0 not handled\n" % count)
+            self.assertEqual(reader.end(), 0)
+            self.assertEqual(reader.text(), "first 0\n%d numbers, sum %d\n" % (count, count * (count - 1) // 2))
+
+    def test_pump_is_told_what_a_reader_took_along(self):
+        """One is killed with a part in hand; the next goes on, and each number is handled, or told."""
+        count = 5000000
+        pump, cluster = self.example("pump"), self.cluster("b", "a")
+        with Process(self, pump, "a", cluster, "b", str(count)) as sender:
+            with Process(self, pump, "b", cluster) as reader:
+                reader.wait_for("first 0\n")
+                reader.p.send_signal(signal.SIGSTOP)
+                sender.wait_for("b takes no more before number ")
+            with Process(self, pump, "b", cluster) as reader:
+                self.assertEqual(sender.wait(), 0)
+                self.assertEqual(reader.end(), 0)
+                handled, total = map(int, re.search(r"(\d+) numbers, sum (\d+)\n", reader.text()).groups())
+                first = int(re.match(r"first (\d+)\n", reader.text()).group(1))
+            sent, told = re.search(r"(\d+) sent, [1-9]\d* waits, (\d+) maybe handled, 0 not handled\n", sender.text()).groups()
+            self.assertEqual(int(sent), count)
+            self.assertGreater(int(told), 0)
+            self.assertEqual(first + handled, count, "the second took all from its first number on")
+            self.assertEqual(total, sum(range(first, count)))
+            self.assertLessEqual(int(told), first, "what the first had, and nothing else")
+
     @unittest.skipUnless(subprocess.run(["pkg-config", "--exists", "msgpack"], check=False).returncode == 0, "no libmsgpack-dev")
     def test_codec_msgpack(self):
         a, b = self.processes(self.example("codec_msgpack", "msgpack"), ("a", "b"))

@@ -3,6 +3,7 @@
 """Agents and the commands that use them: starting, finding each other, messages, death and return, wrong usage."""
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,13 +47,14 @@ class StartTest(harness.NetTest):
         self.assertEqual(self.local(self.agent(node_id="a", cluster=path).start())["tcpPort"], 9876)
 
     def test_id_not_in_the_definition(self):
-        """The seed: a fresh self."""
+        """As in 2014: a fresh self, and a word about what follows."""
         ip, port = address()
         path = self.definition([("other", *address())])
         agent = self.agent(node_id="me", ip=ip, port=port, cluster=path).start()
         self.assertEqual(self.local(agent)["id"], "me")
         self.assertEqual(set(agent.members()), {"me", "other"})
         self.assertEqual(agent.state("other"), "INACTIVE")
+        agent.wait_log("me is not in %s: members that know only those in it refuse us" % re.escape(path))
 
     def fails(self, agent, *parts):
         """The agent must end with status 1 and one line on stderr that contains `parts`; no control socket stays."""
@@ -330,7 +332,7 @@ class UsageTest(harness.NetTest):
         self.assertRegex(result.out, r"\d+\.\d+\.\d+")
 
     def test_usage_errors(self):
-        for args in (["nonsense"], ["members", "--nonsense"], ["send"], ["send", "a"], ["ping"], ["ping", "a", "-c", "x"],
+        for args in (["nonsense"], ["members", "--nonsense"], ["stats", "-c", "3"], ["send"], ["send", "a"], ["ping"], ["ping", "a", "-c", "x"],
                      ["listen"], ["broadcast"], ["agent", "--port", "70000"], ["agent", "--port", "x"], ["agent", "extra"],
                      ["agent", "--log-format", "xml"], ["agent", "--log-level", "loud"], ["members", "extra"]):
             result = run(*args)

@@ -186,6 +186,17 @@ class FileTest(harness.NetTest):
         self.assertEqual((code, out), (1, ""))
         self.assertEqual(err, "cohort send-file: %s: the peer was restarted (ERESTARTED)\n" % b.id)
 
+    def test_the_member_is_down(self):
+        """It ends although the lane has room for all of it, and although its length is not known before."""
+        a, b = self.cluster(2)
+        path, _ = self.file("small", 1000)
+        b.kill9()
+        wait_until(lambda: a.state(b.id) == "INACTIVE", what="it is down")
+        for args in ((path,), ("-",)):
+            with open(path, "rb") as f:
+                code, out, err = self.ended(self.send(a, b.id, "files", *args, "--timeout", "1", stdin=f))
+            self.assertEqual((code, out, err), (1, "", "cohort send-file: %s: timed out (ETIMEDOUT)\n" % b.id))
+
     def test_what_cannot_be_sent_or_saved(self):
         a, b = self.cluster(2)
         for args, expected in (((b.id, "files", "/nowhere"), "/nowhere: No such file or directory"),

@@ -180,7 +180,9 @@ class UsageTest(harness.NetTest):
     def test_usage_errors(self):
         for args in (["request"], ["request", "only-id"], ["request", "a", "b", "c", "d"], ["request", "--all"],
                      ["request", "--all", "s", "x", "y"], ["request", "a", "b", "--timeout", "0"], ["request", "a", "b", "--timeout", "601"],
-                     ["listen", "s", "--reply"], ["listen", "s", "--jobs", "0"]):
+                     ["listen", "s", "--reply"], ["listen", "s", "--jobs", "0"], ["listen", "s", "--jobs", "2"],
+                     ["listen", "s", "--reply", "cat", "--save", "/tmp"], ["listen", "s", "--reply", "cat", "--json"],
+                     ["listen", "s", "--save", "/tmp", "--json"]):
             result = run(*args)
             self.assertEqual(result.status, 2, result)
             self.assertEqual(result.out, "")

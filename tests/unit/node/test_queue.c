@@ -5,6 +5,8 @@
  */
 #include "sink.h"
 
+#include "node/registry.h"
+
 #define MESSAGE_BYTES 1000
 
 static void send_numbers(struct rig_node *n, const char *subject, uint32_t first, uint32_t count)
@@ -137,6 +139,32 @@ static void queued_and_inline_handlers_of_one_subject(void **state)
     assert_int_equal(cohort_queue_dispatch(queue, SIZE_MAX), 200);
     unsigned wrong = atomic_load(&here.wrong) + atomic_load(&first.wrong) + atomic_load(&second.wrong) + atomic_load(&pool.wrong);
     assert_int_equal(wrong, 0);
+    rig_close_pair(n);
+}
+
+/* So many handlers of a subject have queues, and all of them run; one more is refused, not forgotten. */
+static void as_many_as_may_have_queues_are_called(void **state)
+{
+    static struct rig_node n[2];
+    struct sink sinks[COHORTI_HANDLERS_QUEUED_MAX] = {0}, more = {0};
+    cohort_handle_id ids[COHORTI_HANDLERS_QUEUED_MAX], id = 0;
+    run_limited(n, NULL);
+    cohort_queue *queue = new_queue(&n[1], 0);
+    for (size_t i = 0; i < UNIT_COUNT(sinks); i++) {
+        ids[i] = handle_in(&n[1], queue, "all", take_in_order, &sinks[i], NULL);
+    }
+    assert_int_equal(cohort_handle_in(n[1].node, queue, "all", take_in_order, &more, on_sink_release, &id), COHORT_ELIMIT);
+    handle_in(&n[1], queue, "other", take_in_order, &more, NULL);
+    handle_in(&n[1], NULL, "all", take_in_order, &more, NULL);
+    send_numbers(&n[0], "all", 0, 10);
+    WAIT_FOR(atomic_load(&more.handled) == 10);
+    assert_int_equal(cohort_queue_dispatch(queue, SIZE_MAX), 10 * UNIT_COUNT(sinks));
+    for (size_t i = 0; i < UNIT_COUNT(sinks); i++) {
+        assert_int_equal(atomic_load(&sinks[i].handled), 10);
+        assert_int_equal(atomic_load(&sinks[i].wrong), 0);
+    }
+    assert_int_equal(cohort_unhandle(n[1].node, ids[3]), COHORT_OK);
+    handle_in(&n[1], queue, "all", take_in_order, &sinks[3], NULL);
     rig_close_pair(n);
 }
 
@@ -433,6 +461,7 @@ int main(int argc, char **argv)
         node_test(copies_survive_the_link),
         node_test(threads_keep_the_order_of_a_member_and_subject),
         node_test(queued_and_inline_handlers_of_one_subject),
+        node_test(as_many_as_may_have_queues_are_called),
         node_test(a_queue_belongs_to_its_node),
         node_test(requests_are_answered_from_a_queue),
         node_test(a_request_with_several_handlers),
