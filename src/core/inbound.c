@@ -490,14 +490,24 @@ size_t cohorti_inbound_untold(const struct cohorti_inbound *in)
     return most;
 }
 
-bool cohorti_inbound_ack(struct cohorti_inbound *in, struct cohorti_ack *out)
+bool cohorti_inbound_ack(const struct cohorti_inbound *in, struct cohorti_ack *out)
 {
     memset(out, 0, sizeof *out);
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         if (untold(in, &in->lanes[i]) > 0) {
             out->present |= 1U << i;
-            out->lanes[i] = tell(in, &in->lanes[i]);
+            out->lanes[i] = mark_of(in, &in->lanes[i]);
         }
     }
     return out->present != 0;
+}
+
+void cohorti_inbound_told(struct cohorti_inbound *in, const struct cohorti_ack *ack)
+{
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        if ((ack->present >> i & 1U) != 0) {
+            in->lanes[i].told_received = ack->lanes[i].received;
+            in->lanes[i].told_limit = ack->lanes[i].limit;
+        }
+    }
 }

@@ -120,7 +120,9 @@ void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t 
 
 /** Bytes taken that the peer has not been told of, or credit it lacks: what decides how soon to tell. */
 size_t cohorti_inbound_untold(const struct cohorti_inbound *in);
-/** Fill in all that the peer does not know; told from here on. False when there is nothing. */
-bool cohorti_inbound_ack(struct cohorti_inbound *in, struct cohorti_ack *out);
+/** Fill in all that the peer does not know. False when there is nothing. */
+bool cohorti_inbound_ack(const struct cohorti_inbound *in, struct cohorti_ack *out);
+/** It is under way: told from here on. */
+void cohorti_inbound_told(struct cohorti_inbound *in, const struct cohorti_ack *ack);
 
 #endif

@@ -141,8 +141,11 @@ int cohorti_conn_open(struct conn *conn, struct peer *peer)
     bool legacy = !conn->link.peer.extended;
     conn->peer = peer; /* takes the reference */
     atomic_store(&conn->opened_ns, cohorti_now(node));
-    if (legacy && !peer->legacy) { /* only we write it */
-        (void)cohorti_session_end(peer, COHORT_ELEGACY);
+    if (legacy && !peer->legacy) { /* only we write it; who is told must not send into the next session */
+        cohorti_mutex_lock(&peer->lock);
+        peer->legacy = peer->ending = true;
+        cohorti_mutex_unlock(&peer->lock);
+        cohorti_session_end_here(peer, COHORT_ELEGACY);
     }
     cohorti_mutex_lock(&peer->lock);
     peer->legacy = legacy;
@@ -375,8 +378,9 @@ void cohorti_conn_end(struct conn *conn, int code)
             cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
+        conn->peer->ending = ends_session || conn->pumping;
         if (conn->pumping) { /* a handler that removes the member still reads from its session */
-            conn->ends_session = conn->peer->ending = true;
+            conn->ends_session = true;
             ends_session = false;
         }
     } else {
@@ -400,7 +404,7 @@ void cohorti_conn_end(struct conn *conn, int code)
     }
     if (ends_session) {
         cohorti_stages_flush(&conn->worker->runner->stages);
-        (void)cohorti_session_end(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
+        cohorti_session_end_here(conn->peer, code == COHORT_ESLOW ? code : COHORT_EREMOVED);
     }
     if (conn->pumping) {
         conn->tells_end = true;

@@ -292,6 +292,11 @@ int cohort_node_open(const cohort_config *config, cohort_node **out, cohort_erro
 
 /* ---- start --------------------------------------------------------------------------------------------------------- */
 
+bool cohorti_node_is_early(const struct cohort_node *node)
+{
+    return node->loops->shared && atomic_load(&node->phase) == NODE_OPEN;
+}
+
 static int start_cluster(struct cohort_node *node, void *arg)
 {
     cohort_error *error = arg;
@@ -300,6 +305,8 @@ static int start_cluster(struct cohort_node *node, void *arg)
         cohorti_cluster_start(&node->cluster, cohorti_now(node));
         cohorti_follow_begin(node);
         cohorti_local_begin(node);
+        cohorti_requests_begin(node);
+        cohorti_session_find_room(node);
     }
     return status;
 }

@@ -151,7 +151,7 @@ struct peer {
     unsigned room_lanes;
     bool self;                                     /* the local node; does not change */
     bool legacy, removed;                          /* the last link was a legacy one; it is no member any more; under lock */
-    bool ending;                                   /* its session ends when its last link has handled what it is at; under lock */
+    bool ending;                                   /* who had its last link ends its session, or will; under lock */
     struct cohorti_outbound outbound;              /* under lock */
     struct cohorti_list waiting;                   /* threads that wait for room: full.c; under lock */
     struct cohorti_list streams_over;              /* streams of ours whose end is to be told: stream.c; under lock */
@@ -396,12 +396,15 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
-/** The quota has room: tell all lanes that it refused. Control. */
+/** The quota may have room: control is to tell all lanes that it refused. */
+void cohorti_session_find_room(struct cohort_node *node);
 void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
 uint64_t cohorti_session_end(struct peer *peer, int reason);
+/** The same where the member may be removed meanwhile, by control or by who is told: peer->ending is set, so that nobody else ends the session. */
+void cohorti_session_end_here(struct peer *peer, int reason);
 /** Tell what was lost with a session; returns how many messages. No lock held. Frees `lost`. */
 uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *lost, int reason);
 
@@ -479,6 +482,8 @@ void cohorti_call_forget(cohort_call *call);
 void cohorti_requests_complete(struct conn *conn, const struct cohorti_delivery *taken);
 /** Time for some of them is over; control loop. */
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns);
+/** The node starts: see to what was sent before. Control loop. */
+void cohorti_requests_begin(struct cohort_node *node);
 /** Something of the peer has this deadline. With the lock held. */
 void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
@@ -597,6 +602,8 @@ int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *no
 /** The same for a change of members, which is possible before the loops run, and from callbacks, too. COHORT_ECLOSED: the node closes. */
 int cohorti_node_change(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
 bool cohorti_node_in_callback(const struct cohort_node *node);
+/** Opened on loops that run for others, and not started: nothing of it may be theirs to do yet. */
+bool cohorti_node_is_early(const struct cohort_node *node);
 /** The code, and its text where nothing more exact stands. Returns status. */
 int cohorti_explain(cohort_error *error, int status);
 /** Wait for somebody else while the node's loops go on, whoever runs them. */

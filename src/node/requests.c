@@ -145,6 +145,17 @@ void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
     arm(peer);
 }
 
+void cohorti_requests_begin(struct cohort_node *node)
+{
+    cohorti_mutex_lock(&node->peers_lock);
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            arm((struct peer *)it);
+        }
+    }
+    cohorti_mutex_unlock(&node->peers_lock);
+}
+
 void cohorti_requests_forget_timer(struct peer *peer)
 {
     cohorti_timer_cancel(&peer->owner->control.timers, &peer->calls_timer);
@@ -162,7 +173,7 @@ static void run_arm(struct mail *mail)
 
 void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 {
-    if (deadline_ns >= peer->calls_armed_ns) {
+    if (deadline_ns >= peer->calls_armed_ns || cohorti_node_is_early(peer->owner)) {
         return;
     }
     peer->calls_armed_ns = deadline_ns;

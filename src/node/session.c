@@ -77,14 +77,22 @@ uint64_t cohorti_session_tell(struct peer *peer, struct cohorti_undelivered *los
     return count;
 }
 
+void cohorti_session_find_room(struct cohort_node *node)
+{
+    if (!atomic_exchange(&node->room_posted, true)) {
+        cohorti_worker_post(&node->control, &node->room_mail);
+    }
+}
+
 /* Lanes that have room again; whoever waits for it wakes. With the lock held. What made room in this one may have made it in the node's
- * quota, and so for lanes of others. */
+ * quota, and so for lanes of others; who closes the node ends those as well. */
 static unsigned take_writable(struct peer *peer)
 {
     struct cohort_node *node = peer->owner;
     unsigned lanes = cohorti_outbound_writable(&peer->outbound);
-    if (cohorti_quota_take_room(&node->quota) && !atomic_exchange(&node->room_posted, true)) {
-        cohorti_worker_post(&node->control, &node->room_mail);
+    bool early = cohorti_node_is_early(node), closing = atomic_load(&node->phase) == NODE_CLOSING;
+    if (!early && !closing && cohorti_quota_take_room(&node->quota)) {
+        cohorti_session_find_room(node);
     }
     if (lanes != 0) {
         cohorti_full_wake(peer);
@@ -228,16 +236,20 @@ int cohorti_session_on_ack(struct conn *conn)
 
 /* ---- acknowledging -------------------------------------------------------------------------------------------------- */
 
-static void send_ack(struct conn *conn)
+/* Without memory, or room in a queue of what the peer does not read, it is said a moment later. */
+static void send_ack(struct conn *conn, uint64_t now_ns)
 {
     struct cohorti_ack ack;
+    int status = COHORT_OK;
     if (cohorti_inbound_ack(&conn->peer->inbound, &ack)) {
         cohorti_conn_lock(conn);
-        int queued = cohorti_sender_ack(&conn->sender, &ack);
-        (void)queued; /* without room for it the link is stuck; the next link's RESUME says it */
+        status = cohorti_sender_ack(&conn->sender, &ack);
         cohorti_conn_unlock(conn);
     }
-    conn->ack_due_ns = COHORTI_NEVER;
+    if (status == COHORT_OK) {
+        cohorti_inbound_told(&conn->peer->inbound, &ack);
+    }
+    conn->ack_due_ns = status == COHORT_OK ? COHORTI_NEVER : now_ns + COHORTI_ACK_NS;
 }
 
 void cohorti_session_acknowledge(struct conn *conn)
@@ -254,8 +266,8 @@ void cohorti_session_acknowledge(struct conn *conn)
     }
     uint64_t now_ns = cohorti_now(conn->owner);
     if (untold >= COHORTI_ACK_BYTES || now_ns >= conn->ack_due_ns) {
-        send_ack(conn);
-        cohorti_conn_flush(conn);
+        send_ack(conn, now_ns);
+        cohorti_conn_flush(conn); /* sets the timer */
     } else if (conn->ack_due_ns == COHORTI_NEVER) {
         conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
         bring_timer_forward(conn, conn->ack_due_ns);
@@ -284,7 +296,7 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
 void cohorti_session_leave(struct conn *conn)
 {
     if (conn->link.resumed) {
-        send_ack(conn);
+        send_ack(conn, cohorti_now(conn->owner));
     }
     cohorti_conn_lock(conn);
     int queued = cohorti_sender_leave(&conn->sender);
@@ -347,13 +359,27 @@ void cohorti_session_settle(struct conn *conn)
 {
     struct peer *peer = conn->peer;
     cohorti_mutex_lock(&peer->lock);
-    conn->ends_session = peer->ending = false;
+    conn->ends_session = false;
     bool slow = conn->end_code == COHORT_ESLOW;
     bool ends = (peer->removed || slow) && cohorti_list_empty(&peer->conns);
+    peer->ending = ends;
     cohorti_mutex_unlock(&peer->lock);
     if (ends) {
-        (void)cohorti_session_end(peer, slow ? COHORT_ESLOW : COHORT_EREMOVED);
+        cohorti_session_end_here(peer, slow ? COHORT_ESLOW : COHORT_EREMOVED);
     }
+}
+
+void cohorti_session_end_here(struct peer *peer, int reason)
+{
+    bool again;
+    do {
+        (void)cohorti_session_end(peer, reason);
+        cohorti_mutex_lock(&peer->lock);
+        again = peer->removed && reason != COHORT_EREMOVED; /* meanwhile, and left to us */
+        peer->ending = again;
+        cohorti_mutex_unlock(&peer->lock);
+        reason = COHORT_EREMOVED;
+    } while (again);
 }
 
 uint64_t cohorti_session_end(struct peer *peer, int reason)

@@ -427,24 +427,48 @@ static void without_memory_a_frame_comes_again(void **state)
 
 /* ---- what is said to the peer -------------------------------------------------------------------------------------- */
 
+static bool tell(struct cohorti_inbound *in, struct cohorti_ack *ack)
+{
+    bool some = cohorti_inbound_ack(in, ack);
+    cohorti_inbound_told(in, ack);
+    return some;
+}
+
+/* What could not be said is to be said still. */
+static void what_is_not_said_stays_untold(void **state)
+{
+    struct cohorti_ack first, ack;
+    struct rig r;
+    rig_open(&r);
+    assert_int_equal(take(&r, 7, "x", 1), COHORT_OK);
+    assert_true(cohorti_inbound_ack(&r.in, &first));
+    assert_int_equal(cohorti_inbound_untold(&r.in), HEADER + 1);
+    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_memory_equal(&ack, &first, sizeof ack);
+    assert_int_equal(take(&r, 7, "x", 1), COHORT_OK);
+    cohorti_inbound_told(&r.in, &first);
+    assert_int_equal(cohorti_inbound_untold(&r.in), HEADER + 1);
+    rig_close(&r);
+}
+
 static void what_was_taken_is_told_once(void **state)
 {
     struct cohorti_ack ack;
     struct rig r;
     rig_open(&r);
     assert_int_equal(cohorti_inbound_untold(&r.in), 0);
-    assert_false(cohorti_inbound_ack(&r.in, &ack));
+    assert_false(tell(&r.in, &ack));
     assert_int_equal(name(&r, 1, 0, "a"), COHORT_OK);
     assert_int_equal(take(&r, type_of(COHORTI_KIND_MESSAGE, 1, 0), "x", 1), COHORT_OK);
     assert_int_equal(cohorti_inbound_untold(&r.in), 2 * HEADER + 5 + 1);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_int_equal(ack.present, 1U << 1);
     assert_true(ack.lanes[1].received == 2 * HEADER + 6 && ack.lanes[1].limit == 2 * HEADER + 6 + WINDOW);
     assert_int_equal(cohorti_inbound_untold(&r.in), 0);
-    assert_false(cohorti_inbound_ack(&r.in, &ack));
+    assert_false(tell(&r.in, &ack));
     assert_int_equal(take(&r, 7, "x", 1), COHORT_OK);
     assert_int_equal(take(&r, type_of(COHORTI_KIND_MESSAGE, 1, 0), "x", 1), COHORT_OK);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_int_equal(ack.present, 3);
     rig_close(&r);
 }
@@ -458,14 +482,14 @@ static void credit_follows_what_was_consumed(void **state)
     rig_open(&r);
     assert_int_equal(look(&r, 7, data, 1000), COHORT_OK);
     cohorti_inbound_commit(&r.in, &r.got, false);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_true(ack.lanes[0].received == HEADER + 1000 && ack.lanes[0].limit == WINDOW);
     cohorti_inbound_consumed(&r.in, 0, 500);
     assert_int_equal(cohorti_inbound_untold(&r.in), 500);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_true(ack.lanes[0].limit == WINDOW + 500);
     cohorti_inbound_consumed(&r.in, 0, HEADER + 500);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_true(ack.lanes[0].limit == WINDOW + HEADER + 1000 && ack.lanes[0].received == HEADER + 1000);
     rig_close(&r);
 }
@@ -482,17 +506,17 @@ static void a_large_message_that_waits_holds_credit_for_all_of_it(void **state)
     for (int i = 0; i < 2; i++) {
         uint64_t before = i == 0 ? 0 : frames;
         assert_int_equal(chunk(&r, FIRST, 40000, 0, 39990), COHORT_OK);
-        assert_true(cohorti_inbound_ack(&r.in, &ack));
+        assert_true(tell(&r.in, &ack));
         uint64_t told = ack.lanes[0].limit;
         const struct piece last = {COHORTI_KIND_CHUNK_LAST, COHORTI_KIND_MESSAGE, 40000, 39990, 10};
         assert_int_equal(chunk_of(&r, 0, 0, &last, false), COHORT_OK);
         cohorti_inbound_commit(&r.in, &r.got, false);
-        assert_true(cohorti_inbound_ack(&r.in, &ack));
+        assert_true(tell(&r.in, &ack));
         assert_true(ack.lanes[0].received > before && ack.lanes[0].limit == told);
         assert_true(r.in.lanes[0].waiting == (uint64_t)40000 * (unsigned)(i + 1));
     }
     cohorti_inbound_consumed(&r.in, 0, 80000);
-    assert_true(cohorti_inbound_ack(&r.in, &ack) && ack.lanes[0].limit == ack.lanes[0].received + WINDOW);
+    assert_true(tell(&r.in, &ack) && ack.lanes[0].limit == ack.lanes[0].received + WINDOW);
     rig_close(&r);
 }
 
@@ -512,11 +536,11 @@ static void what_an_earlier_half_left_waiting_holds_credit(void **state)
         }
         cohorti_inbound_marks(&r.in, 1, &marks);
         assert_true(cohorti_inbound_resume(&r.in, half));
-        assert_false(cohorti_inbound_ack(&r.in, &ack)); /* no credit */
+        assert_false(tell(&r.in, &ack)); /* no credit */
     }
     assert_true(taken >= WINDOW && taken < WINDOW + COHORTI_RUN_BYTES_MAX + 1000);
     cohorti_inbound_consumed(&r.in, 0, taken - 500);
-    assert_true(cohorti_inbound_ack(&r.in, &ack) && ack.lanes[0].received == 0 && ack.lanes[0].limit == WINDOW - 500);
+    assert_true(tell(&r.in, &ack) && ack.lanes[0].received == 0 && ack.lanes[0].limit == WINDOW - 500);
     assert_int_equal(look(&r, 7, data, sizeof data), COHORT_OK);
     rig_close(&r);
 }
@@ -557,14 +581,14 @@ static void a_session_goes_on_with_the_same_half_and_begins_anew_with_another(vo
     assert_true(marks.half == 9 && marks.known == 50 && marks.lanes[0].received == 2 * HEADER + 5 + 116);
     assert_true(marks.lanes[1].received == 0 && marks.lanes[1].limit == WINDOW);
     assert_false(cohorti_inbound_resume(&r.in, 50));
-    assert_false(cohorti_inbound_ack(&r.in, &ack)); /* RESUME has told */
+    assert_false(tell(&r.in, &ack)); /* RESUME has told */
     assert_int_equal(chunk(&r, MIDDLE, 300, 100, 100), COHORT_OK);
     assert_true(cohorti_inbound_resume(&r.in, 51));
     assert_int_equal(r.memory.blocks, 0);
-    assert_false(cohorti_inbound_ack(&r.in, &ack));
+    assert_false(tell(&r.in, &ack));
     expect_refused(&r, COHORT_EPROTOCOL, take(&r, type_of(COHORTI_KIND_MESSAGE, 0, 0), "x", 1));
     assert_int_equal(name(&r, 0, 0, "b"), COHORT_OK);
-    assert_true(cohorti_inbound_ack(&r.in, &ack));
+    assert_true(tell(&r.in, &ack));
     assert_true(ack.lanes[0].received == HEADER + 5);
     cohorti_inbound_marks(&r.in, 9, &marks);
     assert_true(marks.known == 51 && marks.lanes[0].received == HEADER + 5);
@@ -589,6 +613,7 @@ int main(void)
         cmocka_unit_test(what_was_not_committed_is_taken_again),
         cmocka_unit_test(without_memory_a_frame_comes_again),
         cmocka_unit_test(what_was_taken_is_told_once),
+        cmocka_unit_test(what_is_not_said_stays_untold),
         cmocka_unit_test(credit_follows_what_was_consumed),
         cmocka_unit_test(a_large_message_that_waits_holds_credit_for_all_of_it),
         cmocka_unit_test(what_an_earlier_half_left_waiting_holds_credit),

@@ -5,6 +5,9 @@
  */
 #include "sink.h"
 
+#include "io/io.h"
+#include "node/node.h"
+
 #define MESSAGE_BYTES 1000
 #define ACCEPTED_MAX \
     ((SMALL_LANE + RUN_BYTES + SMALL_LANE) / MESSAGE_BYTES + 1) /* in the queue, and unacknowledged at the sender */
@@ -212,6 +215,59 @@ static void without_memory_nothing_is_lost_or_doubled(void **state)
     rig_close_pair(n);
 }
 
+/* The real machine, whose sockets take nothing while it is stopped. */
+static struct {
+    const struct cohorti_io_ops *real;
+    struct cohorti_io_ops ops;
+    _Atomic bool stopped;
+} machine;
+
+static int send_unless_stopped(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
+{
+    return atomic_load(&machine.stopped) ? COHORT_EAGAIN : machine.real->send(s, runs, count, n);
+}
+
+/* Many answers at once have used up the memory that is kept for what a link says, and there is none when the acknowledgement is due. */
+static void what_there_was_no_memory_to_acknowledge_is_acknowledged_later(void **state)
+{
+    static const uint8_t much[32000];
+    static struct rig_node n[2];
+    struct sink s = {0};
+    run_without_handlers(&n[0], 0, NULL);
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    machine.real = n[1].node->io->ops;
+    machine.ops = *machine.real;
+    machine.ops.send = send_unless_stopped;
+    n[1].node->io->ops = &machine.ops;
+    handle_in(&n[1], NULL, "s", take_in_order, &s, NULL);
+    rig_start(&n[1]);
+    meet(&n[0], &n[1], 1);
+    for (uint32_t i = 0; i < 10; i++) {
+        _Atomic unsigned back = 0;
+        assert_int_equal(send_number(&n[0], 1, "s", 2 * i, 4), COHORT_OK);
+        WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+        uint64_t before = totals(&n[1]).frames_in;
+        atomic_store(&machine.stopped, true);
+        for (unsigned k = 0; k < 5; k++) {
+            assert_int_equal(cohort_echo(n[0].node, address(1), much, sizeof much, 20000, on_echo_back, &back), COHORT_OK);
+        }
+        WAIT_FOR(totals(&n[1]).frames_in >= before + 5);
+        atomic_store(&machine.stopped, false);
+        WAIT_FOR(atomic_load(&back) == 5);
+        atomic_store(&n[1].memory.fail_next, atomic_load(&n[1].memory.calls) + 1);
+        assert_int_equal(send_number(&n[0], 1, "s", 2 * i + 1, 4), COHORT_OK);
+        WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+        assert_true(atomic_load(&n[1].memory.calls) >= n[1].memory.fail_next); /* it did fail */
+    }
+    atomic_store(&n[1].memory.fail_next, 0);
+    assert_int_equal(atomic_load(&s.handled), 20);
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    assert_int_equal(atomic_load(&n[1].activated), 1);
+    rig_close_pair(n);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +278,7 @@ int main(int argc, char **argv)
         node_test(what_waits_of_an_ended_session_holds_credit_of_the_next),
         node_test(a_legacy_peer_does_not_fill_memory),
         node_test(without_memory_nothing_is_lost_or_doubled),
+        node_test(what_there_was_no_memory_to_acknowledge_is_acknowledged_later),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);

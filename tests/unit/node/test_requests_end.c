@@ -413,10 +413,43 @@ static void a_node_that_closes_replies_no_more(void **state)
     (void)rig_close(&n[0]);
 }
 
+struct again {
+    struct asked asked;
+    int status; /* of asking once more when it had ended */
+    int sent;
+};
+
+static void ask_again(cohort_node *node, const cohort_result *result, void *arg)
+{
+    struct again *a = arg;
+    a->status = cohort_request(node, result->from, "s", "x", 1, 0, on_result, &a->asked, NULL);
+    a->sent = cohort_send(node, result->from, "s", "x", 1);
+    on_result(node, result, &a->asked);
+}
+
+/* What was asked before is told so, and what is asked then does not wait for a session that does not come. */
+static void a_member_turns_out_to_be_of_2014(void **state)
+{
+    static struct rig_node n;
+    struct again a = {.asked = {0}};
+    rig_run(&n, 0);
+    assert_int_equal(cohort_node_add(n.node, address(5), address(5), PORT), COHORT_OK);
+    assert_int_equal(cohort_request(n.node, address(5), "s", "x", 1, 0, ask_again, &a, NULL), COHORT_OK);
+    int fd = bare_connect(0, 5, 0);
+    expect_result(&a.asked, COHORT_ELEGACY);
+    assert_int_equal(a.status, COHORT_ELEGACY);
+    assert_int_equal(a.sent, COHORT_ELEGACY);
+    WAIT_FOR(atomic_load(&n.activated) == 1);
+    close(fd);
+    WAIT_FOR(atomic_load(&n.deactivated) == 1);
+    assert_int_equal(rig_close(&n), COHORT_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         node_test(an_answer_is_owed_while_there_is_no_memory),
+        node_test(a_member_turns_out_to_be_of_2014),
         node_test(the_same_for_a_handler_in_a_queue),
         node_test(what_is_owed_ends_with_the_session),
         node_test(answers_are_owed_while_there_is_no_room),

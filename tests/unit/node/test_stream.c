@@ -438,6 +438,48 @@ static void a_member_is_removed(void **state)
     }
 }
 
+static void remove_at_the_end(cohort_node *node, const cohort_piece *piece, void *arg)
+{
+    read_piece(node, piece, arg);
+    if (piece->end) {
+        assert_int_equal(cohort_node_remove(node, piece->from), COHORT_OK);
+    }
+}
+
+/* The session ends because the member is slow, and who is told of it removes that member: on the loop that ends it, or on another. */
+static void a_slow_member_is_removed_by_who_is_told(void **state)
+{
+    for (uint32_t loop_count = 0; loop_count < 2; loop_count++) {
+        static struct rig_node n[2];
+        static struct reading r;
+        struct sink s = {0};
+        struct outcome o;
+        cohort_handle_id id;
+        cohort_limits limits = small_limits();
+        memset(&r, 0, sizeof r);
+        rig_begin(&n[1]);
+        cohort_config config = rig_config(&n[1], 1);
+        config.limits = limits;
+        config.loop_count = loop_count;
+        rig_open(&n[1], &config);
+        assert_int_equal(cohort_handle_stream(n[1].node, NULL, "in", remove_at_the_end, &r, NULL, &id), COHORT_OK);
+        set_options(&n[1], "out", COHORT_LANE_NORMAL, COHORT_FULL_DISCONNECT, 0);
+        rig_start(&n[1]);
+        run_without_handlers(&n[0], 0, &limits);
+        handle_in(&n[0], new_queue(&n[0], 0), "out", take_in_order, &s, NULL);
+        meet(&n[0], &n[1], 1);
+        cohort_stream *stream = open_to(n, "in", MIB, &o);
+        assert_true(write_some(stream, 0, 20000) == 20000);
+        WAIT_FOR(atomic_load(&r.bytes) == 20000);
+        (void)fill(&n[1], 0, "out", 0, 4000);
+        WAIT_FOR(atomic_load(&r.ended) == 1 && atomic_load(&n[1].removed) == 1);
+        expect_read(&r, 0, 20000, COHORT_ESLOW);
+        cohort_stream_abort(stream);
+        close_whatever(n);
+        assert_int_equal(atomic_load(&r.wrong), 0);
+    }
+}
+
 /* No call follows, not even of the end; release says so. The sender does not notice. */
 static void a_handler_is_taken_back(void **state)
 {
@@ -588,6 +630,7 @@ int main(void)
         node_test(the_reader_closes),
         node_test(another_process_reads),
         node_test(a_member_is_removed),
+        node_test(a_slow_member_is_removed_by_who_is_told),
         node_test(a_handler_is_taken_back),
         node_test(what_is_refused),
         node_test(many_at_once),
