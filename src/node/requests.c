@@ -128,6 +128,7 @@ static void arm(struct peer *peer)
 
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
 {
+    atomic_fetch_add(&peer->refs, 1); /* who is told may remove the member, which takes effect at once */
     for (;;) {
         struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
@@ -143,6 +144,7 @@ void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
     cohorti_requests_pay(peer);
     cohorti_mutex_unlock(&peer->lock);
     arm(peer);
+    cohorti_peer_unref(peer);
 }
 
 void cohorti_requests_forget_timer(struct peer *peer)

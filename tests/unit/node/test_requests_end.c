@@ -207,6 +207,29 @@ static void a_removed_member_answers_nobody(void **state)
     rig_close_pair(n);
 }
 
+static void remove_who_is_silent(cohort_node *node, const cohort_result *result, void *arg)
+{
+    bool expected = result->status == COHORT_ETIMEDOUT && cohort_node_remove(node, result->from) == COHORT_OK;
+    atomic_fetch_add((_Atomic unsigned *)arg, expected ? 1 : 1000);
+}
+
+/* On control, where that takes effect before the result has returned: nothing else holds the member then. */
+static void a_member_that_never_came_is_removed_when_time_is_over(void **state)
+{
+    static struct rig_node n;
+    struct asked waits = {0};
+    _Atomic unsigned removed = 0;
+    run_without_handlers(&n, 0, NULL);
+    assert_int_equal(cohort_node_add(n.node, address(1), address(1), PORT), COHORT_OK);
+    ask(&n, 1, "later", "", 20000, &waits);
+    assert_int_equal(cohort_request(n.node, address(1), "later", NULL, 0, 20, remove_who_is_silent, &removed, NULL), COHORT_OK);
+    expect_result(&waits, COHORT_EREMOVED);
+    WAIT_FOR(atomic_load(&removed) > 0);
+    assert_int_equal(atomic_load(&removed), 1);
+    assert_int_equal(cohort_node_remove(n.node, address(1)), COHORT_ENOPEER); /* and control goes on */
+    assert_int_equal(rig_close(&n), COHORT_OK);
+}
+
 /* The request waits in a queue that nobody empties while its process goes and another comes. */
 static void lose_a_request_with_its_process(struct rig_node *n, struct answerer *s)
 {
@@ -423,6 +446,7 @@ int main(void)
         node_test(a_reply_finds_its_way_over_the_next_link),
         node_test(links_break_under_a_stream_of_requests),
         node_test(a_removed_member_answers_nobody),
+        node_test(a_member_that_never_came_is_removed_when_time_is_over),
         node_test(a_new_process_answers_nothing_that_was_asked_of_the_old),
         node_test(asking_again_when_the_member_was_restarted_asks_once),
         node_test(who_asked_is_gone_when_the_reply_is_ready),
