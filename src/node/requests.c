@@ -287,15 +287,18 @@ static bool may_come_to_be(int status)
     return status == COHORT_EAGAIN || status == COHORT_ENOMEM;
 }
 
+/* A call is in no list while it is answered: what is sent may be written without the lock, and another thread may pay meanwhile. One that
+ * cannot be sent was not written, and is the first again. */
 void cohorti_requests_pay(struct peer *peer)
 {
     uint64_t due_ns = COHORTI_NEVER;
     while (!cohorti_list_empty(&peer->owed) && due_ns == COHORTI_NEVER) {
-        cohort_call *call = COHORTI_CONTAINER(peer->owed.next, struct cohort_call, owed);
+        struct cohorti_list *first = cohorti_list_pop(&peer->owed);
+        cohort_call *call = COHORTI_CONTAINER(first, struct cohort_call, owed);
         if (may_come_to_be(send_reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-call->code, NULL, 0))) {
+            cohorti_list_prepend(&peer->owed, first);
             due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
         } else {
-            cohorti_list_remove(&call->owed);
             atomic_fetch_sub(&peer->calls_kept, 1);
             cohorti_release(&peer->owner->alloc, call);
         }

@@ -4,6 +4,9 @@
  */
 #include "sink.h"
 
+#include "io/io.h"
+#include "node/node.h"
+
 static void run_pair(struct rig_node *n)
 {
     run_without_handlers(&n[1], 1, NULL);
@@ -114,6 +117,65 @@ static void the_same_for_a_handler_in_a_queue(void **state)
     nothing_comes_of_it(&lost);
     atomic_store(&n[1].memory.fail_all, false);
     expect_result(&lost, COHORT_ENOREPLY);
+    rig_close_pair(n);
+}
+
+/* The real machine, on which somebody else pays too while control writes what it pays. */
+static struct {
+    const struct cohorti_io_ops *real;
+    struct cohorti_io_ops ops;
+    _Atomic bool pay_meanwhile;
+} machine;
+
+static int send_and_pay(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
+{
+    struct cohort_node *node = owing[1].node;
+    if (machine.real->loop_is_current(node->control.loop) && atomic_exchange(&machine.pay_meanwhile, false)) {
+        struct peer *peer = cohorti_peer_find(node, address(0));
+        cohorti_mutex_lock(&peer->lock); /* as the loop of the link does when an acknowledgement comes */
+        cohorti_requests_pay(peer);
+        cohorti_mutex_unlock(&peer->lock);
+        cohorti_peer_unref(peer);
+    }
+    return machine.real->send(s, runs, count, n);
+}
+
+static void run_pair_on_machine(struct rig_node *n)
+{
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    machine.real = n[1].node->io->ops;
+    machine.ops = *machine.real;
+    machine.ops.send = send_and_pay;
+    n[1].node->io->ops = &machine.ops;
+    rig_start(&n[1]);
+    run_without_handlers(&n[0], 0, NULL);
+    meet(&n[0], &n[1], 1);
+}
+
+static void what_is_owed_is_paid_once_whoever_pays_meanwhile(void **state)
+{
+    struct rig_node *n = owing;
+    struct asked lost[2] = {0}, nobody = {0};
+    struct answerer s = {0};
+    run_pair_on_machine(n);
+    cohort_queue *queue = new_queue(&n[1], 0);
+    handle_in(&n[1], queue, "queued", say_nothing, &s, NULL);
+    ask(&n[0], 1, "queued", "", 0, &lost[0]);
+    ask(&n[0], 1, "queued", "", 0, &lost[1]);
+    WAIT_FOR(is_readable(queue) && unacknowledged(&n[0], 1) == 0);
+    atomic_store(&n[1].memory.fail_all, true);
+    assert_int_equal(cohort_queue_dispatch(queue, 2), 2);
+    nothing_comes_of_it(&lost[0]);
+    atomic_store(&machine.pay_meanwhile, true);
+    atomic_store(&n[1].memory.fail_all, false);
+    expect_result(&lost[0], COHORT_ENOREPLY);
+    expect_result(&lost[1], COHORT_ENOREPLY);
+    assert_false(atomic_load(&machine.pay_meanwhile)); /* it was so */
+    ask(&n[0], 1, "nobody", "", 0, &nobody);
+    expect_result(&nobody, COHORT_ENOHANDLER);
+    assert_int_equal(late_replies(&n[0]), 0);
     rig_close_pair(n);
 }
 
@@ -441,6 +503,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         node_test(an_answer_is_owed_while_there_is_no_memory),
         node_test(the_same_for_a_handler_in_a_queue),
+        node_test(what_is_owed_is_paid_once_whoever_pays_meanwhile),
         node_test(what_is_owed_ends_with_the_session),
         node_test(answers_are_owed_while_there_is_no_room),
         node_test(a_reply_finds_its_way_over_the_next_link),
