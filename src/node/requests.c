@@ -393,15 +393,14 @@ int cohort_reply_error(cohort_call *call, int status, const char *text)
 
 cohort_call *cohort_call_keep(cohort_call *call)
 {
-    if (call->kept) {
-        if (call->taken != NULL) {
-            *call->taken = true;
-            call->taken = NULL;
-        }
-        return call;
-    }
-    if (call->copy != NULL || call->replied) {
+    bool kept = call->copy != NULL || (call->kept && call->taken == NULL);
+    if (call->replied || kept) {
         return NULL;
+    }
+    if (call->kept) { /* for its handler, which now keeps it itself */
+        *call->taken = true;
+        call->taken = NULL;
+        return call;
     }
     cohort_call *copy = cohorti_alloc(&call->node->alloc, sizeof *copy);
     if (copy != NULL) {
