@@ -145,6 +145,15 @@ void cohorti_stream_abort(struct cohorti_outbound *ob, struct cohorti_stream *s)
     take_out(lane, s);
 }
 
+bool cohorti_streams_owe(const struct cohorti_outbound *ob)
+{
+    bool owe = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        owe = owe || ob->lanes[i].aborts_due != 0;
+    }
+    return owe;
+}
+
 void cohorti_streams_retry(struct cohorti_outbound *ob)
 {
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {

@@ -43,8 +43,13 @@ COHORT_NODISCARD int cohorti_stream_write(struct cohorti_outbound *ob, struct co
                                           size_t *taken);
 /** That was all. COHORT_ESIZE: less than was announced. COHORT_ESTATE: it is lost. COHORT_ENOMEM: try again. */
 COHORT_NODISCARD int cohorti_stream_finish(struct cohorti_outbound *ob, struct cohorti_stream *s);
-/** Give it up: the reader is told, unless it had all of it or nothing. Does not fail; the stream is the caller's again. */
+/** Give it up: the reader is told, unless it had all of it or nothing. Does not fail; the stream is the caller's again. Without memory the
+ * reader is told later: cohorti_streams_owe(). */
 void cohorti_stream_abort(struct cohorti_outbound *ob, struct cohorti_stream *s);
+/** A reader is to be told of one that was given up. It is tried at each acknowledgement, but none may come: so whoever aborts tries again. */
+bool cohorti_streams_owe(const struct cohorti_outbound *ob);
+/** Tell the reader of what was given up, if there is memory now. */
+void cohorti_streams_retry(struct cohorti_outbound *ob);
 
 /** One that was acknowledged whole, or was lost (s->lost), taken out; NULL when there is none. To be asked after ack(), resume(), end(), left(). */
 struct cohorti_stream *cohorti_stream_next_over(struct cohorti_outbound *ob);
@@ -63,7 +68,5 @@ void cohorti_streams_after_move(struct cohorti_outbound *ob);
 void cohorti_streams_left(struct cohorti_outbound *ob);
 /** All are lost. */
 void cohorti_streams_end(struct cohorti_outbound *ob);
-/** Tell the reader of what was given up, if there is memory now. */
-void cohorti_streams_retry(struct cohorti_outbound *ob);
 
 #endif

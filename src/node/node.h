@@ -167,7 +167,7 @@ struct peer {
     struct cohorti_timer calls_timer;  /* control */
     _Atomic uint32_t calls_kept; /* its requests that wait for our reply, beyond the return of their handlers, and those owed */
     struct cohorti_list owed;    /* those whose answer found no memory or room; under lock */
-    uint64_t owed_due_ns;        /* when it is tried again; under lock */
+    uint64_t owed_due_ns;        /* when it, or the end of aborted streams, is tried again; under lock */
     cohort_call *owed_room;      /* for the next of them; the loop of the open link */
 };
 
@@ -489,7 +489,9 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns);
 /** None that waits and was made before end_id will be answered: calls.next_id when the session ended, under the same hold of the lock.
  * No lock held. */
 void cohorti_requests_end(struct peer *peer, uint64_t end_id, int reason);
-/** There may be memory or room for answers that are owed. With the lock held. */
+/** Something is owed to the peer for want of memory or room: it is tried again in a while. With the lock held. */
+void cohorti_requests_owe(struct peer *peer);
+/** There may be memory or room for what is owed. With the lock held. */
 void cohorti_requests_pay(struct peer *peer);
 /** It is no member any more; control loop. */
 void cohorti_requests_forget_timer(struct peer *peer);

@@ -8,10 +8,12 @@
  * A call of a peer lives on the handler's stack until somebody keeps it.
  * An answer that the library gives for a handler, and that finds no memory or room, is owed: the call waits in peer->owed until it can be
  * sent, for the caller may have set no time limit. Room for that is there before a handler sees the request, else it is not taken.
+ * What was aborted of our streams and found no memory is owed in the same way, and tried again by the same timer.
  */
 #include "node/node.h"
 
 #include "base/cursor.h"
+#include "core/stream.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +130,7 @@ static void arm(struct peer *peer)
 
 void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
 {
+    atomic_fetch_add(&peer->refs, 1); /* who is told may remove the member, which takes effect at once */
     for (;;) {
         struct cohorti_caller caller;
         cohorti_mutex_lock(&peer->lock);
@@ -143,6 +146,7 @@ void cohorti_requests_on_timer(struct peer *peer, uint64_t now_ns)
     cohorti_requests_pay(peer);
     cohorti_mutex_unlock(&peer->lock);
     arm(peer);
+    cohorti_peer_unref(peer);
 }
 
 void cohorti_requests_begin(struct cohort_node *node)
@@ -296,21 +300,45 @@ static bool may_come_to_be(int status)
     return status == COHORT_EAGAIN || status == COHORT_ENOMEM;
 }
 
+void cohorti_requests_owe(struct peer *peer)
+{
+    peer->owed_due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
+    cohorti_requests_want_timer(peer, peer->owed_due_ns);
+}
+
+/* False: there is no memory. */
+static bool pay_aborts(struct peer *peer)
+{
+    if (cohorti_streams_owe(&peer->outbound)) {
+        cohorti_streams_retry(&peer->outbound);
+        cohorti_kick(peer);
+    }
+    return !cohorti_streams_owe(&peer->outbound);
+}
+
+/* A call is in no list while it is answered: what is sent may be written without the lock, and another thread may pay meanwhile. One that
+ * cannot be sent was not written, and is the first again. */
+static bool pay_one(struct peer *peer)
+{
+    struct cohorti_list *first = cohorti_list_pop(&peer->owed);
+    cohort_call *call = COHORTI_CONTAINER(first, struct cohort_call, owed);
+    if (may_come_to_be(send_reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-call->code, NULL, 0))) {
+        cohorti_list_prepend(&peer->owed, first);
+        return false;
+    }
+    atomic_fetch_sub(&peer->calls_kept, 1);
+    cohorti_release(&peer->owner->alloc, call);
+    return true;
+}
+
 void cohorti_requests_pay(struct peer *peer)
 {
-    uint64_t due_ns = COHORTI_NEVER;
-    while (!cohorti_list_empty(&peer->owed) && due_ns == COHORTI_NEVER) {
-        cohort_call *call = COHORTI_CONTAINER(peer->owed.next, struct cohort_call, owed);
-        if (may_come_to_be(send_reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-call->code, NULL, 0))) {
-            due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
-        } else {
-            cohorti_list_remove(&call->owed);
-            atomic_fetch_sub(&peer->calls_kept, 1);
-            cohorti_release(&peer->owner->alloc, call);
-        }
+    while (pay_aborts(peer) && !cohorti_list_empty(&peer->owed) && pay_one(peer)) {
     }
-    peer->owed_due_ns = due_ns;
-    cohorti_requests_want_timer(peer, due_ns);
+    peer->owed_due_ns = COHORTI_NEVER;
+    if (cohorti_streams_owe(&peer->outbound) || !cohorti_list_empty(&peer->owed)) {
+        cohorti_requests_owe(peer);
+    }
 }
 
 /* The call goes over to the peer: a kept one itself, else it is copied to the room made for that. Nothing of it was sent. */
@@ -328,8 +356,7 @@ static void owe(cohort_call *call, int code)
     owed->code = code;
     cohorti_mutex_lock(&peer->lock);
     cohorti_list_append(&peer->owed, &owed->owed);
-    peer->owed_due_ns = cohorti_now(peer->owner) + OWED_RETRY_NS;
-    cohorti_requests_want_timer(peer, peer->owed_due_ns);
+    cohorti_requests_owe(peer);
     cohorti_mutex_unlock(&peer->lock);
     if (owed == call) {
         cohorti_peer_unref(peer); /* what the peer holds does not hold the peer */
@@ -399,15 +426,14 @@ int cohort_reply_error(cohort_call *call, int status, const char *text)
 
 cohort_call *cohort_call_keep(cohort_call *call)
 {
-    if (call->kept) {
-        if (call->taken != NULL) {
-            *call->taken = true;
-            call->taken = NULL;
-        }
-        return call;
-    }
-    if (call->copy != NULL || call->replied) {
+    bool kept = call->copy != NULL || (call->kept && call->taken == NULL);
+    if (call->replied || kept) {
         return NULL;
+    }
+    if (call->kept) { /* for its handler, which now keeps it itself */
+        *call->taken = true;
+        call->taken = NULL;
+        return call;
     }
     cohort_call *copy = cohorti_alloc(&call->node->alloc, sizeof *copy);
     if (copy != NULL) {

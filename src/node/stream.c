@@ -100,6 +100,15 @@ static int check(const struct cohort_stream *s)
                                                                  : COHORT_OK;
 }
 
+/* Its reader is told; without memory now, later. With the lock held. */
+static void abort_locked(struct cohort_stream *s)
+{
+    cohorti_stream_abort(&s->peer->outbound, &s->core);
+    if (cohorti_streams_owe(&s->peer->outbound)) {
+        cohorti_requests_owe(s->peer);
+    }
+}
+
 /* Before peer->lock; nobody takes them the other way round. */
 static void abort_open(struct cohort_node *node)
 {
@@ -108,7 +117,7 @@ static void abort_open(struct cohort_node *node)
         struct cohort_stream *s = COHORTI_CONTAINER(it, struct cohort_stream, of_node);
         cohorti_mutex_lock(&s->peer->lock);
         if (!s->over && !s->core.finished) {
-            cohorti_stream_abort(&s->peer->outbound, &s->core);
+            abort_locked(s);
             end_locked(s, COHORT_ECLOSED);
             cohorti_kick(s->peer);
         }
@@ -288,7 +297,7 @@ static int finish(cohort_stream *stream, bool gives_back)
     }
     if (status != COHORT_ESIZE && status != COHORT_ENOMEM) {
         if (status != COHORT_OK && !stream->over) { /* the session ends, and has not come to it yet */
-            cohorti_stream_abort(&peer->outbound, &stream->core);
+            abort_locked(stream);
             end_locked(stream, status);
         }
         last = gives_back && give_back(stream);
@@ -324,7 +333,7 @@ void cohort_stream_abort(cohort_stream *stream)
     cohorti_mutex_lock(&peer->lock);
     bool over = stream->over;
     if (!over) {
-        cohorti_stream_abort(&peer->outbound, &stream->core);
+        abort_locked(stream);
         stream->status = COHORT_ECANCELLED;
         stream->over = true;
         cohorti_kick(peer);

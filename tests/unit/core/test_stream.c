@@ -282,6 +282,35 @@ static void an_abort_without_memory_is_told_later(void **state)
     rig_close(&r);
 }
 
+/* No acknowledgement comes then, at which it would be tried again: the owner is told that it is to be. */
+static void an_abort_without_memory_and_nothing_outstanding(void **state)
+{
+    struct cohorti_stream s, next;
+    struct rig r;
+    open_resumed(&r);
+    open_stream(&r, &s, UNKNOWN);
+    write_all(&r, &s, 10000);
+    (void)written(&r);
+    assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.sent), COHORT_OK);
+    while (cohorti_outbound_rest(&r.out)) { /* until no block is left */
+    }
+    assert_false(cohorti_streams_owe(&r.out));
+    r.memory.fail_at = r.memory.calls + 1;
+    r.memory.fail_from = true;
+    cohorti_stream_abort(&r.out, &s);
+    assert_true(cohorti_streams_owe(&r.out));
+    cohorti_streams_retry(&r.out);
+    assert_true(cohorti_streams_owe(&r.out));
+    assert_string_equal(written(&r), "");
+    r.memory.fail_at = 0;
+    cohorti_streams_retry(&r.out);
+    assert_false(cohorti_streams_owe(&r.out));
+    open_stream(&r, &next, 1);
+    assert_int_equal(next.number, 1);
+    assert_string_equal(written(&r), "1! ");
+    rig_close(&r);
+}
+
 static void a_write_without_memory_takes_what_it_says(void **state)
 {
     bool failed = true;
@@ -578,6 +607,7 @@ int main(void)
         cmocka_unit_test(the_smallest_lane_takes_something),
         cmocka_unit_test(an_abort_is_told_to_who_has_read),
         cmocka_unit_test(an_abort_without_memory_is_told_later),
+        cmocka_unit_test(an_abort_without_memory_and_nothing_outstanding),
         cmocka_unit_test(a_write_without_memory_takes_what_it_says),
         cmocka_unit_test(another_reader_gets_whole_streams_only),
         cmocka_unit_test(what_was_given_up_does_not_go_over),

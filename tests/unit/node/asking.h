@@ -59,7 +59,7 @@ static inline void keep_call(cohort_node *node, const cohort_message *message, v
 {
     struct answerer *s = arg;
     cohort_call *kept = cohort_call_keep(message->call);
-    atomic_fetch_add(&s->wrong, kept == NULL || cohort_call_keep(kept) != kept || cohort_call_keep(message->call) != NULL);
+    atomic_fetch_add(&s->wrong, kept == NULL || cohort_call_keep(kept) != NULL || cohort_call_keep(message->call) != NULL);
     atomic_fetch_add(&s->wrong, cohort_reply(message->call, "x", 1) != COHORT_ESTATE); /* it is the kept one's now */
     s->kept[atomic_load(&s->kept_count)] = kept;
     atomic_fetch_add(&s->kept_count, 1);

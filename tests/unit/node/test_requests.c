@@ -2,7 +2,7 @@
  *
  * node/requests: every way in which a request ends, each exactly once; replies inline, later and late; limits; what is refused.
  */
-#include "asking.h"
+#include "sink.h"
 
 static void run_pair(struct rig_node *n, const cohort_limits *asker, const cohort_limits *answerer)
 {
@@ -162,6 +162,47 @@ static void a_kept_call_is_replied_to_by_another_thread(void **state)
         assert_memory_equal(asked[i].data, "later", 5);
     }
     close_pair(n, &s);
+}
+
+static void reply_and_keep(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct answerer *s = arg;
+    atomic_fetch_add(&s->wrong, cohort_reply(message->call, "now", 3) != COHORT_OK);
+    atomic_fetch_add(&s->wrong, cohort_call_keep(message->call) != NULL);
+    atomic_fetch_add(&s->wrong, cohort_reply(message->call, "twice", 5) != COHORT_ESTATE);
+}
+
+static void keep_again(cohort_node *node, const cohort_message *message, void *arg)
+{
+    struct answerer *s = arg;
+    s->kept[0] = cohort_call_keep(message->call);
+    atomic_fetch_add(&s->wrong,
+                     s->kept[0] == NULL || cohort_call_keep(message->call) != NULL || cohort_call_keep(s->kept[0]) != NULL);
+    atomic_fetch_add(&s->kept_count, 1);
+}
+
+/* Else who has it twice would reply twice. Wherever the handler runs. */
+static void a_call_is_kept_once_and_before_its_reply(void **state)
+{
+    for (int in_queue = 0; in_queue < 2; in_queue++) {
+        static struct rig_node n[2];
+        struct asked now = {0}, later = {0};
+        struct answerer s = {0};
+        run_pair(n, NULL, NULL);
+        cohort_queue *queue = in_queue == 1 ? new_queue(&n[1], 1) : NULL;
+        handle_in(&n[1], queue, "now", reply_and_keep, &s, NULL);
+        handle_in(&n[1], queue, "later", keep_again, &s, NULL);
+        ask(&n[0], 1, "now", "", 0, &now);
+        expect_result(&now, COHORT_OK);
+        assert_memory_equal(now.data, "now", 3);
+        ask(&n[0], 1, "later", "", 0, &later);
+        WAIT_FOR(atomic_load(&s.kept_count) == 1);
+        assert_null(cohort_call_keep(s.kept[0]));
+        assert_int_equal(cohort_reply(s.kept[0], "later", 5), COHORT_OK);
+        expect_result(&later, COHORT_OK);
+        assert_memory_equal(later.data, "later", 5);
+        close_pair(n, &s);
+    }
 }
 
 /* ---- large ---------------------------------------------------------------------------------------------------------- */
@@ -429,6 +470,7 @@ int main(void)
         node_test(the_handler_of_everything_takes_requests_too),
         node_test(of_two_handlers_one_replies),
         node_test(a_kept_call_is_replied_to_by_another_thread),
+        node_test(a_call_is_kept_once_and_before_its_reply),
         node_test(both_ways_as_large_as_a_message),
         node_test(the_handler_sees_how_much_time_is_left),
         node_test(time_runs_out_once_and_the_late_reply_is_counted),

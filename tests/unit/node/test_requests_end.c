@@ -4,6 +4,9 @@
  */
 #include "sink.h"
 
+#include "io/io.h"
+#include "node/node.h"
+
 static void run_pair(struct rig_node *n)
 {
     run_without_handlers(&n[1], 1, NULL);
@@ -117,6 +120,65 @@ static void the_same_for_a_handler_in_a_queue(void **state)
     rig_close_pair(n);
 }
 
+/* The real machine, on which somebody else pays too while control writes what it pays. */
+static struct {
+    const struct cohorti_io_ops *real;
+    struct cohorti_io_ops ops;
+    _Atomic bool pay_meanwhile;
+} machine;
+
+static int send_and_pay(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
+{
+    struct cohort_node *node = owing[1].node;
+    if (machine.real->loop_is_current(node->control.loop) && atomic_exchange(&machine.pay_meanwhile, false)) {
+        struct peer *peer = cohorti_peer_find(node, address(0));
+        cohorti_mutex_lock(&peer->lock); /* as the loop of the link does when an acknowledgement comes */
+        cohorti_requests_pay(peer);
+        cohorti_mutex_unlock(&peer->lock);
+        cohorti_peer_unref(peer);
+    }
+    return machine.real->send(s, runs, count, n);
+}
+
+static void run_pair_on_machine(struct rig_node *n)
+{
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    machine.real = n[1].node->io->ops;
+    machine.ops = *machine.real;
+    machine.ops.send = send_and_pay;
+    n[1].node->io->ops = &machine.ops;
+    rig_start(&n[1]);
+    run_without_handlers(&n[0], 0, NULL);
+    meet(&n[0], &n[1], 1);
+}
+
+static void what_is_owed_is_paid_once_whoever_pays_meanwhile(void **state)
+{
+    struct rig_node *n = owing;
+    struct asked lost[2] = {0}, nobody = {0};
+    struct answerer s = {0};
+    run_pair_on_machine(n);
+    cohort_queue *queue = new_queue(&n[1], 0);
+    handle_in(&n[1], queue, "queued", say_nothing, &s, NULL);
+    ask(&n[0], 1, "queued", "", 0, &lost[0]);
+    ask(&n[0], 1, "queued", "", 0, &lost[1]);
+    WAIT_FOR(is_readable(queue) && unacknowledged(&n[0], 1) == 0);
+    atomic_store(&n[1].memory.fail_all, true);
+    assert_int_equal(cohort_queue_dispatch(queue, 2), 2);
+    nothing_comes_of_it(&lost[0]);
+    atomic_store(&machine.pay_meanwhile, true);
+    atomic_store(&n[1].memory.fail_all, false);
+    expect_result(&lost[0], COHORT_ENOREPLY);
+    expect_result(&lost[1], COHORT_ENOREPLY);
+    assert_false(atomic_load(&machine.pay_meanwhile)); /* it was so */
+    ask(&n[0], 1, "nobody", "", 0, &nobody);
+    expect_result(&nobody, COHORT_ENOHANDLER);
+    assert_int_equal(late_replies(&n[0]), 0);
+    rig_close_pair(n);
+}
+
 /* What is owed to a member that goes ends with its session, there and here. */
 static void what_is_owed_ends_with_the_session(void **state)
 {
@@ -205,6 +267,29 @@ static void a_removed_member_answers_nobody(void **state)
     assert_int_equal(cohort_reply(s.kept[1], "x", 1), COHORT_ENOPEER);
     assert_int_equal(atomic_load(&a.calls) + atomic_load(&b.calls), 2);
     rig_close_pair(n);
+}
+
+static void remove_who_is_silent(cohort_node *node, const cohort_result *result, void *arg)
+{
+    bool expected = result->status == COHORT_ETIMEDOUT && cohort_node_remove(node, result->from) == COHORT_OK;
+    atomic_fetch_add((_Atomic unsigned *)arg, expected ? 1 : 1000);
+}
+
+/* On control, where that takes effect before the result has returned: nothing else holds the member then. */
+static void a_member_that_never_came_is_removed_when_time_is_over(void **state)
+{
+    static struct rig_node n;
+    struct asked waits = {0};
+    _Atomic unsigned removed = 0;
+    run_without_handlers(&n, 0, NULL);
+    assert_int_equal(cohort_node_add(n.node, address(1), address(1), PORT), COHORT_OK);
+    ask(&n, 1, "later", "", 20000, &waits);
+    assert_int_equal(cohort_request(n.node, address(1), "later", NULL, 0, 20, remove_who_is_silent, &removed, NULL), COHORT_OK);
+    expect_result(&waits, COHORT_EREMOVED);
+    WAIT_FOR(atomic_load(&removed) > 0);
+    assert_int_equal(atomic_load(&removed), 1);
+    assert_int_equal(cohort_node_remove(n.node, address(1)), COHORT_ENOPEER); /* and control goes on */
+    assert_int_equal(rig_close(&n), COHORT_OK);
 }
 
 /* The request waits in a queue that nobody empties while its process goes and another comes. */
@@ -451,11 +536,13 @@ int main(void)
         node_test(an_answer_is_owed_while_there_is_no_memory),
         node_test(a_member_turns_out_to_be_of_2014),
         node_test(the_same_for_a_handler_in_a_queue),
+        node_test(what_is_owed_is_paid_once_whoever_pays_meanwhile),
         node_test(what_is_owed_ends_with_the_session),
         node_test(answers_are_owed_while_there_is_no_room),
         node_test(a_reply_finds_its_way_over_the_next_link),
         node_test(links_break_under_a_stream_of_requests),
         node_test(a_removed_member_answers_nobody),
+        node_test(a_member_that_never_came_is_removed_when_time_is_over),
         node_test(a_new_process_answers_nothing_that_was_asked_of_the_old),
         node_test(asking_again_when_the_member_was_restarted_asks_once),
         node_test(who_asked_is_gone_when_the_reply_is_ready),

@@ -5,6 +5,8 @@
  */
 #include "reading.h"
 
+#include "node/node.h"
+
 #define MIB ((uint64_t)1024 * 1024)
 
 /* All of it, with dispatching and waiting as needed. */
@@ -354,6 +356,36 @@ static void aborted(void **state)
     }
 }
 
+static bool keeps_blocks(struct rig_node *n, unsigned to)
+{
+    struct peer *peer = cohorti_peer_find(n->node, address(to));
+    cohorti_mutex_lock(&peer->lock);
+    bool keeps = cohorti_outbound_keeps(&peer->outbound);
+    cohorti_mutex_unlock(&peer->lock);
+    cohorti_peer_unref(peer);
+    return keeps;
+}
+
+/* Nothing is outstanding, and no block is left in which to say it: it is said when there is memory, though nothing else happens. */
+static void aborted_without_memory(void **state)
+{
+    static struct rig_node n[2];
+    static struct reading r;
+    struct outcome o;
+    cohort_stream *stream = half_read(n, &r, false, &o);
+    WAIT_FOR(unacknowledged(&n[0], 1) == 0 && !keeps_blocks(&n[0], 1));
+    atomic_store(&n[0].memory.fail_all, true);
+    cohort_stream_abort(stream);
+    expect_outcome(&o, COHORT_ECANCELLED);
+    uint64_t begin = clock_ms();
+    WAIT_FOR(clock_ms() - begin > QUIET_MS);
+    assert_int_equal(atomic_load(&r.ended), 0);
+    atomic_store(&n[0].memory.fail_all, false);
+    WAIT_FOR(atomic_load(&r.ended) == 1);
+    expect_read(&r, 0, 200000, COHORT_ECANCELLED);
+    rig_close_pair(n);
+}
+
 static void the_sender_closes(void **state)
 {
     for (unsigned queued = 0; queued < 2; queued++) {
@@ -626,6 +658,7 @@ int main(void)
         node_test(a_write_that_blocks),
         node_test(connections_break_under_a_stream),
         node_test(aborted),
+        node_test(aborted_without_memory),
         node_test(the_sender_closes),
         node_test(the_reader_closes),
         node_test(another_process_reads),

@@ -196,6 +196,41 @@ static void what_expires_makes_room(void **state)
     assert_int_equal(rig_close(&n[0]), COHORT_ETIMEDOUT);
 }
 
+struct removing {
+    _Atomic unsigned expired, removed, wrong;
+};
+
+static void remove_who_did_not_come(cohort_node *node, const cohort_undelivered *lost, void *arg)
+{
+    struct removing *r = arg;
+    if (lost->reason == COHORT_ETIMEDOUT) {
+        atomic_fetch_add(&r->wrong, cohort_node_remove(node, lost->to) != COHORT_OK);
+        atomic_fetch_add(&r->expired, 1);
+    } else {
+        atomic_fetch_add(&r->wrong, lost->reason != COHORT_EREMOVED || strcmp(lost->subject, "ever") != 0);
+        atomic_fetch_add(&r->removed, 1);
+    }
+}
+
+/* On control, where that takes effect before the listener has returned: nothing else holds the member then. */
+static void a_member_may_be_removed_by_who_is_told(void **state)
+{
+    static struct rig_node n[1];
+    struct removing r = {0};
+    cohort_handle_id ignored;
+    run_alone(n);
+    assert_int_equal(cohort_on_undelivered(n[0].node, remove_who_did_not_come, &r, NULL, &ignored), COHORT_OK);
+    set_ttl(&n[0], "brief", TTL_MS);
+    say(&n[0], "ever", 0, 3);
+    say(&n[0], "brief", 0, 1);
+    WAIT_FOR(totals(&n[0]).messages_undelivered == 4);
+    assert_int_equal(atomic_load(&r.expired), 1);
+    assert_int_equal(atomic_load(&r.removed), 3);
+    assert_int_equal(atomic_load(&r.wrong), 0);
+    assert_int_equal(cohort_node_remove(n[0].node, address(1)), COHORT_ENOPEER); /* and control goes on */
+    assert_int_equal(rig_close(&n[0]), COHORT_OK);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +240,7 @@ int main(int argc, char **argv)
         node_test(a_deadline_goes_along_to_the_next_process),
         node_test(removal_and_close_tell_what_still_had_time),
         node_test(what_expires_makes_room),
+        node_test(a_member_may_be_removed_by_who_is_told),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);
