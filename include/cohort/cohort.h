@@ -676,8 +676,8 @@ COHORT_API COHORT_NODISCARD int cohort_request_all(cohort_node *node, const char
 COHORT_API COHORT_NODISCARD int cohort_reply(cohort_call *call, const void *data, size_t data_len);
 /** The same with an error: `status` is a negative code of error.h, COHORT_EHANDLER for your own errors; text NULL or up to 255 bytes. */
 COHORT_API COHORT_NODISCARD int cohort_reply_error(cohort_call *call, int status, const char *text);
-/** Keep the call of a request beyond its handler, to reply later. It must be replied to before cohort_node_close() returns. NULL: out of
- * memory, or it was replied to or kept before. */
+/** Keep the call of a request beyond its handler, to reply later; from then on use what this returned, not message->call. It must be replied to
+ * before cohort_node_close() returns. NULL: out of memory, or it was replied to or kept before. Thread: the handler's. */
 COHORT_API cohort_call *cohort_call_keep(cohort_call *call);
 /** What is left of the caller's time in milliseconds; UINT32_MAX when it set no limit. */
 COHORT_API uint32_t cohort_call_time_left_ms(const cohort_call *call);
