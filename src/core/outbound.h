@@ -46,8 +46,8 @@ struct cohorti_outbound_lane {
     uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
     uint64_t written_max;        /* highest `sent` ever with this reader */
     uint64_t held_until;         /* bytes before are being written just now, without the lock: they must not change. 0: none */
-    bool blocked;                /* somebody was told EAGAIN: a writable event is owed */
-    bool starved;                /* ... not for the lane but for the quota */
+    bool full;                   /* somebody was told EAGAIN for the lane's watermark: a writable event is owed */
+    bool starved;                /* ... for the quota */
     struct cohorti_list streams; /* of struct cohorti_stream: open, or not acknowledged whole */
     uint32_t stream_numbers;     /* a bit for each in use */
     uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
@@ -102,7 +102,7 @@ struct cohorti_put {
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
 };
 
-/** Append whole or not at all. COHORT_EAGAIN: over the watermark, the lane is `blocked`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
+/** Append whole or not at all. COHORT_EAGAIN: the lane is `full` or `starved`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put);
 /**
  * Room for the body of one message (kind MESSAGE, no body in `put`) of put->body_len bytes, to be filled in place and then committed, or
