@@ -42,6 +42,7 @@ struct cohorti_outbound_lane {
     struct cohorti_expiry *expiries; /* in order of offset */
     uint32_t expiry_count, expiry_cap;
     uint64_t expires_ns; /* the earliest deadline among them, or earlier */
+    uint64_t voids_end;  /* no void frame begins at or beyond; 0: there was none */
 
     uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
     uint64_t written_max;        /* highest `sent` ever with this reader */
@@ -203,7 +204,7 @@ void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct coh
 
 /** Withdraw what was not begun in time: a copy goes to `lost`, the frames become void, and go away while no link writes. */
 void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost);
-/** When to call that; UINT64_MAX: never. */
+/** When to call that; UINT64_MAX: never; 0: now, for void frames that may go since a link ended. Ask when one has. */
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob);
 /* For outbound.c: room for one more, so that adding cannot fail; adding; and when everything is to be looked at again. */
 COHORT_NODISCARD int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane);

@@ -90,6 +90,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         lost->lanes[i].expiry_count = lane->expiry_count;
         lane->expiries = NULL;
         lane->expiry_count = lane->expiry_cap = 0;
+        lane->voids_end = 0;
         cohorti_log_init(&lane->log, ob->alloc, lane->log.block_bytes_max);
         lane->written_max = 0;
         lane->limit = 0;

@@ -372,8 +372,8 @@ void cohorti_conn_end(struct conn *conn, int code)
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
             (void)cohorti_streams_take_over(conn->peer, code);
-            cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
+        cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
         if (conn->pumping) { /* a handler that removes the member still reads from its session */
             conn->ends_session = conn->peer->ending = true;

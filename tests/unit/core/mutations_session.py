@@ -85,7 +85,7 @@ MUTATIONS = [
     ("a run without ever having had credit", IN, "lane->told_limit > 0 && lane->received <", "lane->received <"),
     ("a message that was begun expires", EXPIRY, "        if (e.offset < begun) {", "        if (false) {"),
     ("a message being written expires", EXPIRY, "        bool held = e.offset < lane->held_until;", "        bool held = false;"),
-    ("compaction from inside a frame", EXPIRY, " && cohorti_log_frame_begins(&lane->log, begun)) {", ") {"),
+    ("compaction from inside a frame", EXPIRY, "from = cohorti_log_frame_from(&lane->log, begun);", "from = begun;"),
     ("a tail may wait for another lane", OUT, "taken < slices[i].len || slices[i].more ?", "taken < slices[i].len ?"),
     ("a body goes with its first part", LOG, "    if (body != NULL && cohorti_body_unref(body)) {", "    if (body != NULL) {"),
     ("a body stays for ever", LOG, "        drop_tail(log, block);\n        cohorti_release(log->alloc, block);\n        return;",
