@@ -527,6 +527,7 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 /**
  * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, however often it refused, when it is down to half of its limit.
  * If limits.node_queue_bytes_max was the reason: when the node is down to half of that, or this lane to less than 64 KiB.
+ * A legacy member has the normal lane only: what its link has not written yet. If the link ends, wait for ACTIVATED.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *
@@ -695,7 +696,8 @@ typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, ui
  * data        borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.
  * timeout_ms  from now; 0 is over at once.
  *
- *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_EAGAIN, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
+ *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
+ *   COHORT_EAGAIN  limits.peer_queue_bytes_max bytes of the link wait to be written. Try later: nothing tells when.
  *   COHORT_ELIMIT  limits.echoes_max are outstanding to this peer.
  *
  * Thread: any. fn runs on a loop of the node, or in cohort_node_close().

@@ -396,6 +396,8 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** Tell that these lanes, a bit for each, have room again. On a loop, no lock held. */
+void cohorti_session_tell_writable(struct peer *peer, unsigned lanes);
 /** The quota has room: tell all lanes that it refused. Control. */
 void cohorti_session_room(struct mail *mail);
 /** The link ended while its events were handled, and now they are: end the session if the member was removed. */
