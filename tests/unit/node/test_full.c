@@ -367,6 +367,32 @@ static void a_claim_disconnects(void **state)
     unstick(&s);
 }
 
+/* It is not slow: what is queued for it is kept, and the new message refused. */
+static void who_is_away_is_not_parted_with(void **state)
+{
+    static struct rig_node n[2];
+    struct sink s = {0};
+    struct slow_losses lost = {0};
+    cohort_handle_id ignored;
+    cohort_limits limits = small_limits();
+    run_without_handlers(&n[0], 0, &limits);
+    assert_int_equal(cohort_node_add(n[0].node, address(1), address(1), PORT), COHORT_OK);
+    assert_int_equal(cohort_on_undelivered(n[0].node, on_slow_loss, &lost, NULL, &ignored), COHORT_OK);
+    set_options(&n[0], "full", COHORT_LANE_NORMAL, COHORT_FULL_DISCONNECT, 0);
+    uint32_t next = fill(&n[0], 1, "plain", 0, MESSAGE_BYTES);
+    assert_int_equal(send_number(&n[0], 1, "full", next, MESSAGE_BYTES), COHORT_EAGAIN);
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    handle_in(&n[1], NULL, NULL, take_in_order, &s, NULL); /* before anything comes */
+    rig_start(&n[1]);
+    WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+    assert_int_equal(atomic_load(&s.handled), next);
+    assert_int_equal(atomic_load(&s.wrong) + atomic_load(&lost.count), 0);
+    assert_int_equal(totals(&n[0]).errors[-COHORT_ESLOW], 0);
+    rig_close_pair(n);
+}
+
 /* ---- the whole node ------------------------------------------------------------------------------------------------- */
 
 #define NODE_BYTES (512U * 1024)
@@ -511,6 +537,7 @@ int main(int argc, char **argv)
         node_test(what_cannot_be_dropped_is_refused),
         node_test(a_claim_disconnects),
         node_test(disconnect_tells_all_and_works_again),
+        node_test(who_is_away_is_not_parted_with),
         node_test(a_full_node_tells_all_it_refused),
         node_test(who_waits_for_the_node_wakes),
         node_test(one_that_is_away_does_not_stop_another),
