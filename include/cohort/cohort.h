@@ -472,7 +472,7 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
                                    const void *data, size_t data_len, int *results);
 
 /**
- * cohort_send() to every ACTIVE member except the local node. Left out are, for a named subject, legacy members.
+ * cohort_send() to every ACTIVE member except the local node. Left out are, for a named subject, legacy members; and who is removed meanwhile.
  *
  * sent      may be NULL: the number of members for which it was queued.
  *
