@@ -472,7 +472,7 @@ COHORT_API size_t cohort_send_many(cohort_node *node, const char *const *ids, si
                                    const void *data, size_t data_len, int *results);
 
 /**
- * cohort_send() to every ACTIVE member except the local node. Left out are, for a named subject, legacy members.
+ * cohort_send() to every ACTIVE member except the local node. Left out are, for a named subject, legacy members; and who is removed meanwhile.
  *
  * sent      may be NULL: the number of members for which it was queued.
  *
@@ -527,6 +527,7 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 /**
  * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, however often it refused, when it is down to half of its limit.
  * If limits.node_queue_bytes_max was the reason: when the node is down to half of that, or this lane to less than 64 KiB.
+ * A legacy member has the normal lane only: what its link has not written yet. If the link ends, wait for ACTIVATED.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *
@@ -543,7 +544,8 @@ typedef enum cohort_when_full {
                                    in a node without threads, where nobody else could make room */
     COHORT_FULL_DROP = 2,       /* COHORT_OK, and the message is gone: counted in messages_dropped */
     COHORT_FULL_DISCONNECT = 3, /* COHORT_EAGAIN, and the session with that slow member ends (ESLOW): what it holds is told as
-                                   undelivered, and a new session begins when it dials or is dialled again */
+                                   undelivered, and a new session begins when it dials or is dialled again. A member without a link is
+                                   not slow but away: COHORT_EAGAIN, and what is queued for it is kept */
 } cohort_when_full;
 
 /** How messages of a subject are sent. */
@@ -695,7 +697,8 @@ typedef void (*cohort_echo_fn)(cohort_node *node, const char *id, int status, ui
  * data        borrowed; 0 .. 32 752 bytes. With data_len 0 the library sends 16 bytes of its own.
  * timeout_ms  from now; 0 is over at once.
  *
- *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_EAGAIN, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
+ *   COHORT_ENOPEER, COHORT_EINACTIVE, COHORT_ESIZE, COHORT_ENOMEM, COHORT_ECLOSED as cohort_send().
+ *   COHORT_EAGAIN  limits.peer_queue_bytes_max bytes of the link wait to be written. Try later: nothing tells when.
  *   COHORT_ELIMIT  limits.echoes_max are outstanding to this peer.
  *
  * Thread: any. fn runs on a loop of the node, or in cohort_node_close().

@@ -3,7 +3,7 @@
  * Time to live: messages that were not begun by their deadline are withdrawn.
  *
  * Their frames stay where they are, since offsets are counted, and are sent as void; but while no link writes, which is when most
- * messages expire, they are taken out and what is behind moves up. Each lane remembers which of its messages have a deadline, in the order
+ * messages expire, they are taken out and what is behind moves up; so are those that became void before, when their link has ended. Each lane remembers which of its messages have a deadline, in the order
  * of the log, until they are acknowledged: what was written to a reader that left without having taken it was not begun after all.
  */
 #include "core/outbound.h"
@@ -67,11 +67,26 @@ void cohorti_expiry_look_again(struct cohorti_outbound_lane *lane)
     }
 }
 
+/* The end of what this reader was given some time: offsets before are counted. */
+static uint64_t end_of_begun(const struct cohorti_outbound_lane *lane)
+{
+    return lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
+}
+
+/* There are void frames that need not stay: they were not begun, nobody writes, and no stream has a place in the lane. */
+static bool voids_may_go(const struct cohorti_outbound *ob, const struct cohorti_outbound_lane *lane)
+{
+    return lane->voids_end > end_of_begun(lane) && !ob->resumed && cohorti_list_empty(&lane->streams);
+}
+
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
 {
     uint64_t earliest = NEVER;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_outbound_lane *lane = &ob->lanes[i];
+        if (voids_may_go(ob, lane)) {
+            return 0;
+        }
         if (lane->expiry_count > 0 && lane->expires_ns < earliest) {
             earliest = lane->expires_ns;
         }
@@ -105,6 +120,7 @@ static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_e
         cohort_frame_encode_header(frame.header, cohorti_type_subject(COHORTI_KIND_VOID, cohorti_type_lane(frame.frame.type), 0),
                                    frame.frame.data_len);
     }
+    lane->voids_end = expiry->end > lane->voids_end ? expiry->end : lane->voids_end;
 }
 
 /* All but void frames stay; the remembered offsets move with what they are about. */
@@ -142,12 +158,19 @@ static size_t keep_live(void *ctx, uint8_t *bytes, size_t len, size_t tail_len)
     return kept;
 }
 
+/* A link may have ended inside a frame: that stays whole. `next` is about the first message behind. */
+static void take_voids_out(struct cohorti_outbound_lane *lane, struct cohorti_expiry *next)
+{
+    uint64_t begun = end_of_begun(lane), from = cohorti_log_frame_from(&lane->log, begun);
+    struct compaction c = {.next = next, .end = lane->expiries + lane->expiry_count, .at = from};
+    cohorti_log_compact(&lane->log, from, keep_live, &c);
+    lane->voids_end = begun;
+}
+
 static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint64_t now_ns, struct cohorti_log *copies)
 {
     uint32_t kept = 0, kept_begun = 0;
-    uint64_t earliest = NEVER;
-    uint64_t begun = lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
-    bool any = false;
+    uint64_t earliest = NEVER, begun = end_of_begun(lane);
     forget_acknowledged(lane);
     for (uint32_t i = 0; i < lane->expiry_count; i++) {
         struct cohorti_expiry e = lane->expiries[i];
@@ -159,7 +182,6 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
         bool held = e.offset < lane->held_until;
         if (e.deadline_ns <= now_ns && !held && copy_frames(lane, &e, copies)) {
             make_void(lane, &e);
-            any = true;
             continue;
         }
         uint64_t look_ns = e.deadline_ns <= now_ns ? now_ns + RETRY_NS : e.deadline_ns;
@@ -168,10 +190,8 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     }
     lane->expiry_count = kept;
     lane->expires_ns = earliest;
-    bool may_move = !ob->resumed && cohorti_list_empty(&lane->streams);   /* nobody writes, and no stream has a place in it */
-    if (any && may_move && cohorti_log_frame_begins(&lane->log, begun)) { /* then nothing need stay as void */
-        struct compaction c = {.next = lane->expiries + kept_begun, .end = lane->expiries + kept, .at = begun};
-        cohorti_log_compact(&lane->log, begun, keep_live, &c);
+    if (voids_may_go(ob, lane)) {
+        take_voids_out(lane, lane->expiries + kept_begun);
     }
 }
 
@@ -179,7 +199,8 @@ void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struc
 {
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        if (lane->expiry_count == 0 || lane->expires_ns > now_ns) {
+        bool due = lane->expiry_count > 0 && lane->expires_ns <= now_ns;
+        if (!due && !voids_may_go(ob, lane)) {
             continue;
         }
         if (lost->alloc == NULL) {

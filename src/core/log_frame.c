@@ -23,7 +23,7 @@ void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct
     out->head_len = out->frame.data_len - out->tail_len;
 }
 
-bool cohorti_log_frame_begins(const struct cohorti_log *log, uint64_t offset)
+uint64_t cohorti_log_frame_from(const struct cohorti_log *log, uint64_t offset)
 {
     uint64_t at = cohorti_log_begin(log);
     while (at < offset) {
@@ -31,7 +31,7 @@ bool cohorti_log_frame_begins(const struct cohorti_log *log, uint64_t offset)
         cohorti_log_frame_at(log, at, &frame);
         at += frame.len;
     }
-    return at == offset;
+    return at;
 }
 
 int cohorti_log_append_frame(struct cohorti_log *log, uint32_t type, const void *head, size_t head_len, const void *rest,

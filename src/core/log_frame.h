@@ -21,8 +21,8 @@ struct cohorti_log_frame {
 
 /** The frame that begins at `offset`, where one must: before what was appended last. */
 void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct cohorti_log_frame *out);
-/** Does a frame begin there, or does the log end? `offset` is not before what the log holds. */
-bool cohorti_log_frame_begins(const struct cohorti_log *log, uint64_t offset);
+/** Where the first frame begins that does not begin before `offset`, or the log ends. `offset` is not before what the log holds. */
+uint64_t cohorti_log_frame_from(const struct cohorti_log *log, uint64_t offset);
 
 /** Append one whose data are `head`, then `rest`: copied when `body` is NULL, else referred to. COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_log_append_frame(struct cohorti_log *log, uint32_t type, const void *head, size_t head_len,

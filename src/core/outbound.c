@@ -276,8 +276,8 @@ static bool over_watermark(const struct cohorti_outbound *ob, struct cohorti_out
     if (!full && (has_room || !cohorti_quota_refuses(&ob->share, queued, need))) {
         return false;
     }
-    lane->blocked = true;
-    lane->starved = !full;
+    lane->full = lane->full || full;
+    lane->starved = lane->starved || !full;
     return true;
 }
 

@@ -42,12 +42,13 @@ struct cohorti_outbound_lane {
     struct cohorti_expiry *expiries; /* in order of offset */
     uint32_t expiry_count, expiry_cap;
     uint64_t expires_ns; /* the earliest deadline among them, or earlier */
+    uint64_t voids_end;  /* no void frame begins at or beyond; 0: there was none */
 
     uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
     uint64_t written_max;        /* highest `sent` ever with this reader */
     uint64_t held_until;         /* bytes before are being written just now, without the lock: they must not change. 0: none */
-    bool blocked;                /* somebody was told EAGAIN: a writable event is owed */
-    bool starved;                /* ... not for the lane but for the quota */
+    bool full;                   /* somebody was told EAGAIN for the lane's watermark: a writable event is owed */
+    bool starved;                /* ... for the quota */
     struct cohorti_list streams; /* of struct cohorti_stream: open, or not acknowledged whole */
     uint32_t stream_numbers;     /* a bit for each in use */
     uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
@@ -102,7 +103,7 @@ struct cohorti_put {
     bool has_room;                  /* it may go beyond the watermark, up to as much again: somebody waits for it */
 };
 
-/** Append whole or not at all. COHORT_EAGAIN: over the watermark, the lane is `blocked`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
+/** Append whole or not at all. COHORT_EAGAIN: the lane is `full` or `starved`. COHORT_ESIZE, COHORT_ELIMIT, COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_outbound_put(struct cohorti_outbound *ob, const struct cohorti_put *put);
 /**
  * Room for the body of one message (kind MESSAGE, no body in `put`) of put->body_len bytes, to be filled in place and then committed, or
@@ -203,7 +204,7 @@ void cohorti_outbound_end(struct cohorti_outbound *ob, uint64_t half, struct coh
 
 /** Withdraw what was not begun in time: a copy goes to `lost`, the frames become void, and go away while no link writes. */
 void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost);
-/** When to call that; UINT64_MAX: never. */
+/** When to call that; UINT64_MAX: never; 0: now, for void frames that may go since a link ended. Ask when one has. */
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob);
 /* For outbound.c: room for one more, so that adding cannot fail; adding; and when everything is to be looked at again. */
 COHORT_NODISCARD int cohorti_expiry_reserve(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane);

@@ -90,6 +90,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         lost->lanes[i].expiry_count = lane->expiry_count;
         lane->expiries = NULL;
         lane->expiry_count = lane->expiry_cap = 0;
+        lane->voids_end = 0;
         cohorti_log_init(&lane->log, ob->alloc, lane->log.block_bytes_max);
         lane->written_max = 0;
         lane->limit = 0;
@@ -141,6 +142,7 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
     return COHORT_OK;
 }
 
+/* For either reason there may be room while there is none for the other: who is refused again is told again. */
 unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
 {
     unsigned writable = 0;
@@ -148,9 +150,10 @@ unsigned cohorti_outbound_writable(struct cohorti_outbound *ob)
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
         size_t len = cohorti_log_len(&lane->log);
-        bool fed = !lane->starved || len <= COHORTI_QUOTA_RESERVE / 2 || cohorti_quota_has_room(&ob->share);
-        if (lane->blocked && len <= ob->limits.lane_bytes_max / 2 && fed) {
-            lane->blocked = lane->starved = false;
+        bool drained = lane->full && len <= ob->limits.lane_bytes_max / 2;
+        bool fed = lane->starved && (len <= COHORTI_QUOTA_RESERVE / 2 || cohorti_quota_has_room(&ob->share));
+        if (drained || fed) {
+            lane->full = lane->starved = false;
             writable |= 1U << i;
         }
     }

@@ -100,7 +100,19 @@ int cohorti_sender_raw(struct cohorti_sender *s, uint32_t type, const void *data
     if (type == COHORT_TYPE_HELLO || type == COHORT_TYPE_ECHO) {
         return COHORT_ETYPE;
     }
-    return len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES ? COHORT_ESIZE : put_frame(s, type, data, len);
+    if (len > COHORT_FRAME_LEGACY_BYTES_MAX - COHORT_FRAME_HEADER_BYTES) {
+        return COHORT_ESIZE;
+    }
+    int status = put_frame(s, type, data, len);
+    s->refused = s->refused || status == COHORT_EAGAIN;
+    return status;
+}
+
+bool cohorti_sender_take_room(struct cohorti_sender *s)
+{
+    bool has_room = s->refused && cohorti_buffer_len(&s->out) <= s->limits.queue_bytes_max / 2;
+    s->refused = s->refused && !has_room;
+    return has_room;
 }
 
 static int put_echo(struct cohorti_sender *s, uint32_t type, const void *data, size_t len)

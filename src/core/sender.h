@@ -20,6 +20,7 @@ struct cohorti_sender {
     struct cohorti_sender_limits limits;
     bool open; /* echoes, and a legacy peer's messages, are accepted */
     bool legacy;
+    bool refused; /* a raw frame, for want of room: who sent it is to be told when there is */
     struct cohorti_buffer out;
     uint64_t frames_out;
     uint64_t bytes_out; /* written: consumed from out */
@@ -41,6 +42,8 @@ void cohorti_sender_open(struct cohorti_sender *s, bool legacy);
 
 /** A frame of an application's type to a legacy peer. COHORT_EINACTIVE, COHORT_ETYPE, COHORT_ESIZE, COHORT_EAGAIN, COHORT_ENOMEM. */
 COHORT_NODISCARD int cohorti_sender_raw(struct cohorti_sender *s, uint32_t type, const void *data, size_t len);
+/** A raw frame was refused, and half of the queue is free again: once. */
+bool cohorti_sender_take_room(struct cohorti_sender *s);
 /** Ask for an echo: PING, to a legacy peer ECHO. COHORT_ESIZE over what a legacy node can take, whoever the peer is. */
 COHORT_NODISCARD int cohorti_sender_ping(struct cohorti_sender *s, const void *data, size_t len);
 /** Answer one: a PING by PONG, an ECHO by ECHO. */

@@ -95,8 +95,8 @@ int cohorti_stream_write(struct cohorti_outbound *ob, struct cohorti_stream *s, 
         size_t piece = room_for(ob, s->lane, len - *taken);
         bool starved = piece > 0 && cohorti_quota_refuses(&ob->share, cohorti_log_len(&lane->log), piece + PIECE_HEAD_BYTES);
         if (piece == 0 || starved) {
-            lane->blocked = true;
-            lane->starved = starved;
+            lane->full = lane->full || !starved;
+            lane->starved = lane->starved || starved;
             return COHORT_EAGAIN;
         }
         int status = append_piece(ob, s, at + *taken, piece, s->len + piece == s->total);

@@ -35,7 +35,7 @@ COHORT_NODISCARD int cohorti_stream_open(struct cohorti_outbound *ob, struct coh
 /**
  * Append what there is room for; *taken says how much.
  *
- *   COHORT_EAGAIN  not all of it: the lane is `blocked`. Streams leave a quarter of the lane to messages.
+ *   COHORT_EAGAIN  not all of it: the lane is `full` or `starved`. Streams leave a quarter of the lane to messages.
  *   COHORT_ESIZE   more than was announced; nothing was taken. COHORT_ESTATE  it is lost, or ended.
  *   COHORT_ENOMEM, COHORT_ELIMIT (names).
  */

@@ -133,6 +133,19 @@ struct worker *cohorti_conn_least_used(struct cohort_node *node)
     return best;
 }
 
+/* A legacy peer was refused something on `from`, and is sent to through `to` now: whoever waits for room is told of that one's. It is told
+ * after a flush, which follows, as bytes wait wherever something was refused. When no other link is left nobody need be told: sends are
+ * COHORT_EINACTIVE until the member is ACTIVE again. With the lock held. */
+static bool pass_refusal(struct conn *from, struct conn *to)
+{
+    bool passes = from != NULL && to != NULL && from->sender.refused;
+    if (passes) {
+        from->sender.refused = false;
+        to->sender.refused = true;
+    }
+    return passes;
+}
+
 /* From here on messages to the peer go out through this connection; it is read only after hand_over(). With a legacy peer there is no
  * session: what waits for one is lost. */
 int cohorti_conn_open(struct conn *conn, struct peer *peer)
@@ -150,6 +163,7 @@ int cohorti_conn_open(struct conn *conn, struct peer *peer)
     cohorti_mutex_lock(&peer->lock);
     peer->legacy = legacy;
     cohorti_sender_open(&conn->sender, legacy);
+    (void)pass_refusal(cohorti_current_conn(peer), conn); /* it is flushed when it is attached */
     cohorti_list_append(&peer->conns, &conn->of_peer);
     int status = legacy ? COHORT_OK : cohorti_session_begin(conn);
     cohorti_mutex_unlock(&peer->lock);
@@ -375,8 +389,8 @@ void cohorti_conn_end(struct conn *conn, int code)
         if (code == COHORT_ELEFT) {
             cohorti_outbound_left(&conn->peer->outbound);
             (void)cohorti_streams_take_over(conn->peer, code);
-            cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         }
+        cohorti_requests_want_timer(conn->peer, cohorti_outbound_expires_ns(&conn->peer->outbound));
         ends_session = (conn->peer->removed || code == COHORT_ESLOW) && cohorti_list_empty(&conn->peer->conns);
         conn->peer->ending = ends_session || conn->pumping;
         if (conn->pumping) { /* a handler that removes the member still reads from its session */
@@ -384,6 +398,10 @@ void cohorti_conn_end(struct conn *conn, int code)
             ends_session = false;
         }
     } else {
+        struct conn *rest = conn->peer == NULL ? NULL : cohorti_current_conn(conn->peer);
+        if (pass_refusal(conn, rest)) {
+            cohorti_conn_post_flush(rest);
+        }
         size_t lost = cohorti_buffer_len(&conn->sender.out);
         atomic_fetch_add(&node->counters.bytes_dropped, lost);
         if (code == COHORT_ETIMEDOUT && lost > 0) {

@@ -201,6 +201,7 @@ void cohorti_conn_flush(struct conn *conn)
     cohorti_conn_watch(conn);
     uint64_t echo_deadline_ns = cohorti_echoes_deadline(&conn->echoes);
     bool leave = conn->leaving && conn->phase == CONN_OPEN && cohorti_outbound_len(&conn->peer->outbound) == 0;
+    bool has_room = cohorti_sender_take_room(&conn->sender) && !conn->peer->removed;
     cohorti_conn_unlock(conn);
     if (status != COHORT_OK && !waiting) {
         cohorti_conn_end(conn, status);
@@ -211,6 +212,9 @@ void cohorti_conn_flush(struct conn *conn)
         return;
     }
     cohorti_conn_set_timer(conn, echo_deadline_ns);
+    if (has_room) {
+        cohorti_session_tell_writable(conn->peer, 1U << COHORT_LANE_NORMAL);
+    }
 }
 
 void cohorti_conn_post_flush(struct conn *conn)

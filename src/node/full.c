@@ -72,6 +72,7 @@ void cohorti_full_close(struct cohort_node *node)
     cohorti_mutex_unlock(&node->peers_lock);
 }
 
+/* Without a link nobody is slow: what is queued is kept for a member that is away, whatever the policy of what finds no room. */
 static int part(struct peer *peer)
 {
     cohorti_mutex_lock(&peer->lock);

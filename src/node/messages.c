@@ -253,7 +253,8 @@ int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self
         }
         int status = broadcast_to(all->at[i], m);
         *sent += status == COHORT_OK;
-        bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY;
+        /* ENOPEER: it was removed since the peers were listed, so it is none that the message is for. */
+        bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY || status == COHORT_ENOPEER;
         if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
             first_error = status;
         }

@@ -396,6 +396,8 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns);
 void cohorti_session_leave(struct conn *conn);
 /** Messages whose time is over are withdrawn, and told; control loop. */
 void cohorti_session_expire(struct peer *peer, uint64_t now_ns);
+/** Tell that these lanes, a bit for each, have room again. On a loop, no lock held. */
+void cohorti_session_tell_writable(struct peer *peer, unsigned lanes);
 /** The quota may have room: control is to tell all lanes that it refused. */
 void cohorti_session_find_room(struct cohort_node *node);
 void cohorti_session_room(struct mail *mail);

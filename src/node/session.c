@@ -100,7 +100,7 @@ static unsigned take_writable(struct peer *peer)
     return peer->removed ? 0 : lanes;
 }
 
-static void tell_writable(struct peer *peer, unsigned lanes)
+void cohorti_session_tell_writable(struct peer *peer, unsigned lanes)
 {
     struct cohort_node *node = peer->owner;
     struct cohorti_handlers *listeners = lanes == 0 ? NULL : cohorti_registry_get(&node->registry, COHORTI_KEY_WRITABLE);
@@ -137,7 +137,7 @@ void cohorti_session_room(struct mail *mail)
     cohorti_mutex_unlock(&node->peers_lock);
     while ((it = cohorti_list_pop(&found)) != NULL) {
         struct peer *peer = COHORTI_CONTAINER(it, struct peer, has_room);
-        tell_writable(peer, peer->room_lanes);
+        cohorti_session_tell_writable(peer, peer->room_lanes);
         cohorti_peer_unref(peer);
     }
 }
@@ -186,7 +186,7 @@ int cohorti_session_on_resume(struct conn *conn)
     }
     (void)cohorti_session_tell(peer, &lost, COHORT_ERESTARTED);
     cohorti_streams_tell(peer);
-    tell_writable(peer, writable);
+    cohorti_session_tell_writable(peer, writable);
     if (status == COHORT_OK) {
         cohorti_conn_flush(conn);
     }
@@ -227,7 +227,7 @@ int cohorti_session_on_ack(struct conn *conn)
         conn->rest_due_ns = cohorti_now(conn->owner) + COHORTI_REST_NS;
         bring_timer_forward(conn, conn->rest_due_ns);
     }
-    tell_writable(peer, writable);
+    cohorti_session_tell_writable(peer, writable);
     if (status == COHORT_OK && more && conn->phase != CONN_ENDED) {
         cohorti_conn_flush(conn);
     }
@@ -352,7 +352,7 @@ void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
     cohorti_mutex_unlock(&peer->lock);
     (void)cohorti_session_tell(peer, &lost, COHORT_ETIMEDOUT);
     cohorti_bodies_release(unreferenced);
-    tell_writable(peer, writable);
+    cohorti_session_tell_writable(peer, writable);
 }
 
 void cohorti_session_settle(struct conn *conn)
@@ -404,7 +404,7 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     cohorti_mutex_unlock(&peer->lock);
     cohorti_bodies_release(unreferenced);
     cohorti_streams_tell(peer);
-    tell_writable(peer, writable);
+    cohorti_session_tell_writable(peer, writable);
     cohorti_requests_end(peer, calls_end, reason);
     return cohorti_session_tell(peer, &lost, reason);
 }

@@ -337,6 +337,7 @@ void cohort_stream_abort(cohort_stream *stream)
         stream->status = COHORT_ECANCELLED;
         stream->over = true;
         cohorti_kick(peer);
+        cohorti_requests_want_timer(peer, cohorti_outbound_expires_ns(&peer->outbound)); /* it may have kept void frames in its lane */
     }
     bool last = give_back(stream);
     cohorti_mutex_unlock(&peer->lock);

@@ -101,7 +101,7 @@ static void check_put(struct pair *p, const struct message *m, bool raw, int sta
         return;
     }
     FUZZ_CHECK(status != COHORT_ENOMEM || p->memory.failures > 0);
-    FUZZ_CHECK(status != COHORT_EAGAIN || p->out.lanes[m->lane].blocked);
+    FUZZ_CHECK(status != COHORT_EAGAIN || p->out.lanes[m->lane].full);
     FUZZ_CHECK(status != COHORT_ESIZE || m->len > MESSAGE_BYTES_MAX || (raw && m->len > COHORT_RAW_BYTES_MAX));
     FUZZ_CHECK(status == COHORT_ENOMEM || p->out.lanes[m->lane].log.appended == before);
 }
@@ -286,7 +286,7 @@ static void stream_write(struct pair *p, struct sent_stream *sent)
     uint64_t before = sent->s.len;
     int status = cohorti_stream_write(&p->out, &sent->s, block, len, &taken);
     FUZZ_CHECK(taken <= len && sent->s.len == before + taken && (status != COHORT_OK || taken == len));
-    FUZZ_CHECK(status != COHORT_EAGAIN || (p->out.lanes[sent->s.lane].blocked && taken < len));
+    FUZZ_CHECK(status != COHORT_EAGAIN || (p->out.lanes[sent->s.lane].full && taken < len));
     FUZZ_CHECK(status != COHORT_ESTATE || sent->s.lost);
     FUZZ_CHECK(status != COHORT_ESIZE || (sent->s.total != COHORTI_TOTAL_UNKNOWN && taken == 0));
     FUZZ_CHECK(status != COHORT_ENOMEM || p->memory.failures > 0);

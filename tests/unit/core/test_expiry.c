@@ -6,6 +6,7 @@
 #include "outbound_text.h"
 
 #include "base/prng.h"
+#include "core/stream.h"
 
 #define NORMAL 0
 
@@ -97,6 +98,63 @@ static void while_a_link_stands_frames_become_void(void **state)
     rig_close(&r);
 }
 
+/* What became void while a link stood goes with it, though nothing more expires: from where a frame begins that was not begun. */
+static void when_a_link_has_ended_nothing_stays_void(void **state)
+{
+    for (size_t begun = 0; begun < 2; begun++) {
+        struct rig r;
+        struct cohorti_stream s;
+        open_resumed(&r);
+        assert_int_equal(rig_put(&r, NORMAL, "a", 1000, 'a'), COHORT_OK);
+        uint64_t first = r.out.lanes[NORMAL].log.appended;
+        (void)rig_write(&r, first - 10 * begun, NULL);
+        assert_int_equal(cohorti_stream_open(&r.out, &s, NORMAL, "b", UINT64_MAX), COHORT_OK);
+        assert_int_equal(put_until(&r, "a", 10, 'x', 50), COHORT_OK);
+        assert_int_equal(put_until(&r, "a", 70000, 'y', 50), COHORT_OK);
+        assert_int_equal(put_until(&r, "a", 20, 'z', 90), COHORT_OK);
+        expire(&r, 60);
+        expect_lost(&r, "a", 10, 'x');
+        expect_lost(&r, "a", 70000, 'y');
+        assert_int_equal(cohorti_outbound_expires_ns(&r.out), 90);
+        cohorti_outbound_link_ended(&r.out);
+        assert_int_equal(cohorti_outbound_expires_ns(&r.out), 90); /* a stream has its place in the lane */
+        cohorti_stream_abort(&r.out, &s);
+        assert_int_equal(cohorti_outbound_expires_ns(&r.out), 0);
+        expire(&r, 61);
+        expect_no_more_lost(&r);
+        cohorti_undelivered_deinit(&r.lost);
+        rig_give_all_back(&r);
+        assert_int_equal(rig_lent, 0);
+        assert_int_equal(r.out.lanes[NORMAL].log.appended, first + FRAME(20));
+        assert_int_equal(cohorti_outbound_expires_ns(&r.out), 90); /* its deadline moved with it */
+        expire(&r, 90);
+        expect_lost(&r, "a", 20, 'z');
+        assert_int_equal(r.out.lanes[NORMAL].log.appended, first);
+        assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, NULL), COHORT_OK);
+        assert_string_equal(written(&r), "0:0=a MESSAGE 0:0 1000 ");
+        rig_close(&r);
+    }
+}
+
+/* Void frames were written to it, and it has not taken them. */
+static void what_a_leaver_did_not_take_does_not_stay_void(void **state)
+{
+    struct rig r;
+    open_resumed(&r);
+    assert_int_equal(put_until(&r, "a", 10, 'x', 50), COHORT_OK);
+    expire(&r, 50);
+    assert_string_equal(written(&r), "0:0=a VOID 0:0 10 ");
+    uint64_t end = r.out.lanes[NORMAL].log.appended;
+    cohorti_outbound_link_ended(&r.out);
+    assert_int_equal(cohorti_outbound_expires_ns(&r.out), UINT64_MAX);
+    cohorti_outbound_left(&r.out);
+    assert_int_equal(cohorti_outbound_expires_ns(&r.out), 0);
+    expire(&r, 60);
+    assert_int_equal(r.out.lanes[NORMAL].log.appended, end - FRAME(10));
+    assert_int_equal(cohorti_outbound_expires_ns(&r.out), UINT64_MAX);
+    rig_close(&r);
+}
+
 static void what_is_begun_is_finished(void **state)
 {
     struct rig r;
@@ -148,6 +206,9 @@ static void what_a_leaver_did_not_take_keeps_its_deadline(void **state)
     expect_no_more_lost(&r);
     assert_int_equal(cohorti_outbound_expires_ns(&r.out), 90);
     cohorti_outbound_left(&r.out);
+    assert_int_equal(cohorti_outbound_expires_ns(&r.out), 0); /* what is void may go */
+    expire(&r, 51);
+    expect_no_more_lost(&r);
     assert_int_equal(cohorti_outbound_expires_ns(&r.out), 80);
     expire(&r, 85);
     expect_lost(&r, "a", 20, 'x');
@@ -183,7 +244,7 @@ static void what_goes_to_the_next_reader_keeps_its_deadline(void **state)
     rig_close(&r);
 }
 
-/* A link may end inside a frame: then what is behind becomes void instead of moving into its middle. */
+/* A link may end inside a frame: what is behind moves up to its end, not into its middle. */
 static void a_frame_cut_by_the_end_of_a_link_stays_whole(void **state)
 {
     struct rig r;
@@ -196,7 +257,7 @@ static void a_frame_cut_by_the_end_of_a_link_stays_whole(void **state)
     expire(&r, 60);
     expect_lost(&r, "a", 10, 'x');
     assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, NULL), COHORT_OK);
-    assert_string_equal(written(&r), "0:0=a MESSAGE 0:0 1000 VOID 0:0 10 MESSAGE 0:0 20 ");
+    assert_string_equal(written(&r), "0:0=a MESSAGE 0:0 1000 MESSAGE 0:0 20 ");
     rig_close(&r);
 }
 
@@ -304,24 +365,34 @@ static void model_put(struct model *m)
         (struct item){.number = m->accepted++, .bytes = lane_of(m)->log.appended - before, .deadline_ns = put.deadline_ns};
 }
 
-/* Those that were withdrawn stay where they are, or all go of which nothing was written. */
+/* Of one that was withdrawn and is void: the frames that were begun. */
+static uint64_t begun_of(const struct item *item, uint64_t begun)
+{
+    uint64_t frame = FRAME(cohorti_lane_chunk_bytes(NORMAL) + COHORTI_CHUNK_PREFIX_BYTES);
+    uint64_t frames = (begun + frame - 1) / frame * frame;
+    return frames < item->bytes ? frames : item->bytes;
+}
+
+/* Those that were withdrawn stay where they are while a link stands; then all of their frames go that were not begun. */
 static void model_compact(struct model *m, uint64_t before)
 {
     uint64_t at = 0, gone = 0;
     unsigned kept = 0;
-    if (lane_of(m)->log.appended == before) {
+    if (m->rig.out.resumed) {
+        assert_int_equal(lane_of(m)->log.appended, before);
         return;
     }
     for (unsigned i = 0; i < m->count; i++) {
-        bool goes = m->items[i].withdrawn && at >= m->begun;
-        at += m->items[i].bytes;
-        gone += goes ? m->items[i].bytes : 0;
-        m->items[kept] = m->items[i];
-        kept += !goes;
+        struct item item = m->items[i];
+        uint64_t bytes = item.bytes;
+        item.bytes = item.withdrawn ? begun_of(&item, m->begun > at ? m->begun - at : 0) : bytes;
+        at += bytes;
+        gone += bytes - item.bytes;
+        m->items[kept] = item;
+        kept += item.bytes > 0;
     }
     m->count = kept;
     assert_int_equal(before - gone, lane_of(m)->log.appended);
-    assert_false(m->rig.out.resumed);
 }
 
 /* All that is due and was not begun, and nothing else, in order. */
@@ -466,6 +537,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(while_no_link_writes_nothing_stays),
         cmocka_unit_test(while_a_link_stands_frames_become_void),
+        cmocka_unit_test(when_a_link_has_ended_nothing_stays_void),
+        cmocka_unit_test(what_a_leaver_did_not_take_does_not_stay_void),
         cmocka_unit_test(what_is_begun_is_finished),
         cmocka_unit_test(what_is_being_written_just_now_waits),
         cmocka_unit_test(what_a_leaver_did_not_take_keeps_its_deadline),

@@ -17,18 +17,24 @@ struct pair {
     struct rig r[2];
 };
 
-static void pair_open(struct pair *p)
+static void pair_open_with(struct pair *p, size_t lane_bytes_max_of_second)
 {
     memset(p, 0, sizeof *p);
     p->quota.max = QUOTA_MAX;
     for (unsigned i = 0; i < 2; i++) {
         struct cohorti_outbound_limits limits = rig_limits;
         limits.quota = &p->quota;
+        limits.lane_bytes_max = i == 1 ? lane_bytes_max_of_second : limits.lane_bytes_max;
         rig_open(&p->r[i]);
         cohorti_outbound_deinit(&p->r[i].out);
         cohorti_outbound_init(&p->r[i].out, &p->r[i].memory.alloc, &limits, RIG_HALF);
         assert_int_equal(rig_resume(&p->r[i], RIG_READER, 0, none), COHORT_OK);
     }
+}
+
+static void pair_open(struct pair *p)
+{
+    pair_open_with(p, rig_limits.lane_bytes_max);
 }
 
 static void pair_close(struct pair *p)
@@ -152,6 +158,36 @@ static void the_refused_are_told_once_when_another_makes_room(void **state)
     pair_close(&p);
 }
 
+/* Its own watermark has nothing to do with it, also when something larger was refused for that meanwhile: that is told again. */
+static void a_lane_more_than_half_full_is_told_when_the_quota_has_room(void **state)
+{
+    static struct pair p;
+    size_t max = QUOTA_MAX / 4;
+    for (unsigned larger_too = 0; larger_too < 2; larger_too++) {
+        pair_open_with(&p, max);
+        while (cohorti_outbound_len(&p.r[1].out) < max * 6 / 10) {
+            assert_int_equal(rig_put(&p.r[1], NORMAL, "s", 5000, 1), COHORT_OK);
+        }
+        (void)put_until_refused(&p.r[0], NORMAL, 5000);
+        (void)put_until_refused(&p.r[1], NORMAL, 5000);
+        assert_in_range(cohorti_outbound_len(&p.r[1].out), max * 6 / 10, max * 7 / 10);
+        assert_true(larger_too == 0 || rig_put(&p.r[1], NORMAL, "s", max / 2, 1) == COHORT_EAGAIN);
+        assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 0);
+        take(&p.r[0], NORMAL, 0);
+        (void)cohorti_outbound_writable(&p.r[0].out);
+        assert_true(cohorti_quota_take_room(&p.quota));
+        assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 1U << NORMAL);
+        assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 0);
+        assert_int_equal(rig_put(&p.r[1], NORMAL, "s", 5000, 1), COHORT_OK);
+        assert_int_equal(rig_put(&p.r[1], NORMAL, "s", max / 2, 1), COHORT_EAGAIN); /* now for the lane */
+        take(&p.r[1], NORMAL, max / 2 + 1);
+        assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 0);
+        take(&p.r[1], NORMAL, max / 2);
+        assert_int_equal(cohorti_outbound_writable(&p.r[1].out), 1U << NORMAL);
+        pair_close(&p);
+    }
+}
+
 /* There is just room when the other says so, but what the refused one holds itself is counted only as it is asked: it is told later. */
 static void who_is_asked_too_early_is_told_later(void **state)
 {
@@ -210,6 +246,7 @@ int main(void)
         cmocka_unit_test(each_lane_keeps_its_reserve),
         cmocka_unit_test(a_reply_is_not_refused),
         cmocka_unit_test(the_refused_are_told_once_when_another_makes_room),
+        cmocka_unit_test(a_lane_more_than_half_full_is_told_when_the_quota_has_room),
         cmocka_unit_test(who_is_asked_too_early_is_told_later),
         cmocka_unit_test(the_living_go_on),
         cmocka_unit_test(an_ended_session_holds_nothing),

@@ -203,6 +203,30 @@ static void a_full_queue_queues_nothing(void **state)
     rig_close(&r);
 }
 
+/* Only of what the application sends: nobody waits to send another answer to an echo. */
+static void who_was_refused_is_told_once_that_there_is_room(void **state)
+{
+    struct rig r;
+    char data[1000] = {0};
+    rig_open(&r, &(struct cohorti_sender_limits){.queue_bytes_max = 10 * sizeof data});
+    cohorti_sender_open(&r.s, true);
+    for (unsigned round = 0; round < 2; round++) {
+        int status = COHORT_OK;
+        while ((status = cohorti_sender_echo(&r.s, data, sizeof data)) == COHORT_OK) {
+        }
+        assert_int_equal(status, COHORT_EAGAIN);
+        assert_false(r.s.refused);
+        assert_int_equal(cohorti_sender_raw(&r.s, 7, data, sizeof data), COHORT_EAGAIN);
+        assert_int_equal(cohorti_sender_raw(&r.s, 7, data, sizeof data), COHORT_EAGAIN);
+        cohorti_sender_written(&r.s, cohorti_buffer_len(&r.s.out) - 5 * sizeof data - 1);
+        assert_false(cohorti_sender_take_room(&r.s));
+        cohorti_sender_written(&r.s, 1);
+        assert_true(cohorti_sender_take_room(&r.s));
+        assert_false(cohorti_sender_take_room(&r.s));
+    }
+    rig_close(&r);
+}
+
 static void the_handshake_without_memory_queues_nothing(void **state)
 {
     struct rig r;
@@ -226,6 +250,7 @@ int main(void)
         cmocka_unit_test(types_of_the_protocol_are_refused),
         cmocka_unit_test(sizes),
         cmocka_unit_test(a_full_queue_queues_nothing),
+        cmocka_unit_test(who_was_refused_is_told_once_that_there_is_room),
         cmocka_unit_test(the_handshake_without_memory_queues_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

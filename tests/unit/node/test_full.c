@@ -74,6 +74,7 @@ static void fail_tells_writable_once(void **state)
 struct sender {
     struct rig_node *n;
     cohort_route *route; /* NULL, or claim and commit over it */
+    bool to_all;         /* a broadcast */
     struct asked *asked; /* NULL, or a request */
     uint32_t number;
     int status;
@@ -101,12 +102,22 @@ static int ask_number(struct rig_node *n, uint32_t number, struct asked *asked)
     return cohort_request(n->node, address(1), "full", data, sizeof data, 0, on_result, asked, &asked->id);
 }
 
+static int broadcast_number(struct rig_node *n, uint32_t number)
+{
+    uint8_t data[MESSAGE_BYTES] = {0};
+    size_t sent = 0;
+    memcpy(data, &number, sizeof number);
+    int status = cohort_broadcast(n->node, "full", data, sizeof data, &sent);
+    return sent == 0 ? status : COHORT_ESTATE; /* to nobody */
+}
+
 static void *send_blocking(void *arg)
 {
     struct sender *sender = arg;
     uint64_t begin = clock_ms();
     atomic_store(&sender->begun, true);
-    sender->status = sender->route != NULL   ? claim_number(sender->route, sender->number)
+    sender->status = sender->to_all          ? broadcast_number(sender->n, sender->number)
+                     : sender->route != NULL ? claim_number(sender->route, sender->number)
                      : sender->asked != NULL ? ask_number(sender->n, sender->number, sender->asked)
                                              : send_number(sender->n, 1, "full", sender->number, MESSAGE_BYTES);
     sender->took_ms = clock_ms() - begin;
@@ -114,16 +125,21 @@ static void *send_blocking(void *arg)
     return NULL;
 }
 
-static pthread_t begin(struct stuck *s, struct sender *sender, cohort_route *route, struct asked *asked)
+static pthread_t begin_as(struct sender *sender, const struct sender *how)
 {
     pthread_t thread;
-    *sender = (struct sender){.n = &s->n[0], .route = route, .asked = asked, .number = s->next};
+    *sender = *how;
     assert_int_equal(pthread_create(&thread, NULL, send_blocking, sender), 0);
     WAIT_FOR(atomic_load(&sender->begun));
     uint64_t begin = clock_ms();
     WAIT_FOR(clock_ms() - begin > 20); /* inside the wait by now, most likely */
     assert_false(atomic_load(&sender->done));
     return thread;
+}
+
+static pthread_t begin(struct stuck *s, struct sender *sender, cohort_route *route, struct asked *asked)
+{
+    return begin_as(sender, &(struct sender){.n = &s->n[0], .route = route, .asked = asked, .number = s->next});
 }
 
 static pthread_t begin_sending(struct stuck *s, struct sender *sender)
@@ -248,6 +264,20 @@ static void block_ends_when_the_member_is_removed(void **state)
     close_whatever(s.n);
 }
 
+/* Who is a member no more is none that it should be queued for. */
+static void a_broadcast_leaves_out_who_is_removed_meanwhile(void **state)
+{
+    static struct stuck s;
+    struct sender sender;
+    stick(&s, COHORT_FULL_BLOCK, 60000);
+    pthread_t thread = begin_as(&sender, &(struct sender){.n = &s.n[0], .to_all = true, .number = s.next});
+    assert_int_equal(cohort_node_remove(s.n[0].node, address(1)), COHORT_OK);
+    pthread_join(thread, NULL);
+    assert_int_equal(sender.status, COHORT_OK);
+    assert_true(sender.took_ms < 30000);
+    close_whatever(s.n);
+}
+
 static void send_from_a_handler(cohort_node *node, const cohort_message *message, void *arg)
 {
     _Atomic int *status = arg;
@@ -365,6 +395,32 @@ static void a_claim_disconnects(void **state)
     assert_int_equal(claim_number(route, s.next++), COHORT_OK);
     cohort_route_close(route);
     unstick(&s);
+}
+
+/* It is not slow: what is queued for it is kept, and the new message refused. */
+static void who_is_away_is_not_parted_with(void **state)
+{
+    static struct rig_node n[2];
+    struct sink s = {0};
+    struct slow_losses lost = {0};
+    cohort_handle_id ignored;
+    cohort_limits limits = small_limits();
+    run_without_handlers(&n[0], 0, &limits);
+    assert_int_equal(cohort_node_add(n[0].node, address(1), address(1), PORT), COHORT_OK);
+    assert_int_equal(cohort_on_undelivered(n[0].node, on_slow_loss, &lost, NULL, &ignored), COHORT_OK);
+    set_options(&n[0], "full", COHORT_LANE_NORMAL, COHORT_FULL_DISCONNECT, 0);
+    uint32_t next = fill(&n[0], 1, "plain", 0, MESSAGE_BYTES);
+    assert_int_equal(send_number(&n[0], 1, "full", next, MESSAGE_BYTES), COHORT_EAGAIN);
+    rig_begin(&n[1]);
+    cohort_config config = rig_config(&n[1], 1);
+    rig_open(&n[1], &config);
+    handle_in(&n[1], NULL, NULL, take_in_order, &s, NULL); /* before anything comes */
+    rig_start(&n[1]);
+    WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+    assert_int_equal(atomic_load(&s.handled), next);
+    assert_int_equal(atomic_load(&s.wrong) + atomic_load(&lost.count), 0);
+    assert_int_equal(totals(&n[0]).errors[-COHORT_ESLOW], 0);
+    rig_close_pair(n);
 }
 
 /* ---- the whole node ------------------------------------------------------------------------------------------------- */
@@ -505,12 +561,14 @@ int main(int argc, char **argv)
         node_test(block_wakes_everybody),
         node_test(block_ends_at_its_deadline),
         node_test(block_ends_when_the_member_is_removed),
+        node_test(a_broadcast_leaves_out_who_is_removed_meanwhile),
         node_test(block_is_an_error_in_a_handler),
         node_test(block_in_a_queue_ends_when_the_node_closes),
         node_test(drop_counts_what_is_gone),
         node_test(what_cannot_be_dropped_is_refused),
         node_test(a_claim_disconnects),
         node_test(disconnect_tells_all_and_works_again),
+        node_test(who_is_away_is_not_parted_with),
         node_test(a_full_node_tells_all_it_refused),
         node_test(who_waits_for_the_node_wakes),
         node_test(one_that_is_away_does_not_stop_another),

@@ -290,6 +290,87 @@ static void a_peer_that_does_not_read_disturbs_nobody(void **state)
     rig_close_pair(n);
 }
 
+static void on_room(cohort_node *node, const char *id, cohort_lane lane, void *arg)
+{
+    bool expected = lane == COHORT_LANE_NORMAL && strcmp(id, address(5)) == 0;
+    atomic_fetch_add((_Atomic unsigned *)arg, expected ? 1 : 1000);
+}
+
+static void read_raw(int fd, unsigned count)
+{
+    static uint8_t data[40000];
+    size_t len = 0;
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(bare_next(fd, data, sizeof data, &len), 7);
+    }
+}
+
+static int run_with_a_legacy_peer(struct rig_node *n, _Atomic unsigned *room)
+{
+    cohort_handle_id ignored;
+    rig_run(n, 0);
+    assert_int_equal(cohort_on_writable(n->node, on_room, room, NULL, &ignored), COHORT_OK);
+    int fd = bare_connect(0, 5, 4096);
+    WAIT_FOR(atomic_load(&n->activated) == 1);
+    return fd;
+}
+
+static void a_legacy_peer_that_reads_again_is_told_writable_once(void **state)
+{
+    static struct rig_node n;
+    _Atomic unsigned room = 0;
+    int fd = run_with_a_legacy_peer(&n, &room);
+    for (unsigned round = 0; round < 2; round++) {
+        unsigned accepted = fill(&n, address(5));
+        assert_int_equal(cohort_send(n.node, address(5), "#7", (uint8_t[30000]){0}, 30000), COHORT_EAGAIN);
+        assert_int_equal(atomic_load(&room), round);
+        read_raw(fd, accepted);
+        WAIT_FOR(atomic_load(&room) > round);
+        assert_int_equal(cohort_send(n.node, address(5), "#7", "x", 1), COHORT_OK);
+        read_raw(fd, 1);
+        assert_int_equal(atomic_load(&room), round + 1);
+    }
+    (void)fill(&n, address(5));
+    close(fd);
+    WAIT_FOR(atomic_load(&n.deactivated) == 1);
+    assert_int_equal(rig_close(&n), COHORT_OK);
+    assert_int_equal(atomic_load(&room), 2); /* whoever waits hears that it is gone */
+}
+
+/* The newest link is sent to: another may have room where that one had none. */
+static void another_link_of_a_legacy_peer_has_room(void **state)
+{
+    static struct rig_node n;
+    _Atomic unsigned room = 0;
+    int first = run_with_a_legacy_peer(&n, &room);
+    (void)fill(&n, address(5));
+    assert_int_equal(atomic_load(&room), 0);
+    int second = bare_connect(0, 5, 4096);
+    WAIT_FOR(atomic_load(&room) == 1);
+    assert_int_equal(cohort_send(n.node, address(5), "#7", "x", 1), COHORT_OK);
+    read_raw(second, 1);
+    close(first);
+    (void)fill(&n, address(5));
+    int third = bare_connect(0, 5, 4096);
+    WAIT_FOR(atomic_load(&room) == 2);
+    close(second);
+    int fourth = bare_connect(0, 5, 4096);
+    cohort_node_stats stats;
+    do {
+        cohort_node_stats_get(n.node, &stats);
+    } while (stats.links_open != 2 || stats.links_opened != 4);
+    (void)fill(&n, address(5));
+    assert_int_equal(atomic_load(&room), 2);
+    close(fourth);
+    WAIT_FOR(atomic_load(&room) == 3);
+    assert_int_equal(cohort_send(n.node, address(5), "#7", "x", 1), COHORT_OK);
+    read_raw(third, 1);
+    assert_int_equal(atomic_load(&n.deactivated), 0);
+    close(third);
+    (void)rig_close(&n);
+    assert_int_equal(atomic_load(&room), 3);
+}
+
 /* The echo waits behind a queue that does not move: its time runs all the same. */
 static void an_echo_to_a_peer_that_does_not_read_times_out(void **state)
 {
@@ -370,6 +451,8 @@ int main(void)
         node_test(echoes_are_answered),
         node_test(an_echo_without_answer_ends_once),
         node_test(a_peer_that_does_not_read_disturbs_nobody),
+        node_test(a_legacy_peer_that_reads_again_is_told_writable_once),
+        node_test(another_link_of_a_legacy_peer_has_room),
         node_test(an_echo_to_a_peer_that_does_not_read_times_out),
         node_test(counters_count),
     };

@@ -231,6 +231,45 @@ static void a_member_may_be_removed_by_who_is_told(void **state)
     assert_int_equal(rig_close(&n[0]), COHORT_OK);
 }
 
+static void on_release(void *arg)
+{
+    atomic_fetch_add((_Atomic unsigned *)arg, 1);
+}
+
+/* What expired while a link stood without credit fills the lane until the link ends, also if the member stays away. Its bytes are given back
+ * then, too. */
+static void what_has_expired_makes_room_when_the_link_ends(void **state)
+{
+    static struct rig_node n[2];
+    static const uint8_t body[8 * 1024];
+    struct sink s = {0};
+    _Atomic unsigned writable = 0, released = 0;
+    unsigned lent = 0;
+    int status = COHORT_OK;
+    cohort_handle_id ignored;
+    cohort_limits limits = small_limits();
+    limits.peer_queue_bytes_max = 1024 * 1024;
+    run_limited(n, &limits);
+    cohort_queue *queue = new_queue(&n[1], 0);
+    handle_in(&n[1], queue, "queued", take_in_order, &s, NULL);
+    assert_int_equal(cohort_on_writable(n[0].node, on_writable, &writable, NULL, &ignored), COHORT_OK);
+    say(&n[0], "queued", 0, 3 * SMALL_LANE / MESSAGE_BYTES); /* beyond all credit */
+    set_ttl(&n[0], "brief", TTL_MS);
+    while ((status = cohort_send_ref(n[0].node, address(1), "brief", body, sizeof body, on_release, &released)) == COHORT_OK) {
+        lent++;
+    }
+    assert_int_equal(status, COHORT_EAGAIN);
+    WAIT_FOR(totals(&n[0]).messages_undelivered == lent);
+    assert_in_range(fill(&n[0], 1, "ever", 0, sizeof body), 0, lent / 4); /* what of the first was acknowledged meanwhile */
+    assert_int_equal(atomic_load(&writable) + atomic_load(&released), 0);
+    assert_int_equal(cohort_node_remove(n[1].node, address(0)), COHORT_OK);
+    WAIT_FOR(atomic_load(&writable) > 0 && atomic_load(&released) == lent);
+    assert_int_equal(atomic_load(&writable), 1);
+    WAIT_FOR(cohort_node_state(n[0].node, address(1)) == COHORT_INACTIVE);
+    assert_int_equal(send_number(&n[0], 1, "ever", 0, sizeof body), COHORT_OK);
+    close_whatever(n);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +280,7 @@ int main(int argc, char **argv)
         node_test(removal_and_close_tell_what_still_had_time),
         node_test(what_expires_makes_room),
         node_test(a_member_may_be_removed_by_who_is_told),
+        node_test(what_has_expired_makes_room_when_the_link_ends),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);
