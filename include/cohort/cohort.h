@@ -545,7 +545,8 @@ typedef enum cohort_when_full {
     COHORT_FULL_DROP = 2,       /* COHORT_OK, and the message is gone: counted in messages_dropped */
     COHORT_FULL_DISCONNECT = 3, /* COHORT_EAGAIN, and the session with that slow member ends (ESLOW): what it holds is told as
                                    undelivered, and a new session begins when it dials or is dialled again. A member without a link is
-                                   not slow but away: COHORT_EAGAIN, and what is queued for it is kept */
+                                   not slow but away, and one refused for limits.node_queue_bytes_max is not either: COHORT_EAGAIN, and what
+                                   is queued for it is kept */
 } cohort_when_full;
 
 /** How messages of a subject are sent. */

@@ -72,12 +72,13 @@ void cohorti_full_close(struct cohort_node *node)
     cohorti_mutex_unlock(&node->peers_lock);
 }
 
-/* Without a link nobody is slow: what is queued is kept for a member that is away, whatever the policy of what finds no room. */
-static int part(struct peer *peer)
+/* Without a link nobody is slow: what is queued is kept for a member that is away, whatever the policy of what finds no room. Nor is a member slow
+ * whose lane has room, but not the node for all its lanes. */
+static int part(struct peer *peer, cohort_lane lane)
 {
     cohorti_mutex_lock(&peer->lock);
     struct conn *conn = cohorti_current_conn(peer);
-    if (conn != NULL) {
+    if (conn != NULL && peer->outbound.lanes[lane].full) {
         cohorti_conn_post_close(conn, COHORT_ESLOW);
     }
     cohorti_mutex_unlock(&peer->lock);
@@ -100,7 +101,7 @@ int cohorti_full(struct peer *peer, const cohort_subject_options *options, const
         atomic_fetch_add(&node->counters.messages_dropped, 1);
         return COHORT_OK;
     case COHORT_FULL_DISCONNECT:
-        return part(peer);
+        return part(peer, options->lane);
     default:
         return COHORT_EAGAIN;
     }

@@ -550,6 +550,29 @@ static void one_that_is_away_does_not_stop_another(void **state)
     assert_int_equal(rig_close(&c.n[2]), COHORT_OK);
 }
 
+/* It has not read for a while, but its lane would take more: others hold what the node may hold. */
+static void who_is_refused_for_others_is_not_parted_with(void **state)
+{
+    static struct crowded c;
+    struct sink s = {0};
+    cohort_limits limits = small_limits();
+    crowd(&c);
+    (void)fill(&c.n[0], 1, "plain", 0, MESSAGE_BYTES);
+    set_options(&c.n[0], "part", COHORT_LANE_NORMAL, COHORT_FULL_DISCONNECT, 0);
+    run_without_handlers(&c.n[2], 2, &limits);
+    cohort_queue *queue = new_queue(&c.n[2], 0);
+    handle_in(&c.n[2], queue, "part", take_in_order, &s, NULL);
+    WAIT_FOR(cohort_node_state(c.n[0].node, address(2)) == COHORT_ACTIVE);
+    uint32_t next = fill_up(&c.n[0], 2, "part", 0, MESSAGE_BYTES);
+    round_trip(&c.n[0], 2);
+    assert_int_equal(totals(&c.n[0]).errors[-COHORT_ESLOW], 0);
+    assert_int_equal(cohort_node_remove(c.n[0].node, address(1)), COHORT_OK);
+    WAIT_FOR((cohort_queue_dispatch(queue, SIZE_MAX), atomic_load(&s.handled) == next));
+    assert_int_equal(atomic_load(&s.wrong), 0);
+    assert_int_equal(rig_close(&c.n[0]), COHORT_OK);
+    assert_int_equal(rig_close(&c.n[2]), COHORT_OK);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -572,6 +595,7 @@ int main(int argc, char **argv)
         node_test(a_full_node_tells_all_it_refused),
         node_test(who_waits_for_the_node_wakes),
         node_test(one_that_is_away_does_not_stop_another),
+        node_test(who_is_refused_for_others_is_not_parted_with),
     };
     cmocka_set_test_filter(argc > 1 ? argv[1] : NULL); /* one by name, in a debugger */
     return cmocka_run_group_tests(tests, warm_up, NULL);
