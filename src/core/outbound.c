@@ -53,6 +53,7 @@ static void forget_names(struct cohorti_outbound *ob, struct cohorti_outbound_la
         cohorti_release(ob->alloc, lane->by_number[i]);
     }
     lane->subject_count = 0;
+    lane->used_last = NULL;
     lane->epoch++;
 }
 
@@ -232,15 +233,18 @@ static int new_subject(struct cohorti_outbound *ob, unsigned lane_index, const c
 }
 
 /* Number of a name, announced in the lane if it is new there. An announcement may stay without the message that caused it. */
-static int subject_number(struct cohorti_outbound *ob, unsigned lane, const char *name, uint32_t *number)
+static int subject_number(struct cohorti_outbound *ob, unsigned lane_index, const char *name, uint32_t *number)
 {
-    uint64_t hash = cohorti_hash_bytes(name, strlen(name));
-    const struct cohorti_outbound_subject *known = find_subject(&ob->lanes[lane], name, hash);
-    if (known != NULL) {
-        *number = known->number;
-        return COHORT_OK;
+    struct cohorti_outbound_lane *lane = &ob->lanes[lane_index];
+    if (lane->used_last == NULL || strcmp(lane->used_last->name, name) != 0) {
+        uint64_t hash = cohorti_hash_bytes(name, strlen(name));
+        lane->used_last = find_subject(lane, name, hash);
+        if (lane->used_last == NULL) {
+            return new_subject(ob, lane_index, name, hash, number);
+        }
     }
-    return new_subject(ob, lane, name, hash, number);
+    *number = lane->used_last->number;
+    return COHORT_OK;
 }
 
 int cohorti_outbound_number(struct cohorti_outbound *ob, const struct cohorti_put *put, uint32_t *number)

@@ -54,6 +54,7 @@ struct cohorti_outbound_lane {
     uint32_t aborts_due;         /* a bit for each number whose abort there was no memory for */
     struct cohorti_map by_name;
     struct cohorti_outbound_subject **by_number;
+    struct cohorti_outbound_subject *used_last; /* NULL, or what the next message is probably about too */
     uint32_t subject_count, subject_cap;
     uint32_t epoch; /* of the numbers: changes when names are forgotten; never 0 */
 };
