@@ -748,7 +748,7 @@ typedef struct cohort_node_stats {
     uint64_t echoes_dropped;   /* not answered: the queue to the peer was full */
     uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer */
     uint64_t decode_failures;  /* messages a codec could not make an object of (cohort/codec.h) */
-    uint64_t errors[64];       /* links ended, by reason: errors[-code] */
+    uint64_t errors[128];      /* links ended, by reason: errors[-code] */
     cohort_rates rates;
     uint64_t queued_bytes; /* accepted for members and not acknowledged, to within 16 KiB for each */
 } cohort_node_stats;

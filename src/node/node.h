@@ -505,7 +505,7 @@ struct node_counters {
     _Atomic uint64_t bytes_in, bytes_out, frames_in, frames_out;
     _Atomic uint64_t messages_unhandled, messages_undelivered, messages_dropped, replies_late, bytes_dropped, echoes_dropped;
     _Atomic uint64_t handlers_slow;
-    _Atomic uint64_t errors[64];
+    _Atomic uint64_t errors[128];
 };
 
 enum node_phase {
