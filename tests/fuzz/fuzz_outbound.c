@@ -403,6 +403,7 @@ static void call_ack(struct pair *p)
 {
     struct cohorti_ack ack;
     if (p->up && !p->lied && cohorti_inbound_ack(&p->in, &ack)) {
+        cohorti_inbound_told(&p->in, &ack);
         FUZZ_CHECK(cohorti_outbound_ack(&p->out, &ack) == COHORT_OK);
         hear_streams(p);
         cohorti_outbound_acked(&p->out, p->now_ns);

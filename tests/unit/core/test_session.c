@@ -259,6 +259,7 @@ static void acknowledge(struct pair *p, bool to_a)
     struct end *from = to_a ? &p->b : &p->a, *to = to_a ? &p->a : &p->b;
     struct cohorti_ack ack;
     if (cohorti_inbound_ack(&from->in, &ack)) {
+        cohorti_inbound_told(&from->in, &ack);
         assert_int_equal(cohorti_outbound_ack(&to->out, &ack), COHORT_OK);
     }
 }
