@@ -358,7 +358,7 @@ static bool may_be_lost(const struct run *run, const struct player *from, const 
 }
 
 /* A large message of which the first chunks were acknowledged: one that was handled, and the acknowledgement lost, or the oldest of its
- * lane that is open. */
+ * lane that is open. Or one that expired, and there was no memory to put it together: those before it may be under way. */
 static struct entry *find_without_body(struct run *run, const struct player *from, const struct player *to,
                                        const cohort_undelivered *report, struct ledger_page **page, uint64_t *number)
 {
@@ -373,7 +373,7 @@ static struct entry *find_without_body(struct run *run, const struct player *fro
         if (entry->handled && report->maybe_handled && same_size) {
             return entry;
         }
-        if (!entry->handled) {
+        if (!entry->handled && (same_size || report->reason != COHORT_ETIMEDOUT)) {
             return same_size ? entry : NULL;
         }
     }

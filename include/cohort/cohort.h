@@ -503,7 +503,7 @@ typedef struct cohort_undelivered {
     cohort_lane lane;
     bool maybe_handled; /* it was written whole and not acknowledged: the member may have handled it, or not. Else it has not */
     int reason;         /* ERESTARTED, EREMOVED, ELEGACY, ESLOW, ETIMEDOUT (its time to live), or ECLOSED: this node was closed */
-    const void *data;   /* NULL when the beginning of a large message is not held any more */
+    const void *data; /* NULL when the beginning of a large message is not held any more, or there is no memory to put it together */
     size_t data_len;
 } cohort_undelivered;
 
