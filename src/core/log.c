@@ -14,7 +14,7 @@
 #include <string.h>
 
 #define BLOCK_BYTES_MIN ((size_t)2 * 1024 - 64)
-#define CACHE_LINE_BYTES 64
+#define CACHE_LINE_BYTES ((size_t)64)
 
 void cohorti_log_init(struct cohorti_log *log, const cohort_allocator *alloc, size_t block_bytes_max)
 {

@@ -518,11 +518,11 @@ struct cohort_node {
     cohort_allocator alloc;
     cohort_log_sink log;
     struct cohort_loops *loops;
-    bool owns_loops, deliver_local;
     struct cohorti_io *io; /* the loops' */
     char id[COHORT_ID_BYTES_MAX + 1];
     char bind[COHORT_HOST_BYTES_MAX + 1]; /* listened on; "": all addresses */
-    char *definition_path;                /* followed; NULL: none */
+    bool owns_loops, deliver_local;
+    char *definition_path; /* followed; NULL: none */
     cohort_limits limits;
     uint32_t look_us;
     struct cohorti_quota quota; /* of all peers */
@@ -548,9 +548,9 @@ struct cohort_node {
     struct cohorti_timer local_pause;
     struct cohorti_timer close_deadline;
     bool settling;
+    _Atomic bool close_cut; /* something queued was lost with the node */
     uint32_t draining_count;
     struct cohorti_waiter *closed_waiter;
-    _Atomic bool close_cut; /* something queued was lost with the node */
 
     struct cohorti_mutex peers_lock;
     struct cohorti_map peers;
