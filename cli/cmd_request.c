@@ -147,9 +147,7 @@ int command_request(int argc, char **argv)
         return code;
     }
     if (all ? operands[2] != NULL : operands[1] == NULL) {
-        fprintf(stderr, "cohort request: %s; see 'cohort request --help'\n",
-                all ? "with --all there is no ID, so at most SUBJECT and TEXT" : "ID and SUBJECT are needed");
-        return EXIT_USAGE;
+        return options_misuse(&usage, all ? "with --all there is no ID, so at most SUBJECT and TEXT" : "ID and SUBJECT are needed");
     }
     question.to = all ? NULL : operands[0];
     question.subject = operands[all ? 0 : 1];

@@ -192,8 +192,7 @@ int command_stats(int argc, char **argv)
         return code;
     }
     if (stats.count > 0 && stats.watch_s == 0) {
-        fprintf(stderr, "cohort stats: --count goes with --watch only; see 'cohort stats --help'\n");
-        return EXIT_USAGE;
+        return options_misuse(&usage, "--count goes with --watch only");
     }
     code = client_open(&stats.client, usage.command, control);
     if (code != EXIT_FINE) {

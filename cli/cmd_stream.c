@@ -189,8 +189,7 @@ int command_listen(int argc, char **argv)
     }
     const char *misuse = listen_misuse(&replier, &saver, follow.as_json);
     if (misuse != NULL) {
-        fprintf(stderr, "cohort listen: %s; see 'cohort listen --help'\n", misuse);
-        return EXIT_USAGE;
+        return options_misuse(&usage, misuse);
     }
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE && replier.command != NULL) {

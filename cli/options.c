@@ -25,6 +25,12 @@ __attribute__((format(printf, 2, 3))) static bool complain(const struct usage *u
     return false;
 }
 
+int options_misuse(const struct usage *usage, const char *why)
+{
+    (void)complain(usage, "%s", why);
+    return EXIT_USAGE;
+}
+
 /* The shape is read by the completion scripts: two spaces, letter or blanks, --name, what its value is called, help, [choices]. */
 static void print_option(const struct option *option)
 {

@@ -56,6 +56,9 @@ enum {
 bool options_parse(const struct usage *usage, const struct option *options, int argc, char **argv,
                    const char *operands[OPERANDS_MAX], int *exit_code);
 
+/** The same complaint about what the table cannot say, such as options that do not go together; EXIT_USAGE. */
+int options_misuse(const struct usage *usage, const char *why);
+
 /** Choices of an option that names a lane, in the order of cohort_lane. */
 extern const char *const lane_names[];
 
