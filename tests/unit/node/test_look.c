@@ -3,9 +3,7 @@
  * A loop that waits awake for what is said to its answers: when it does, that it serves others at once meanwhile, and when it never does.
  */
 #include "gate.h"
-
-#include "io/io.h"
-#include "node/node.h"
+#include "machine.h"
 
 #define ANSWERS 1000
 #define TRIES 200
@@ -13,8 +11,6 @@
 
 /* The real machine, with its looks counted, and as long as the test wants them. */
 static struct {
-    const struct cohorti_io_ops *real;
-    struct cohorti_io_ops ops;
     _Atomic uint64_t longer_ns;   /* 0: as asked */
     _Atomic unsigned begun, left; /* left: for something else than bytes of the socket */
     _Atomic uint64_t for_ns;
@@ -34,7 +30,7 @@ static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms,
     atomic_store(&machine.untold, untold > machine.untold ? untold : machine.untold);
     atomic_fetch_add(&machine.begun, 1);
     uint64_t longer_ns = atomic_load(&machine.longer_ns);
-    int status = machine.real->recv_soon(s, rooms, count, n, longer_ns == 0 ? for_ns : longer_ns, took_ns);
+    int status = real_ops->recv_soon(s, rooms, count, n, longer_ns == 0 ? for_ns : longer_ns, took_ns);
     *took_ns = longer_ns == 0 ? *took_ns : 1; /* what comes late for want of a processor would make the next looks rarer */
     atomic_fetch_add(&machine.left, status == COHORT_EAGAIN);
     return status;
@@ -53,10 +49,7 @@ static void run_looking_pair(const cohort_config *config)
     memset(&answerer, 0, sizeof answerer);
     run_without_handlers(&pair[0], 0, NULL);
     rig_open(&pair[1], config);
-    machine.real = pair[1].node->io->ops;
-    machine.ops = *machine.real;
-    machine.ops.recv_soon = recv_soon;
-    pair[1].node->io->ops = &machine.ops;
+    replace_machine(&pair[1])->recv_soon = recv_soon;
     handle(&pair[1], "same", reply_same, &answerer);
     handle(&pair[1], "silent", say_nothing, &answerer);
     rig_start(&pair[1]);

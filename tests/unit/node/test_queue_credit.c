@@ -3,10 +3,8 @@
  * node/queue and credit: what waits in queues is bounded, stops its lane and nothing else, and gives back exactly what it took; also when
  * memory fails.
  */
+#include "machine.h"
 #include "sink.h"
-
-#include "io/io.h"
-#include "node/node.h"
 
 #define MESSAGE_BYTES 1000
 #define ACCEPTED_MAX \
@@ -215,16 +213,11 @@ static void without_memory_nothing_is_lost_or_doubled(void **state)
     rig_close_pair(n);
 }
 
-/* The real machine, whose sockets take nothing while it is stopped. */
-static struct {
-    const struct cohorti_io_ops *real;
-    struct cohorti_io_ops ops;
-    _Atomic bool stopped;
-} machine;
+static _Atomic bool sockets_stopped; /* they take nothing */
 
 static int send_unless_stopped(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
 {
-    return atomic_load(&machine.stopped) ? COHORT_EAGAIN : machine.real->send(s, runs, count, n);
+    return atomic_load(&sockets_stopped) ? COHORT_EAGAIN : real_ops->send(s, runs, count, n);
 }
 
 /* Many answers at once have used up the memory that is kept for what a link says, and there is none when the acknowledgement is due. */
@@ -237,10 +230,7 @@ static void what_there_was_no_memory_to_acknowledge_is_acknowledged_later(void *
     rig_begin(&n[1]);
     cohort_config config = rig_config(&n[1], 1);
     rig_open(&n[1], &config);
-    machine.real = n[1].node->io->ops;
-    machine.ops = *machine.real;
-    machine.ops.send = send_unless_stopped;
-    n[1].node->io->ops = &machine.ops;
+    replace_machine(&n[1])->send = send_unless_stopped;
     handle_in(&n[1], NULL, "s", take_in_order, &s, NULL);
     rig_start(&n[1]);
     meet(&n[0], &n[1], 1);
@@ -249,12 +239,12 @@ static void what_there_was_no_memory_to_acknowledge_is_acknowledged_later(void *
         assert_int_equal(send_number(&n[0], 1, "s", 2 * i, 4), COHORT_OK);
         WAIT_FOR(unacknowledged(&n[0], 1) == 0);
         uint64_t before = totals(&n[1]).frames_in;
-        atomic_store(&machine.stopped, true);
+        atomic_store(&sockets_stopped, true);
         for (unsigned k = 0; k < 5; k++) {
             assert_int_equal(cohort_echo(n[0].node, address(1), much, sizeof much, 20000, on_echo_back, &back), COHORT_OK);
         }
         WAIT_FOR(totals(&n[1]).frames_in >= before + 5);
-        atomic_store(&machine.stopped, false);
+        atomic_store(&sockets_stopped, false);
         WAIT_FOR(atomic_load(&back) == 5);
         atomic_store(&n[1].memory.fail_next, atomic_load(&n[1].memory.calls) + 1);
         assert_int_equal(send_number(&n[0], 1, "s", 2 * i + 1, 4), COHORT_OK);

@@ -2,10 +2,8 @@
  *
  * node/requests and session: what becomes of requests when links break, and when the member or either node goes. Each ends exactly once.
  */
+#include "machine.h"
 #include "sink.h"
-
-#include "io/io.h"
-#include "node/node.h"
 
 static void run_pair(struct rig_node *n)
 {
@@ -120,24 +118,19 @@ static void the_same_for_a_handler_in_a_queue(void **state)
     rig_close_pair(n);
 }
 
-/* The real machine, on which somebody else pays too while control writes what it pays. */
-static struct {
-    const struct cohorti_io_ops *real;
-    struct cohorti_io_ops ops;
-    _Atomic bool pay_meanwhile;
-} machine;
+static _Atomic bool pay_meanwhile; /* somebody else pays too while control writes what it pays */
 
 static int send_and_pay(struct cohorti_socket *s, const struct cohorti_bytes *runs, size_t count, size_t *n)
 {
     struct cohort_node *node = owing[1].node;
-    if (machine.real->loop_is_current(node->control.loop) && atomic_exchange(&machine.pay_meanwhile, false)) {
+    if (real_ops->loop_is_current(node->control.loop) && atomic_exchange(&pay_meanwhile, false)) {
         struct peer *peer = cohorti_peer_find(node, address(0));
         cohorti_mutex_lock(&peer->lock); /* as the loop of the link does when an acknowledgement comes */
         cohorti_requests_pay(peer);
         cohorti_mutex_unlock(&peer->lock);
         cohorti_peer_unref(peer);
     }
-    return machine.real->send(s, runs, count, n);
+    return real_ops->send(s, runs, count, n);
 }
 
 static void run_pair_on_machine(struct rig_node *n)
@@ -145,10 +138,7 @@ static void run_pair_on_machine(struct rig_node *n)
     rig_begin(&n[1]);
     cohort_config config = rig_config(&n[1], 1);
     rig_open(&n[1], &config);
-    machine.real = n[1].node->io->ops;
-    machine.ops = *machine.real;
-    machine.ops.send = send_and_pay;
-    n[1].node->io->ops = &machine.ops;
+    replace_machine(&n[1])->send = send_and_pay;
     rig_start(&n[1]);
     run_without_handlers(&n[0], 0, NULL);
     meet(&n[0], &n[1], 1);
@@ -168,11 +158,11 @@ static void what_is_owed_is_paid_once_whoever_pays_meanwhile(void **state)
     atomic_store(&n[1].memory.fail_all, true);
     assert_int_equal(cohort_queue_dispatch(queue, 2), 2);
     nothing_comes_of_it(&lost[0]);
-    atomic_store(&machine.pay_meanwhile, true);
+    atomic_store(&pay_meanwhile, true);
     atomic_store(&n[1].memory.fail_all, false);
     expect_result(&lost[0], COHORT_ENOREPLY);
     expect_result(&lost[1], COHORT_ENOREPLY);
-    assert_false(atomic_load(&machine.pay_meanwhile)); /* it was so */
+    assert_false(atomic_load(&pay_meanwhile)); /* it was so */
     ask(&n[0], 1, "nobody", "", 0, &nobody);
     expect_result(&nobody, COHORT_ENOHANDLER);
     assert_int_equal(late_replies(&n[0]), 0);
