@@ -32,6 +32,7 @@ struct cohort_call {
     int code;
 };
 
+#define LONG_MS 1000                           /* and longer: a request's time may end a hundredth late */
 #define OWED_RETRY_NS (UINT64_C(20) * 1000000) /* memory tells nobody that it is there again */
 
 void cohorti_requests_init(struct peer *peer)
@@ -192,10 +193,20 @@ void cohorti_requests_want_timer(struct peer *peer, uint64_t deadline_ns)
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
+/* When the time of a request begins. It is looked up for each: for a long one, with whose end a tick more or less makes no difference,
+ * where that costs less. */
+static uint64_t begun_ns(const struct cohort_node *node, uint32_t timeout_ms)
+{
+    if (timeout_ms == 0) {
+        return 0;
+    }
+    return timeout_ms < LONG_MS ? cohorti_now(node) : node->io->ops->coarse_ns(node->io);
+}
+
 static int ask_locked(struct peer *peer, void *ctx)
 {
     struct asking *asking = ctx;
-    uint64_t now_ns = asking->timeout_ms == 0 ? 0 : cohorti_now(peer->owner), deadline_ns = COHORTI_NEVER;
+    uint64_t now_ns = begun_ns(peer->owner, asking->timeout_ms), deadline_ns = COHORTI_NEVER;
     struct cohorti_caller caller = {.arg = asking->arg};
     memcpy(&caller.fn, &asking->fn, sizeof asking->fn);
     if (peer->removed || peer->legacy) {
@@ -420,8 +431,8 @@ int cohort_reply_error(cohort_call *call, int status, const char *text)
     if (status >= 0 || cohort_error_scope_of(status) == COHORT_SCOPE_NONE) {
         return COHORT_EINVAL;
     }
-    size_t len = text == NULL ? 0 : strnlen(text, 255);
-    return reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-status, text, len);
+    size_t len = text == NULL ? 0 : strlen(text);
+    return reply(call, COHORTI_KIND_ERROR_REPLY, (uint32_t)-status, text, len < 255 ? len : 255);
 }
 
 cohort_call *cohort_call_keep(cohort_call *call)

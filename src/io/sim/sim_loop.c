@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define CALLBACK_COST_NS 2000 /* between two runs of one loop */
+#define TICK_NS 4000000       /* of the coarse clock */
 
 static struct sim_machine *machine_of(struct cohorti_io *io)
 {
@@ -21,6 +22,12 @@ static struct sim_machine *machine_of(struct cohorti_io *io)
 static uint64_t now_ns(struct cohorti_io *io)
 {
     return machine_of(io)->world->now_ns;
+}
+
+/* The end of the tick, as on a real machine. */
+static uint64_t coarse_ns(struct cohorti_io *io)
+{
+    return now_ns(io) / TICK_NS * TICK_NS + TICK_NS;
 }
 
 static uint64_t wall_us(struct cohorti_io *io)
@@ -269,6 +276,7 @@ static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms,
 
 static const struct cohorti_io_ops sim_ops = {
     .now_ns = now_ns,
+    .coarse_ns = coarse_ns,
     .wall_us = wall_us,
     .entropy = entropy,
     .yield = yield_thread,

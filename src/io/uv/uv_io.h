@@ -13,6 +13,7 @@
 struct uv_io {
     struct cohorti_io base;
     const cohort_allocator *alloc;
+    uint64_t tick_ns; /* of the coarse clock */
 };
 
 struct cohorti_loop {

@@ -23,6 +23,19 @@ static uint64_t now_ns(struct cohorti_io *io)
     return uv_hrtime();
 }
 
+static uint64_t ns_of(const struct timespec *ts)
+{
+    return (uint64_t)ts->tv_sec * UINT64_C(1000000000) + (uint64_t)ts->tv_nsec;
+}
+
+/* The time of the system's last tick and the length of one: the next tick, which is not over yet. */
+static uint64_t coarse_ns(struct cohorti_io *io)
+{
+    struct timespec last;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &last);
+    return ns_of(&last) + ((struct uv_io *)io)->tick_ns;
+}
+
 static uint64_t wall_us(struct cohorti_io *io)
 {
     struct timespec ts;
@@ -233,6 +246,7 @@ static int loop_wait_ms(struct cohorti_loop *loop)
 
 static const struct cohorti_io_ops uv_ops = {
     .now_ns = now_ns,
+    .coarse_ns = coarse_ns,
     .wall_us = wall_us,
     .entropy = entropy,
     .yield = yield_thread,
@@ -277,8 +291,11 @@ int cohorti_io_uv_new(const cohort_allocator *alloc, struct cohorti_io **out)
     if (io == NULL) {
         return COHORT_ENOMEM;
     }
+    struct timespec tick;
+    clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
     io->base.ops = &uv_ops;
     io->alloc = alloc;
+    io->tick_ns = ns_of(&tick);
     *out = &io->base;
     return COHORT_OK;
 }

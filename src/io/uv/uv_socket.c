@@ -324,7 +324,7 @@ int cohorti_uv_send(struct cohorti_socket *s, const struct cohorti_bytes *runs, 
     }
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
     uint64_t since_ns = s->full_ns, now_ns = since_ns == 0 ? 0 : uv_hrtime();
-    ssize_t put = sendmsg(s->fd, &message, MSG_NOSIGNAL);
+    ssize_t put = count == 1 ? send(s->fd, runs[0].at, len, MSG_NOSIGNAL) : sendmsg(s->fd, &message, MSG_NOSIGNAL);
     if (put < 0) {
         return cohorti_uv_status(errno);
     }

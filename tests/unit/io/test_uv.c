@@ -168,6 +168,21 @@ static void clock_entropy_and_names(void **state)
     rig_close(&r);
 }
 
+static void the_coarse_clock_is_a_tick_ahead_at_most_and_goes_on(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    uint64_t begun_ns = r.ops->now_ns(r.io), last_ns = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint64_t coarse_ns = r.ops->coarse_ns(r.io);
+        assert_true(coarse_ns >= last_ns);
+        assert_true(coarse_ns <= r.ops->now_ns(r.io) + 10 * MS);
+        last_ns = coarse_ns;
+    }
+    WAIT_FOR(&r, r.ops->coarse_ns(r.io) > begun_ns + 20 * MS);
+    rig_close(&r);
+}
+
 static void waiting_ends_in_time_and_not_before(void **state)
 {
     struct rig r;
@@ -593,6 +608,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clock_entropy_and_names),
+        cmocka_unit_test(the_coarse_clock_is_a_tick_ahead_at_most_and_goes_on),
         cmocka_unit_test(waiting_ends_in_time_and_not_before),
         cmocka_unit_test(a_loop_never_started_is_freed),
         cmocka_unit_test(wake_ups_reach_the_loop_on_its_thread),
