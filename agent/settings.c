@@ -64,7 +64,7 @@ const struct setting settings_table[SETTING_COUNT] = {
                               "who may join, default listed with a definition, else open")},
     [SET_LOOPS] = {NUMBER("loops", "loops", 0, 64, "threads that carry links, besides the one for membership (default 3)")},
     [SET_LOOK_US] = {NUMBER("look_us", NULL, 0, 1000,
-                            "microseconds that a thread waits awake after answering a member (default 50); 0: never")},
+                            "microseconds that a thread waits awake for more (default 50); 0: never")},
     [SET_DIAL_MODE] = {CHOICE("dial.mode", "dial", "HOW", dials, "pace of dialling, default backoff")},
     [SET_DIAL_DELAY_MIN_MS] = {NUMBER("dial.delay_min_ms", NULL, 1, HOUR_MS, "first pause of a back-off")},
     [SET_DIAL_DELAY_MAX_MS] = {NUMBER("dial.delay_max_ms", NULL, 1, HOUR_MS, "longest pause of a back-off")},

@@ -106,7 +106,8 @@ typedef struct cohort_config {
     bool deliver_local; /* default false: sending to our own id is COHORT_EINVAL. true: it reaches our own handlers, from a loop of the
                            node, never inside the call; else as to any other member */
     uint32_t look_us; /* default 50; 0 .. 1000. A loop whose handlers have answered a member waits awake for so long for what that
-                         says next, before it sleeps, as long as most of these waits are worth it. 0: never */
+                         says next, or one that has read all there was of a fast stream for more of it, before it sleeps, as long
+                         as most of these waits are worth it. 0: never */
 } cohort_config;
 
 /** Fill with defaults. `size` is sizeof(cohort_config) as the caller sees it; use COHORT_CONFIG_INIT(&config). */

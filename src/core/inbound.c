@@ -77,6 +77,7 @@ void cohorti_inbound_marks(struct cohorti_inbound *in, uint64_t half, struct coh
 {
     out->half = half;
     out->known = in->peer_half;
+    in->whole_untold = false;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         out->lanes[i] = tell(in, &in->lanes[i]);
     }
@@ -445,6 +446,7 @@ void cohorti_inbound_commit(struct cohorti_inbound *in, const struct cohorti_del
     lane->waiting += consumed ? 0 : d->credit_bytes;
     if (d->partial != NULL && (d->chunk.last || d->chunk.aborts)) {
         drop_partial(in, lane, d->partial);
+        in->whole_untold = true;
     } else if (d->partial != NULL) {
         d->partial->len += d->chunk.data_len;
     }
@@ -490,6 +492,11 @@ size_t cohorti_inbound_untold(const struct cohorti_inbound *in)
     return most;
 }
 
+bool cohorti_inbound_is_awaited(const struct cohorti_inbound *in, size_t bulk_bytes)
+{
+    return in->whole_untold || untold(in, &in->lanes[COHORT_LANE_BULK]) >= bulk_bytes;
+}
+
 bool cohorti_inbound_ack(const struct cohorti_inbound *in, struct cohorti_ack *out)
 {
     memset(out, 0, sizeof *out);
@@ -504,6 +511,7 @@ bool cohorti_inbound_ack(const struct cohorti_inbound *in, struct cohorti_ack *o
 
 void cohorti_inbound_told(struct cohorti_inbound *in, const struct cohorti_ack *ack)
 {
+    in->whole_untold = false;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         if ((ack->present >> i & 1U) != 0) {
             in->lanes[i].told_received = ack->lanes[i].received;

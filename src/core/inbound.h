@@ -60,6 +60,7 @@ struct cohorti_inbound {
     const cohort_allocator *alloc;
     struct cohorti_inbound_limits limits;
     uint64_t peer_half; /* whose bytes are counted; 0: none yet */
+    bool whole_untold;  /* a message in chunks has ended since the peer was told */
     struct cohorti_inbound_lane lanes[COHORTI_LANE_COUNT];
 };
 
@@ -120,6 +121,8 @@ void cohorti_inbound_consumed(struct cohorti_inbound *in, unsigned lane, size_t 
 
 /** Bytes taken that the peer has not been told of, or credit it lacks: what decides how soon to tell. */
 size_t cohorti_inbound_untold(const struct cohorti_inbound *in);
+/** So much of the bulk lane is untold, or a large message has ended: the peer probably waits for it. */
+bool cohorti_inbound_is_awaited(const struct cohorti_inbound *in, size_t bulk_bytes);
 /** Fill in all that the peer does not know. False when there is nothing. */
 bool cohorti_inbound_ack(const struct cohorti_inbound *in, struct cohorti_ack *out);
 /** It is under way: told from here on. */

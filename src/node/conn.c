@@ -46,7 +46,7 @@ struct conn *cohorti_conn_new(struct cohort_node *node, uint64_t number, struct 
     conn->worker = &node->control;
     conn->channel = &cohorti_channel_plain;
     conn->phase = CONN_HANDSHAKE;
-    conn->ack_due_ns = COHORTI_NEVER;
+    cohorti_acking_init(&conn->acking, node->limits.window_bytes);
     conn->rest_due_ns = COHORTI_NEVER;
     atomic_init(&conn->refs, 1);
     init_core(conn);
@@ -204,7 +204,7 @@ static void run_attach(struct mail *mail)
         } else {
             cohorti_link_open(&conn->link, &conn->peer->inbound);
             cohorti_conn_pump(conn);
-            cohorti_session_acknowledge(conn); /* RESUME may have come already: with it goes what queues gave back meanwhile */
+            cohorti_session_acknowledge(conn, false); /* RESUME may have come already: with it goes what queues gave back meanwhile */
             cohorti_conn_flush(conn);
         }
     }
@@ -301,7 +301,7 @@ static void run_credit(struct mail *mail)
 {
     struct conn *conn = mail->conn;
     if (take_mail(mail, &conn->credit_posted)) {
-        cohorti_session_acknowledge(conn);
+        cohorti_session_acknowledge(conn, false);
         cohorti_conn_unref(conn);
     }
 }
@@ -321,7 +321,7 @@ static void run_flush(struct mail *mail)
         return;
     }
     if (conn->phase != CONN_ENDED) {
-        cohorti_session_acknowledge(conn);
+        cohorti_session_acknowledge(conn, false);
         if (conn->local) {
             cohorti_local_turn(conn);
         } else {
@@ -511,7 +511,7 @@ void cohorti_conn_on_timer(struct conn *conn, uint64_t now_ns)
     cohorti_conn_ref(conn); /* each of these may end it, and control may then be quicker than we are */
     expire_echoes(conn, now_ns);
     cohorti_session_rest(conn, now_ns);
-    cohorti_session_acknowledge(conn);
+    cohorti_session_acknowledge(conn, true);
     cohorti_conn_flush(conn); /* sets the next timer */
     cohorti_conn_unref(conn);
 }

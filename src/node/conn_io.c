@@ -164,7 +164,7 @@ void cohorti_conn_set_timer(struct conn *conn, uint64_t echo_deadline_ns)
 {
     uint64_t deadline = conn->phase == CONN_DRAINING ? conn->drain_until_ns : COHORTI_NEVER;
     deadline = echo_deadline_ns < deadline ? echo_deadline_ns : deadline;
-    deadline = conn->ack_due_ns < deadline ? conn->ack_due_ns : deadline;
+    deadline = conn->acking.due_ns < deadline ? conn->acking.due_ns : deadline;
     deadline = conn->rest_due_ns < deadline ? conn->rest_due_ns : deadline;
     uint64_t idle_ns = cohorti_conn_idle_deadline(conn); /* bytes that come do not move the timer: it looks again when it fires */
     deadline = idle_ns < deadline ? idle_ns : deadline;

@@ -7,10 +7,11 @@
 
 #include <stdio.h>
 
-#define EARLY_MESSAGES 16 /* with something to be written, in the first half of a batch, for a write in its middle */
-#define BATCHES 4096      /* whose largest is remembered: twice as many at the most */
-#define EARLY_NS 50000    /* or so long since */
-#define LOOK_MESSAGES 4   /* the clock is looked at after so many */
+#define EARLY_MESSAGES 16                /* with something to be written, in the first half of a batch, for a write in its middle */
+#define BATCHES 4096                     /* whose largest is remembered: twice as many at the most */
+#define EARLY_NS 50000                   /* or so long since */
+#define LOOK_MESSAGES 4                  /* the clock is looked at after so many */
+#define STREAM_BYTES ((size_t)32 * 1024) /* come with one read: there is more under way than somebody says now and then */
 
 /* ---- events of an open link ---------------------------------------------------------------------------------------- */
 
@@ -281,16 +282,18 @@ static uint64_t look_limit_ns(const struct conn *conn)
 }
 
 /* Handlers have answered what was read, and the peer may say more as soon as it has that: so it is written, and, if it has been worth while of
- * late (core/look.h), waited for awake, which costs less than to sleep and be woken. Not while the loop has anything else to do, and not in
+ * late (core/look.h), waited for awake, which costs less than to sleep and be woken. The same for the rest of a stream that is read faster
+ * than it comes: there each wake-up would take the sender longer than it takes us. Not while the loop has anything else to do, and not in
  * a loop without a thread of its own: that time is the application's. How long; 0: not at all. */
-static uint64_t begin_look(struct conn *conn)
+static uint64_t begin_look(struct conn *conn, size_t read_len)
 {
     struct runner *r = conn->worker->runner;
-    if (conn->early.messages == 0 || !has_queued(conn) || !r->owner->threads) {
+    bool queued = has_queued(conn), answers = queued && conn->early.messages > 0;
+    if ((!answers && read_len < STREAM_BYTES) || !r->owner->threads) {
         return 0;
     }
     uint64_t for_ns = cohorti_look_begin(&conn->look, look_limit_ns(conn));
-    bool looks = for_ns > 0 && cohorti_conn_write_now(conn) && cohorti_runner_begin_look(r, &conn->flush_mail);
+    bool looks = for_ns > 0 && (!queued || cohorti_conn_write_now(conn)) && cohorti_runner_begin_look(r, &conn->flush_mail);
     return looks ? for_ns : 0;
 }
 
@@ -307,12 +310,13 @@ static int receive(struct conn *conn, const struct cohorti_room *rooms, size_t c
     return status;
 }
 
-static enum came read_once(struct conn *conn, uint64_t look_ns)
+static enum came read_once(struct conn *conn, uint64_t look_ns, size_t *len)
 {
     struct cohorti_room rooms[2];
     size_t count = rooms_for(conn, rooms), n = 0;
     size_t place = count == 2 ? rooms[0].len : 0, room = place + rooms[count - 1].len;
     int status = receive(conn, rooms, count, &n, look_ns);
+    *len = n;
     if (status == COHORT_EAGAIN) {
         return CAME_NOTHING;
     }
@@ -330,19 +334,20 @@ void cohorti_conn_read(struct conn *conn)
     struct worker *w = conn->worker;
     uint64_t look_ns = 0;
     for (int i = 0; i < COHORTI_BATCH_READS && conn->phase != CONN_ENDED && cohorti_conn_wants_read(conn) && conn->worker == w; i++) {
-        enum came came = read_once(conn, look_ns);
+        size_t len = 0;
+        enum came came = read_once(conn, look_ns, &len);
         if (came == CAME_LESS && conn->worker == w) {
-            cohorti_session_acknowledge(conn); /* before a look, which may be one of many */
+            cohorti_session_acknowledge(conn, !has_queued(conn)); /* before a look, which may be one of many */
         } else {
             cohorti_session_acknowledge_much(conn); /* each costs the peer a wake-up; more of it may come with the next read */
         }
         bool more = i + 1 < COHORTI_BATCH_READS;
-        look_ns = came == CAME_LESS && more ? begin_look(conn) : 0;
+        look_ns = came == CAME_LESS && more ? begin_look(conn, len) : 0;
         if (came != CAME_ALL && look_ns == 0) {
             break; /* level-triggered: if more has come since, we are called again */
         }
     }
     if (conn->worker == w) {
-        cohorti_session_acknowledge(conn);
+        cohorti_session_acknowledge(conn, !has_queued(conn));
     }
 }

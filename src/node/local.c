@@ -67,7 +67,7 @@ void cohorti_local_turn(struct conn *conn)
     cohorti_conn_unlock(conn);
     if (n > 0) {
         cohorti_conn_on_bytes(conn, 0, conn->worker->receive, n);
-        cohorti_session_acknowledge(conn);
+        cohorti_session_acknowledge(conn, false);
     }
     if (conn->phase == CONN_ENDED) {
         return;

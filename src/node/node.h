@@ -19,6 +19,7 @@
 #include "base/map.h"
 #include "base/timers.h"
 #include "channel/channel.h"
+#include "core/acking.h"
 #include "core/calls.h"
 #include "core/cluster.h"
 #include "core/echo.h"
@@ -39,14 +40,11 @@
 
 struct incoming; /* stream.h */
 
-#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024)  /* one read, per worker */
-#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000)  /* how long a peer has to read our last words once they are written */
-#define COHORTI_ACK_NS (UINT64_C(5) * 1000000)      /* how long an acknowledgement may wait for more to tell */
-#define COHORTI_ACK_BYTES ((size_t)32 * 1024)       /* or so much untold */
-#define COHORTI_ACK_MUCH_BYTES ((size_t)256 * 1024) /* or so much, while more is there to be read */
-#define COHORTI_REST_NS (UINT64_C(1000) * 1000000)  /* memory of a lane that was not needed for so long goes */
-#define COHORTI_PINS_MAX 8                          /* subjects whose handlers are remembered within one batch */
-#define COHORTI_BATCH_READS 16                      /* reads of one connection before the loop serves others */
+#define COHORTI_RECEIVE_BYTES ((size_t)256 * 1024) /* one read, per worker */
+#define COHORTI_DRAIN_NS (UINT64_C(500) * 1000000) /* how long a peer has to read our last words once they are written */
+#define COHORTI_REST_NS (UINT64_C(1000) * 1000000) /* memory of a lane that was not needed for so long goes */
+#define COHORTI_PINS_MAX 8                         /* subjects whose handlers are remembered within one batch */
+#define COHORTI_BATCH_READS 16                     /* reads of one connection before the loop serves others */
 
 /* ---- loops --------------------------------------------------------------------------------------------------------- */
 
@@ -249,10 +247,10 @@ struct conn {
     struct cohorti_inbound_subject *pinned[COHORTI_PINS_MAX]; /* names whose handlers were looked up in this batch; loop thread */
     uint32_t pinned_count, pinned_generation;
     bool got_bytes;
-    bool ends_session;      /* once its events are handled */
-    bool tells_end;         /* the same of the news for control */
-    bool leaving;           /* what is queued goes out and is acknowledged, then LEAVE */
-    uint64_t ack_due_ns;    /* COHORTI_NEVER when nothing waits to be told */
+    bool ends_session; /* once its events are handled */
+    bool tells_end;    /* the same of the news for control */
+    bool leaving;      /* what is queued goes out and is acknowledged, then LEAVE */
+    struct cohorti_acking acking;
     uint64_t rest_due_ns;   /* when memory of the lanes that was not needed goes; COHORTI_NEVER: none is kept */
     bool drains_on_control; /* counted in owner->draining_count */
 
@@ -386,8 +384,8 @@ COHORT_NODISCARD int cohorti_session_on_resume(struct conn *conn);
 COHORT_NODISCARD int cohorti_session_on_ack(struct conn *conn);
 /** Handlers are done with a message that had waited in a queue. Any thread, no lock held. */
 void cohorti_session_consumed(struct peer *peer, unsigned lane, size_t bytes);
-/** A batch was delivered: acknowledge it now, or set a time for it. Its loop's thread. */
-void cohorti_session_acknowledge(struct conn *conn);
+/** A batch was delivered: acknowledge it now, or set a time for it. may_gather: core/acking.h. Its loop's thread. */
+void cohorti_session_acknowledge(struct conn *conn, bool may_gather);
 /** The same, if so much is untold that it should not wait until all is read that is there. */
 void cohorti_session_acknowledge_much(struct conn *conn);
 /** Its lanes give back memory they have not needed lately, if it is time. Its loop's thread. */

@@ -249,10 +249,10 @@ static void send_ack(struct conn *conn, uint64_t now_ns)
     if (status == COHORT_OK) {
         cohorti_inbound_told(&conn->peer->inbound, &ack);
     }
-    conn->ack_due_ns = status == COHORT_OK ? COHORTI_NEVER : now_ns + COHORTI_ACK_NS;
+    cohorti_acking_said(&conn->acking, status == COHORT_OK, now_ns);
 }
 
-void cohorti_session_acknowledge(struct conn *conn)
+void cohorti_session_acknowledge(struct conn *conn, bool may_gather)
 {
     if (conn->phase != CONN_OPEN || !conn->link.resumed) {
         return;
@@ -260,26 +260,23 @@ void cohorti_session_acknowledge(struct conn *conn)
     if (atomic_load(&conn->peer->has_consumed)) {
         take_consumed(conn->peer);
     }
-    size_t untold = cohorti_inbound_untold(&conn->peer->inbound);
-    if (untold == 0) {
+    const struct cohorti_inbound *in = &conn->peer->inbound;
+    if (cohorti_inbound_untold(in) == 0) {
         return;
     }
     uint64_t now_ns = cohorti_now(conn->owner);
-    if (untold >= COHORTI_ACK_BYTES || now_ns >= conn->ack_due_ns) {
+    if (cohorti_acking_is_due(&conn->acking, in, may_gather, now_ns)) {
         send_ack(conn, now_ns);
         cohorti_conn_flush(conn); /* sets the timer */
-    } else if (conn->ack_due_ns == COHORTI_NEVER) {
-        conn->ack_due_ns = now_ns + COHORTI_ACK_NS;
-        bring_timer_forward(conn, conn->ack_due_ns);
+    } else {
+        bring_timer_forward(conn, conn->acking.due_ns);
     }
 }
 
 void cohorti_session_acknowledge_much(struct conn *conn)
 {
-    size_t much = conn->owner->limits.window_bytes / 4;
-    much = much < COHORTI_ACK_MUCH_BYTES ? much : COHORTI_ACK_MUCH_BYTES;
-    if (conn->phase == CONN_OPEN && conn->link.resumed && cohorti_inbound_untold(&conn->peer->inbound) >= much) {
-        cohorti_session_acknowledge(conn);
+    if (conn->phase == CONN_OPEN && conn->link.resumed && cohorti_acking_is_much(&conn->acking, &conn->peer->inbound)) {
+        cohorti_session_acknowledge(conn, true);
     }
 }
 

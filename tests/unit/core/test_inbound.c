@@ -451,6 +451,35 @@ static void what_is_not_said_stays_untold(void **state)
     rig_close(&r);
 }
 
+/* The bulk lane, whose pace is measured by what is told; and the end of what came in chunks. */
+static void what_the_peer_waits_for_is_known(void **state)
+{
+    static const uint8_t data[40000];
+    struct cohorti_ack ack;
+    struct rig r;
+    rig_open(&r);
+    assert_int_equal(name(&r, 0, 0, "a"), COHORT_OK);
+    assert_int_equal(name(&r, 2, 0, "b"), COHORT_OK);
+    assert_int_equal(take(&r, type_of(COHORTI_KIND_MESSAGE, 0, 0), data, sizeof data), COHORT_OK);
+    assert_false(cohorti_inbound_is_awaited(&r.in, 40000));
+    assert_int_equal(take(&r, type_of(COHORTI_KIND_MESSAGE, 2, 0), data, sizeof data), COHORT_OK);
+    assert_true(cohorti_inbound_is_awaited(&r.in, 40000));
+    assert_true(tell(&r.in, &ack));
+    assert_false(cohorti_inbound_is_awaited(&r.in, 40000));
+    assert_int_equal(chunk(&r, FIRST, 40000, 0, 39990), COHORT_OK);
+    assert_false(cohorti_inbound_is_awaited(&r.in, 40000));
+    const struct piece last = {COHORTI_KIND_CHUNK_LAST, COHORTI_KIND_MESSAGE, 40000, 39990, 10};
+    assert_int_equal(chunk_of(&r, 0, 0, &last, true), COHORT_OK);
+    assert_true(cohorti_inbound_is_awaited(&r.in, 40000));
+    assert_true(tell(&r.in, &ack));
+    assert_false(cohorti_inbound_is_awaited(&r.in, 40000));
+    assert_int_equal(chunk(&r, FIRST, 40000, 0, 39990), COHORT_OK);
+    assert_int_equal(chunk_of(&r, 0, 0, &last, true), COHORT_OK);
+    cohorti_inbound_marks(&r.in, 1, &(struct cohorti_resume){0}); /* told with RESUME */
+    assert_false(cohorti_inbound_is_awaited(&r.in, 40000));
+    rig_close(&r);
+}
+
 static void what_was_taken_is_told_once(void **state)
 {
     struct cohorti_ack ack;
@@ -612,6 +641,7 @@ int main(void)
         cmocka_unit_test(large_messages_are_limited_before_memory_is_taken),
         cmocka_unit_test(what_was_not_committed_is_taken_again),
         cmocka_unit_test(without_memory_a_frame_comes_again),
+        cmocka_unit_test(what_the_peer_waits_for_is_known),
         cmocka_unit_test(what_was_taken_is_told_once),
         cmocka_unit_test(what_is_not_said_stays_untold),
         cmocka_unit_test(credit_follows_what_was_consumed),

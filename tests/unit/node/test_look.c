@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A loop that waits awake for what is said to its answers: when it does, that it serves others at once meanwhile, and when it never does.
+ * A loop that waits awake for what is said to its answers, or for more of a stream: when it does, that it serves others at once meanwhile, and
+ * when it never does.
  */
 #include "gate.h"
 #include "machine.h"
@@ -125,6 +126,21 @@ static void what_is_not_answered_is_not_followed_by_one(void **state)
     close_looking_pair();
 }
 
+/* Read faster than it comes; how long there was nothing is for the machine to say. */
+static void a_stream_is_waited_for(void **state)
+{
+    static const uint8_t much[256 * 1024];
+    cohort_config config = looking_config();
+    run_looking_pair(&config);
+    meet(&pair[0], &pair[1], 1);
+    for (unsigned i = 1; i <= ANSWERS; i++) {
+        assert_int_equal(cohort_send(pair[0].node, address(1), "silent", much, sizeof much), COHORT_OK);
+        WAIT_FOR(atomic_load(&answerer.handled) == i);
+    }
+    assert_true(atomic_load(&machine.begun) > 0);
+    close_looking_pair();
+}
+
 static void the_application_s_thread_is_not_held_up(void **state)
 {
     cohort_config config = looking_config();
@@ -192,6 +208,7 @@ int main(void)
         node_test(answers_are_followed_by_looks),
         node_test(without_time_for_it_none_does),
         node_test(what_is_not_answered_is_not_followed_by_one),
+        node_test(a_stream_is_waited_for),
         node_test(the_application_s_thread_is_not_held_up),
         node_test(what_is_posted_meanwhile_is_done_at_once),
         node_test(what_was_read_is_acknowledged_before_a_look),
