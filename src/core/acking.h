@@ -17,7 +17,7 @@
 #include "core/look.h"
 
 #define COHORTI_ACK_BYTES ((size_t)32 * 1024)         /* untold: it is time to say it, or to gather */
-#define COHORTI_ACK_MUCH_BYTES ((size_t)512 * 1024)   /* it is said whatever is there to be read, and is worth having gathered */
+#define COHORTI_ACK_MUCH_BYTES ((size_t)1024 * 1024)  /* it is said whatever is there to be read, and is worth having gathered */
 #define COHORTI_ACK_NS (UINT64_C(5) * 1000000)        /* less than COHORTI_ACK_BYTES waits so long for more */
 #define COHORTI_ACK_GATHER_NS (UINT64_C(1) * 1000000) /* and more than that so long */
 
