@@ -322,7 +322,7 @@ static void a_legacy_peer_that_reads_again_is_told_writable_once(void **state)
     int fd = run_with_a_legacy_peer(&n, &room);
     for (unsigned round = 0; round < 2; round++) {
         unsigned accepted = fill(&n, address(5));
-        assert_int_equal(cohort_send(n.node, address(5), "#7", (uint8_t[30000]){0}, 30000), COHORT_EAGAIN);
+        accepted += fill(&n, address(5)); /* refused again; what the system took meanwhile made room for some */
         assert_int_equal(atomic_load(&room), round);
         read_raw(fd, accepted);
         WAIT_FOR(atomic_load(&room) > round);
