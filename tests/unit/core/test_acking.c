@@ -185,7 +185,7 @@ static void the_bulk_lane_is_not_gathered(void **state)
     rig_close(&r);
 }
 
-/* Of a message of three pieces of 64 KiB the end is said at once, and the two before are gathered. */
+/* Said at once when it is enough to be said at all; and what comes after it is gathered again. */
 static void the_end_of_a_large_message_is_not_gathered(void **state)
 {
     struct rig r;
