@@ -41,18 +41,25 @@ static struct sockaddr_in address_of(const char *host, uint16_t port)
     return address;
 }
 
-static void set_no_delay(int fd)
+/* As cohort's: no delay, and on loopback a congestion control that does not pace. An accepted socket inherits both from its listener. */
+static int socket_for(const struct sockaddr_in *address)
 {
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) != 0) {
-        bench_fail("TCP_NODELAY: %s", strerror(errno));
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int)) != 0) {
+        bench_fail("socket: %s", strerror(errno));
     }
+    bool loopback = ntohl(address->sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+    if (loopback && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno")) != 0) {
+        bench_fail("TCP_CONGESTION: %s", strerror(errno));
+    }
+    return fd;
 }
 
 static int listen_on(const struct bench_options *o)
 {
     struct sockaddr_in address = address_of(o->host, o->ports[0]);
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
+    int listener = socket_for(&address);
+    if (setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0 ||
         bind(listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(listener, 1) != 0) {
         bench_fail("cannot listen on port %u: %s", o->ports[0], strerror(errno));
     }
@@ -66,7 +73,6 @@ static int accept_from(int listener)
     if (fd < 0) {
         bench_fail("accept: %s", strerror(errno));
     }
-    set_no_delay(fd);
     return fd;
 }
 
@@ -81,11 +87,10 @@ static int accept_one(const struct bench_options *o)
 static int connect_to(const struct bench_options *o, size_t i)
 {
     struct sockaddr_in address = address_of(o->host, o->ports[i]);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+    int fd = socket_for(&address);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
         bench_fail("cannot connect to port %u: %s", o->ports[i], strerror(errno));
     }
-    set_no_delay(fd);
     return fd;
 }
 

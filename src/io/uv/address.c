@@ -69,6 +69,16 @@ void cohorti_uv_address_text(const struct sockaddr_storage *address, char *out, 
     }
 }
 
+bool cohorti_uv_is_loopback(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET6) {
+        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+        return IN6_IS_ADDR_LOOPBACK(v6) || (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == IN_LOOPBACKNET);
+    }
+    uint32_t v4 = ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr);
+    return address->ss_family == AF_INET && v4 >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+}
+
 int cohorti_uv_status(int os_error)
 {
     switch (os_error) {

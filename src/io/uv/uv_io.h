@@ -53,6 +53,7 @@ void cohorti_uv_event_free(struct cohorti_event *event);
 /* address.c */
 int cohorti_uv_address(const char *host, uint16_t port, struct sockaddr_storage *out, socklen_t *len);
 void cohorti_uv_address_text(const struct sockaddr_storage *address, char *out, size_t cap);
+bool cohorti_uv_is_loopback(const struct sockaddr_storage *address);
 int cohorti_uv_status(int os_error);
 
 /* uv_socket.c */

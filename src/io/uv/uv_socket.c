@@ -65,6 +65,15 @@ static void set_link_options(int fd)
     set_option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES_MIN);
 }
 
+/* On loopback nothing is congested, and a congestion control that paces what it sends (BBR) only slows it down. Reno is in every Linux,
+ * allowed to everybody, and does not pace. To be called before the connection is made: pacing that has begun does not end. */
+static void set_loopback_options(int fd, const struct sockaddr_storage *address)
+{
+    if (cohorti_uv_is_loopback(address)) {
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
+    }
+}
+
 /* ---- listen, accept, connect --------------------------------------------------------------------------------------- */
 
 static int fail_listen(const char *host, uint16_t port, int os_error, cohort_error *error)
@@ -86,6 +95,7 @@ static int listening_fd(const struct sockaddr_storage *address, socklen_t len)
     }
     set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     set_link_options(fd);
+    set_loopback_options(fd, address);
     if (address->ss_family == AF_INET6) { /* "::" is all addresses of the machine, whatever the system's default */
         bool any = IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)address)->sin6_addr);
         set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, any ? 0 : 1);
@@ -147,6 +157,7 @@ int cohorti_uv_connect(struct cohorti_io *io, const char *host, uint16_t port, s
     if (fd < 0) {
         return cohorti_uv_status(errno);
     }
+    set_loopback_options(fd, &address);
     if (connect(fd, (struct sockaddr *)&address, len) != 0 && errno != EINPROGRESS) {
         status = cohorti_uv_status(errno);
         close(fd);
