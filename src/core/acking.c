@@ -25,7 +25,6 @@ static void gathered(struct cohorti_acking *a, bool much, uint64_t now_ns)
     if (a->since_ns != 0) {
         uint64_t took_ns = now_ns > a->since_ns ? now_ns - a->since_ns : 1;
         cohorti_look_ended(&a->worth, COHORTI_ACK_GATHER_NS, much, took_ns);
-        a->since_ns = 0;
     }
 }
 
