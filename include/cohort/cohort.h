@@ -601,7 +601,7 @@ typedef uint64_t cohort_request_id;
  * Send a request and return at once; fn is called exactly once if COHORT_OK is returned, else never: with the reply, an error, or
  * because the time is over. A reply that comes after that is dropped and counted.
  *
- * timeout_ms  from now, 1 .. 2^31, from 1 000 on up to 10 ms more; the member is told how much of it was left when the request was
+ * timeout_ms  from now, 1 .. 2^31, from 1 000 on up to 20 ms more; the member is told how much of it was left when the request was
  *             queued. 0: none; it then ends only by a reply, or with the session or the member.
  * out         may be NULL: for cohort_cancel().
  *

@@ -55,7 +55,7 @@ typedef void (*cohorti_resolved_fn)(void *ctx, int status, const struct cohorti_
 
 struct cohorti_io_ops {
     uint64_t (*now_ns)(struct cohorti_io *io);    /* monotonic; any thread */
-    uint64_t (*coarse_ns)(struct cohorti_io *io); /* now_ns(), or up to 10 ms later, for a fifth of its price; monotonic; any thread */
+    uint64_t (*coarse_ns)(struct cohorti_io *io); /* now_ns(), or up to 20 ms later, for a fifth of its price; monotonic; any thread */
     uint64_t (*wall_us)(struct cohorti_io *io); /* since 1970; any thread */
     int (*entropy)(struct cohorti_io *io, void *out, size_t len);
     void (*yield)(struct cohorti_io *io); /* let another thread go on that must finish first */

@@ -24,7 +24,7 @@ static uint64_t now_ns(struct cohorti_io *io)
     return machine_of(io)->world->now_ns;
 }
 
-/* The end of the tick, as on a real machine. */
+/* The end of the tick: never before now. */
 static uint64_t coarse_ns(struct cohorti_io *io)
 {
     return now_ns(io) / TICK_NS * TICK_NS + TICK_NS;

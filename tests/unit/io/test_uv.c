@@ -168,7 +168,7 @@ static void clock_entropy_and_names(void **state)
     rig_close(&r);
 }
 
-static void the_coarse_clock_is_a_tick_ahead_at_most_and_goes_on(void **state)
+static void the_coarse_clock_is_two_ticks_ahead_at_most_and_goes_on(void **state)
 {
     struct rig r;
     rig_open(&r);
@@ -176,10 +176,25 @@ static void the_coarse_clock_is_a_tick_ahead_at_most_and_goes_on(void **state)
     for (int i = 0; i < 1000; i++) {
         uint64_t coarse_ns = r.ops->coarse_ns(r.io);
         assert_true(coarse_ns >= last_ns);
-        assert_true(coarse_ns <= r.ops->now_ns(r.io) + 10 * MS);
+        assert_true(coarse_ns <= r.ops->now_ns(r.io) + 20 * MS);
         last_ns = coarse_ns;
     }
-    WAIT_FOR(&r, r.ops->coarse_ns(r.io) > begun_ns + 20 * MS);
+    WAIT_FOR(&r, r.ops->coarse_ns(r.io) > begun_ns + 40 * MS);
+    rig_close(&r);
+}
+
+/* A time that begins with it does not end early. Seldom, a host may hold up the processor that keeps it. */
+static void the_coarse_clock_is_not_behind(void **state)
+{
+    struct rig r;
+    rig_open(&r);
+    unsigned looks = 0, behind = 0;
+    uint64_t now_ns, until_ns = r.ops->now_ns(r.io) + 200 * MS;
+    while ((now_ns = r.ops->now_ns(r.io)) < until_ns) {
+        behind += r.ops->coarse_ns(r.io) < now_ns;
+        looks++;
+    }
+    assert_in_range(behind, 0, looks / 4);
     rig_close(&r);
 }
 
@@ -611,7 +626,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clock_entropy_and_names),
-        cmocka_unit_test(the_coarse_clock_is_a_tick_ahead_at_most_and_goes_on),
+        cmocka_unit_test(the_coarse_clock_is_two_ticks_ahead_at_most_and_goes_on),
+        cmocka_unit_test(the_coarse_clock_is_not_behind),
         cmocka_unit_test(waiting_ends_in_time_and_not_before),
         cmocka_unit_test(a_loop_never_started_is_freed),
         cmocka_unit_test(wake_ups_reach_the_loop_on_its_thread),
