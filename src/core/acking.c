@@ -20,10 +20,11 @@ static void set_due(struct cohorti_acking *a, uint64_t due_ns)
     a->due_ns = due_ns < a->due_ns ? due_ns : a->due_ns;
 }
 
+/* Not judged: one that ends early, since what was untold before it was due. */
 static void gathered(struct cohorti_acking *a, bool much, uint64_t now_ns)
 {
-    if (a->since_ns != 0) {
-        uint64_t took_ns = now_ns > a->since_ns ? now_ns - a->since_ns : 1;
+    uint64_t took_ns = now_ns > a->since_ns ? now_ns - a->since_ns : 1;
+    if (a->since_ns != 0 && (much || took_ns >= COHORTI_ACK_GATHER_NS)) {
         cohorti_look_ended(&a->worth, COHORTI_ACK_GATHER_NS, much, took_ns);
     }
 }
@@ -48,11 +49,14 @@ bool cohorti_acking_is_due(struct cohorti_acking *a, const struct cohorti_inboun
         gathered(a, untold >= a->much, now_ns);
         return true;
     }
+    if (cohorti_inbound_is_awaited(in, COHORTI_ACK_BYTES)) {
+        return true;
+    }
     if (untold < COHORTI_ACK_BYTES) {
         set_due(a, now_ns + COHORTI_ACK_NS);
         return false;
     }
-    return !may_gather || cohorti_inbound_is_awaited(in, COHORTI_ACK_BYTES) || !gathers(a, now_ns);
+    return !may_gather || !gathers(a, now_ns);
 }
 
 void cohorti_acking_said(struct cohorti_acking *a, bool said, uint64_t now_ns)

@@ -5,8 +5,8 @@
  * Each ACK is a write here, and wakes the peer's loop, which may have to share its processor with the thread that sends. A reader that keeps
  * up has read all every 100 KB, and would say so each time. So it gathers: it says nothing for a moment, as more will have come by then; and
  * where more did not come, since the peer has no more or waits for just this, it gathers ever less (core/look.h).
- * Not gathered is what the peer probably waits for: the bulk lane, whose pace is measured by it, and the end of a large message,
- * whose buffer may have been lent.
+ * Not gathered is what the peer probably waits for: the bulk lane, whose pace is measured by it; and the end of a message in chunks, however
+ * short, as its buffer may have been lent.
  *
  * No clock and no link here.
  */

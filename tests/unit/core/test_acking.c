@@ -185,14 +185,13 @@ static void the_bulk_lane_is_not_gathered(void **state)
     rig_close(&r);
 }
 
-/* Said at once when it is enough to be said at all; and what comes after it is gathered again. */
+/* Said at once, however little it is; and what comes after it is gathered again. */
 static void the_end_of_a_large_message_is_not_gathered(void **state)
 {
     struct rig r;
     rig_open(&r, WINDOW);
     rest(&r, FIRST_REST);
-    r.in.whole_untold = true;              /* as commit() has it: inbound's tests */
-    assert_false(reads_all(&r, SOME - 1)); /* too little to be said by itself */
+    r.in.whole_untold = true; /* as commit() has it: inbound's tests */
     assert_true(reads_all(&r, 1));
     assert_false(r.in.whole_untold);
     assert_false(reads_all(&r, SOME));
@@ -203,11 +202,36 @@ static void what_could_not_be_said_is_tried_again(void **state)
 {
     struct rig r;
     rig_open(&r, WINDOW);
-    receive_in(&r, COHORT_LANE_NORMAL, MUCH);
-    assert_true(cohorti_acking_is_due(&r.acking, &r.in, true, r.now_ns));
-    cohorti_acking_said(&r.acking, false, r.now_ns);
-    assert_int_equal(r.acking.due_ns, r.now_ns + 5000 * US);
-    assert_true(cohorti_acking_is_due(&r.acking, &r.in, true, r.now_ns + 5000 * US));
+    receive_in(&r, COHORT_LANE_NORMAL, 1);
+    assert_false(cohorti_acking_is_due(&r.acking, &r.in, true, r.now_ns));
+    for (unsigned i = 0; i < 3; i++) {
+        r.now_ns = r.acking.due_ns;
+        assert_true(cohorti_acking_is_due(&r.acking, &r.in, true, r.now_ns));
+        cohorti_acking_said(&r.acking, false, r.now_ns);
+        assert_int_equal(r.acking.due_ns, r.now_ns + 5000 * US);
+        assert_false(cohorti_acking_is_due(&r.acking, &r.in, true, r.now_ns + 4999 * US));
+    }
+    rig_close(&r);
+}
+
+/* It began when little that came before was nearly due: it says nothing of whether more would have come. */
+static void one_that_is_cut_short_is_not_in_vain(void **state)
+{
+    struct rig r;
+    rig_open(&r, WINDOW);
+    rest(&r, FIRST_REST);
+    uint32_t vain = r.acking.worth.vain;
+    assert_false(reads_all(&r, 1));
+    r.now_ns += 4900 * US;
+    assert_false(reads_all(&r, SOME));
+    assert_true(r.acking.since_ns != 0);
+    r.now_ns += 100 * US;
+    assert_true(reads_all(&r, 0));
+    assert_int_equal(r.acking.worth.vain, vain);
+    assert_false(reads_all(&r, SOME));
+    r.now_ns += 1000 * US;
+    assert_true(reads_all(&r, 0));
+    assert_int_equal(r.acking.worth.vain, vain + 1); /* but that was */
     rig_close(&r);
 }
 
@@ -223,6 +247,7 @@ int main(void)
         cmocka_unit_test(the_bulk_lane_is_not_gathered),
         cmocka_unit_test(the_end_of_a_large_message_is_not_gathered),
         cmocka_unit_test(what_could_not_be_said_is_tried_again),
+        cmocka_unit_test(one_that_is_cut_short_is_not_in_vain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
