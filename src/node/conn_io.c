@@ -7,7 +7,8 @@
  * much that the sender does it, which keeps both on one processor from taking turns for every few messages. What handlers queue while a
  * batch is read goes out at its end, and in the middle of a long one (conn_read.c). Invariant, under the
  * lock: if bytes wait, then a flush is posted, or the loop watches for WRITE, or somebody is writing and will look again, or the
- * connection is not attached yet and its attaching will flush.
+ * connection is not attached yet and its attaching will flush. A flush that is posted while the loop waits awake for the peer comes late:
+ * who queues meanwhile writes.
  */
 #include "node/node.h"
 
@@ -238,6 +239,12 @@ static bool is_much(const struct conn *conn)
            cohorti_outbound_wants_write(&conn->peer->outbound);
 }
 
+/* The flush that was posted comes when the loop has waited awake for the peer. */
+static bool is_looked_for(const struct conn *conn)
+{
+    return atomic_load_explicit(&conn->looking, memory_order_relaxed);
+}
+
 /* Write here and now. The time is taken after it, since it may take longer than a message is kept for: else a sender that does nothing
  * but send would look idle to itself each time, and make a call for every message. */
 static bool write_here(struct conn *conn)
@@ -261,10 +268,13 @@ void cohorti_conn_kick(struct conn *conn)
     if (!conn->attached || ((conn->watching_write || conn->writing) && !needs_loop)) {
         return; /* who attaches, the loop when the socket has room, or who is writing, will write */
     }
-    if (conn->flush_posted || conn->writing) {
-        if (conn->writing) {
-            cohorti_conn_post_flush(conn);
-        } else if (is_much(conn) && !conn->socket_full && !conn->owner->io->ops->loop_is_current(conn->worker->loop)) {
+    if (conn->writing) {
+        cohorti_conn_post_flush(conn);
+        return;
+    }
+    if (conn->flush_posted) {
+        bool may = (is_much(conn) || is_looked_for(conn)) && !conn->socket_full;
+        if (may && !conn->owner->io->ops->loop_is_current(conn->worker->loop)) {
             (void)write_here(conn); /* a socket that failed the flush under way will meet as well */
         }
         return;

@@ -289,11 +289,17 @@ static uint64_t begin_look(struct conn *conn, size_t read_len)
 {
     struct runner *r = conn->worker->runner;
     bool queued = has_queued(conn), answers = queued && conn->early.messages > 0;
-    if ((!answers && read_len < STREAM_BYTES) || !r->owner->threads) {
+    if (conn->phase != CONN_OPEN || (!answers && read_len < STREAM_BYTES) || !r->owner->threads) {
         return 0;
     }
     uint64_t for_ns = cohorti_look_begin(&conn->look, look_limit_ns(conn));
-    bool looks = for_ns > 0 && (!queued || cohorti_conn_write_now(conn)) && cohorti_runner_begin_look(r, &conn->flush_mail);
+    if (for_ns == 0) {
+        return 0;
+    }
+    /* Before what waits is written: what others queue from here on they see to themselves. */
+    atomic_store_explicit(&conn->looking, true, memory_order_relaxed);
+    bool looks = (!queued || cohorti_conn_write_now(conn)) && cohorti_runner_begin_look(r, &conn->flush_mail);
+    atomic_store_explicit(&conn->looking, looks, memory_order_relaxed);
     return looks ? for_ns : 0;
 }
 
@@ -306,6 +312,7 @@ static int receive(struct conn *conn, const struct cohorti_room *rooms, size_t c
     uint64_t took_ns = 0;
     int status = ops->recv_soon(conn->socket, rooms, count, n, look_ns, &took_ns);
     cohorti_runner_end_look(conn->worker->runner);
+    atomic_store_explicit(&conn->looking, false, memory_order_relaxed);
     cohorti_look_ended(&conn->look, look_limit_ns(conn), status != COHORT_EAGAIN, took_ns);
     return status;
 }

@@ -237,7 +237,7 @@ struct conn {
     int end_code;             /* why it ends */
     bool pumping;             /* its events are being handled */
     struct watch watch;
-    struct cohorti_look look; /* waiting awake for what it answers */
+    struct cohorti_look look; /* waiting awake for what its answers bring, or for more of a stream */
     struct {
         size_t half;                         /* how much of the batch is left when half is handled; 0: it was */
         uint64_t since_ns;                   /* the last write, or the begin */
@@ -261,6 +261,7 @@ struct conn {
     struct cohorti_echoes echoes;
     bool attached;              /* the worker watches it */
     _Atomic bool flush_posted;  /* flush_mail is under way; written under the lock */
+    _Atomic bool looking;       /* its loop waits awake for it, and comes to flush_mail only afterwards; written by the loop */
     _Atomic bool credit_posted; /* the same of credit_mail */
     bool watching_write;
     bool socket_full;   /* the last write found it so */

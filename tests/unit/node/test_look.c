@@ -14,6 +14,7 @@
 static struct {
     _Atomic uint64_t longer_ns;   /* 0: as asked */
     _Atomic unsigned begun, left; /* left: for something else than bytes of the socket */
+    _Atomic bool inside;
     _Atomic uint64_t for_ns;
     _Atomic size_t untold; /* the most that was taken and not acknowledged when one began */
 } machine;
@@ -31,7 +32,9 @@ static int recv_soon(struct cohorti_socket *s, const struct cohorti_room *rooms,
     atomic_store(&machine.untold, untold > machine.untold ? untold : machine.untold);
     atomic_fetch_add(&machine.begun, 1);
     uint64_t longer_ns = atomic_load(&machine.longer_ns);
+    atomic_store(&machine.inside, true);
     int status = real_ops->recv_soon(s, rooms, count, n, longer_ns == 0 ? for_ns : longer_ns, took_ns);
+    atomic_store(&machine.inside, false);
     *took_ns = longer_ns == 0 ? *took_ns : 1; /* what comes late for want of a processor would make the next looks rarer */
     atomic_fetch_add(&machine.left, status == COHORT_EAGAIN);
     return status;
@@ -178,6 +181,60 @@ static void what_is_posted_meanwhile_is_done_at_once(void **state)
     close_looking_pair();
 }
 
+/* Not only what others post: a message of the application's own, to the member that is waited for. */
+static void what_is_sent_meanwhile_goes_out_at_once(void **state)
+{
+    static struct answerer other;
+    memset(&other, 0, sizeof other);
+    bool looks = false;
+    cohort_config config = looking_config();
+    run_looking_pair(&config);
+    handle(&pair[0], "aside", say_nothing, &other);
+    look_for_long();
+    for (unsigned i = 0; i < TRIES && !looks; i++) {
+        ask_and_wait(1);
+        usleep(QUIET_MS * 1000); /* the peer has acknowledged the answer, which ends a look too */
+        looks = atomic_load(&machine.inside);
+    }
+    assert_true(looks);
+    assert_int_equal(cohort_send(pair[1].node, address(0), "aside", "x", 1), COHORT_OK);
+    uint64_t until = clock_ms() + 5000;
+    while (atomic_load(&other.handled) == 0 && clock_ms() <= until) {
+        sched_yield();
+    }
+    assert_int_equal(atomic_load(&other.handled), 1); /* and not when the look is over */
+    close_looking_pair();
+}
+
+/* What was read last of a stream ended the link: nobody looks then, and the loop is not taken to be looking for ever after. */
+static void a_stream_that_ends_the_link_is_not_waited_for(void **state)
+{
+    static const uint8_t much[48 * 1024]; /* in one frame, which the system keeps whole while the loop is held */
+    cohort_config config = looking_config();
+    config.limits.message_bytes_max = sizeof much - 1;
+    run_looking_pair(&config);
+    handle_gate(&pair[1]);
+    meet(&pair[0], &pair[1], 1);
+    hold_loop(pair);
+    struct peer *peer = cohorti_peer_find(pair[1].node, address(0));
+    cohorti_current_conn(peer)->look = (struct cohorti_look){0}; /* its loop is held: it would look after the next read */
+    cohorti_peer_unref(peer);
+    assert_int_equal(cohort_send(pair[0].node, address(1), "silent", much, sizeof much), COHORT_OK);
+    WAIT_FOR(unread() >= sizeof much);
+    atomic_store(&gate.open, true);
+    WAIT_FOR(atomic_load(&pair[1].deactivated) > 0); /* COHORT_ESIZE */
+    usleep(QUIET_MS * 1000);
+    for (unsigned i = 0; i < pair[1].node->worker_count; i++) {
+        struct runner *r = pair[1].node->workers[i].runner;
+        cohorti_mutex_lock(&r->mail_lock);
+        bool looks = r->looks;
+        cohorti_mutex_unlock(&r->mail_lock);
+        assert_false(looks);
+    }
+    assert_int_equal(cohort_node_remove(pair[0].node, address(1)), COHORT_OK);
+    close_looking_pair();
+}
+
 /* Much else came with the question. The peer learns that it was taken before the look, which may be one of many in a row. */
 static void what_was_read_is_acknowledged_before_a_look(void **state)
 {
@@ -211,6 +268,8 @@ int main(void)
         node_test(a_stream_is_waited_for),
         node_test(the_application_s_thread_is_not_held_up),
         node_test(what_is_posted_meanwhile_is_done_at_once),
+        node_test(what_is_sent_meanwhile_goes_out_at_once),
+        node_test(a_stream_that_ends_the_link_is_not_waited_for),
         node_test(what_was_read_is_acknowledged_before_a_look),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);
