@@ -63,8 +63,7 @@ void *bench_alloc(size_t size);
 /* ---- messages that are lent to a library --------------------------------------------------------------------------- */
 
 #define BENCH_LENT_BYTES_MIN ((size_t)64 * 1024)
-#define BENCH_POOL_BYTES \
-    ((size_t)4 * 1024 * 1024) /* enough to write on while a receiver gathers what it acknowledges, up to 1 MiB */
+#define BENCH_POOL_BYTES ((size_t)4 * 1024 * 1024) /* enough to go on with while a receiver gathers acknowledgements up to 1 MiB */
 
 struct bench_pool {
     pthread_mutex_t lock;
