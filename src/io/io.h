@@ -97,8 +97,9 @@ struct cohorti_io_ops {
     void (*detach)(struct cohorti_socket *s);                 /* its loop's thread; no call of fn follows */
     void (*watch)(struct cohorti_socket *s, unsigned events); /* its loop's thread */
 
-    /* *n > 0 bytes. COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
-    int (*recv)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n); /* into one after the other */
+    /* *n > 0 bytes, into one room after the other. Several: the first is the place of a piece of a large message.
+     * COHORT_EAGAIN, COHORT_EPEERCLOSED (end of stream), COHORT_ERESET, COHORT_EUNREACHABLE, COHORT_EIO. */
+    int (*recv)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n);
     /* On the loop's thread, attached: the same, and when nothing is there, wait for it awake: at most for_ns, unless other threads, which get the processor in between, keep
      * it longer. COHORT_EAGAIN also as soon as anything else is ready for the loop. *took_ns: how long it was; 0: there at once. */
     int (*recv_soon)(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n, uint64_t for_ns,

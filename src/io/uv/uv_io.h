@@ -37,6 +37,7 @@ struct cohorti_socket {
     unsigned watched;    /* events of the last watch() */
     uint32_t unsent_max; /* what the system takes ahead of what it has sent */
     uint64_t full_ns;    /* since when it takes no more; 0: it does */
+    bool window_seen;    /* large messages have come, and its receive window was seen to */
     cohorti_socket_fn fn;
     void *ctx;
 };

@@ -31,8 +31,10 @@
 #define OTHERS_LOOKS 4 /* one in so many looks at the loop's other descriptors too */
 #define UNSENT_BYTES_MIN ((uint32_t)128 * 1024)
 #define UNSENT_BYTES_MAX ((uint32_t)1024 * 1024)
-#define DRAINED_SOON_NS 100000 /* half of what waited went out so soon: there may be more */
-#define DRAINED_LATE_NS 400000 /* or so late: there must be less */
+#define LARGE_PIECE_BYTES ((size_t)48 * 1024)
+#define LOOPBACK_WINDOW_BYTES (352 * 1024) /* the system doubles it, for what its own buffers take */
+#define DRAINED_SOON_NS 100000             /* half of what waited went out so soon: there may be more */
+#define DRAINED_LATE_NS 400000             /* or so late: there must be less */
 
 static int socket_new(struct uv_io *io, int fd, struct cohorti_socket **out)
 {
@@ -264,6 +266,39 @@ static bool is_ready(const uv_loop_t *loop)
     return poll(&backend, 1, 0) > 0;
 }
 
+/* What SO_RCVBUF is given may be less; but then it has to be tried on a socket that is not needed, as it cannot be taken back. */
+static bool is_window_allowed(int family)
+{
+    int bytes = 0;
+    socklen_t len = sizeof bytes;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return false;
+    }
+    set_option(fd, SOL_SOCKET, SO_RCVBUF, LOOPBACK_WINDOW_BYTES);
+    bool allowed = getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len) == 0 && bytes >= 2 * LOOPBACK_WINDOW_BYTES;
+    close(fd);
+    return allowed;
+}
+
+/* Large messages come. On loopback the receive window that the system finds by itself is often too small for them: what waits in the sender's
+ * buffer is then sent whenever the receiver opens the window, on the receiver's processor, which is the busier one. With twice as much they
+ * are slower again. It stays as it is from here on, so it is not for other streams, whose best is smaller, nor for paths that may need more; and
+ * where the system has found a larger one, or allows less (net.core.rmem_max), it is left alone. */
+static void widen_window(struct cohorti_socket *s)
+{
+    struct sockaddr_storage peer;
+    int bytes = 0;
+    socklen_t len = sizeof peer, bytes_len = sizeof bytes;
+    s->window_seen = true;
+    if (getpeername(s->fd, (struct sockaddr *)&peer, &len) == 0 && cohorti_uv_is_loopback(&peer) &&
+        getsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &bytes_len) == 0 && bytes < 2 * LOOPBACK_WINDOW_BYTES &&
+        is_window_allowed(peer.ss_family)) {
+        set_option(s->fd, SOL_SOCKET, SO_RCVBUF, LOOPBACK_WINDOW_BYTES);
+        set_option(s->fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, 2 * LOOPBACK_WINDOW_BYTES); /* older Linux leaves it at the window before */
+    }
+}
+
 /* ---- bytes --------------------------------------------------------------------------------------------------------- */
 
 int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, size_t count, size_t *n)
@@ -272,6 +307,9 @@ int cohorti_uv_recv(struct cohorti_socket *s, const struct cohorti_room *rooms, 
     assert(count <= COHORTI_IO_RUNS_MAX);
     for (size_t i = 0; i < count; i++) {
         iov[i] = (struct iovec){.iov_base = rooms[i].at, .iov_len = rooms[i].len};
+    }
+    if (count > 1 && rooms[0].len >= LARGE_PIECE_BYTES && !s->window_seen) { /* a piece of a large message has its own place */
+        widen_window(s);
     }
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
     ssize_t got = count == 1 ? recv(s->fd, rooms[0].at, rooms[0].len, 0) : recvmsg(s->fd, &message, 0);
