@@ -747,7 +747,7 @@ typedef struct cohort_node_stats {
     uint64_t replies_late;     /* came when nobody waited for them any more */
     uint64_t bytes_dropped;    /* queued for legacy peers, never written: their link ended */
     uint64_t echoes_dropped;   /* not answered: the queue to the peer was full */
-    uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer */
+    uint64_t handlers_slow;    /* times that handlers held up their loop for limits.handler_ms or longer, or are doing so */
     uint64_t decode_failures;  /* messages a codec could not make an object of (cohort/codec.h) */
     uint64_t errors[128];      /* links ended, by reason: errors[-code] */
     cohort_rates rates;

@@ -203,6 +203,7 @@ static void run_attach(struct mail *mail)
             cohorti_conn_end(conn, status);
         } else {
             cohorti_link_open(&conn->link, &conn->peer->inbound);
+            cohorti_watch_begin(conn, cohorti_now(conn->owner));
             cohorti_conn_pump(conn);
             cohorti_session_acknowledge(conn, false); /* RESUME may have come already: with it goes what queues gave back meanwhile */
             cohorti_conn_flush(conn);

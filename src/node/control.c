@@ -171,6 +171,9 @@ void cohorti_control_on_timer(struct cohort_node *node, struct cohorti_timer *ti
     if (timer == &node->accept_pause && node->listener != NULL) {
         node->io->ops->watch(node->listener, COHORTI_IO_READ);
     }
+    if (timer == &node->watchdog) {
+        cohorti_watch_look(node, now_ns);
+    }
     if (timer == &node->local_pause) {
         cohorti_local_begin(node);
     }

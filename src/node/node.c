@@ -81,6 +81,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     node->deliver_local = config->deliver_local;
     node->quota.max = config->limits.node_queue_bytes_max;
     node->room_mail.run = cohorti_session_room;
+    node->watch_mail.run = cohorti_watch_wanted;
     cohorti_mutex_init(&node->life_lock);
     cohorti_mutex_init(&node->peers_lock);
     cohorti_mutex_init(&node->streams_lock);
@@ -98,6 +99,7 @@ static void init_node(struct cohort_node *node, const cohort_config *config, con
     cohorti_timer_init(&node->accept_pause);
     cohorti_timer_init(&node->local_pause);
     cohorti_timer_init(&node->close_deadline);
+    cohorti_timer_init(&node->watchdog);
     cohorti_registry_init(&node->registry, &node->alloc, config->limits.handlers_max);
     cohorti_subjects_init(&node->subjects, &node->alloc, config->limits.subjects_max);
     cohorti_codecs_init(&node->codecs, &node->alloc, config->limits.handlers_max);

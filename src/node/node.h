@@ -206,18 +206,26 @@ struct rate_window {
     } base, mark;
 };
 
-/* watchdog.c: what the loop is at for this connection; loop thread. */
+/* watchdog.c: what the loop is at for this connection; written by its thread, and what is atomic read by control as well. */
 struct watched {
     const struct cohorti_inbound_subject *subject; /* NULL: a raw frame, or a reply */
     uint32_t raw_type;
     bool raw;
 };
 struct watch {
-    uint64_t begun_ns; /* the batch; 0: none is handled */
-    uint64_t worst_ns;
-    uint32_t messages;
+    _Atomic uint64_t begun_ns; /* the batch; 0: none is handled */
+    _Atomic uint32_t messages; /* of it, begun */
+    _Atomic(const struct cohorti_inbound_subject *) last_subject;
+    _Atomic uint32_t last_type;
+    _Atomic bool last_raw;
     bool measures; /* each message: the batch before took too long */
-    struct watched last, worst;
+    uint64_t worst_ns;
+    struct watched worst;
+    uint64_t named_ns; /* begin of the last batch in which a handler was named while it ran; under the peer's lock */
+    struct {
+        uint64_t begun_ns, at_ns;
+        uint32_t messages;
+    } seen; /* at the last look; control */
 };
 
 struct conn {
@@ -322,6 +330,9 @@ void cohorti_watch_begin(struct conn *conn, uint64_t now_ns);
 uint64_t cohorti_watch_message(struct conn *conn, const struct cohorti_inbound_subject *subject, uint32_t raw_type, bool raw);
 void cohorti_watch_measure(struct conn *conn, uint64_t begun_ns);
 void cohorti_watch_end(struct conn *conn);
+/** Control: looks at the loops are wanted; it is the time for one. */
+void cohorti_watch_wanted(struct mail *mail);
+void cohorti_watch_look(struct cohort_node *node, uint64_t now_ns);
 
 /* conn_io.c and conn_read.c: bytes. Its loop's thread. */
 void cohorti_conn_on_event(void *ctx, unsigned events);
@@ -527,6 +538,8 @@ struct cohort_node {
     struct cohorti_quota quota; /* of all peers */
     struct mail room_mail;      /* to control: whoever the quota refused is told */
     _Atomic bool room_posted;
+    struct mail watch_mail; /* to control: set `watchdog` */
+    _Atomic bool watching;  /* it is set, or will be by the mail */
     _Atomic int phase;
     struct cohorti_mutex life_lock; /* calls before the loops run */
 
@@ -546,6 +559,7 @@ struct cohort_node {
     struct conn *local; /* to ourselves; NULL: none */
     struct cohorti_timer local_pause;
     struct cohorti_timer close_deadline;
+    struct cohorti_timer watchdog; /* the next look at what the other loops are at */
     bool settling;
     _Atomic bool close_cut; /* something queued was lost with the node */
     uint32_t draining_count;

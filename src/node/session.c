@@ -171,8 +171,8 @@ int cohorti_session_on_resume(struct conn *conn)
     if (conn->link.resume.half != peer->inbound.peer_half) {
         cohorti_incoming_end_all(peer, COHORT_ERESTARTED);
     }
-    (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half);
     cohorti_mutex_lock(&peer->lock);
+    (void)cohorti_inbound_resume(&peer->inbound, conn->link.resume.half); /* names end under the lock: watchdog.c reads them */
     int status = cohorti_outbound_resume(&peer->outbound, &conn->link.resume, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = status == COHORT_OK ? take_writable(peer) : 0;
@@ -391,8 +391,8 @@ uint64_t cohorti_session_end(struct peer *peer, int reason)
     if (peer->self) {
         cohorti_local_settle(peer);
     }
-    cohorti_inbound_deinit(&peer->inbound);
     cohorti_mutex_lock(&peer->lock);
+    cohorti_inbound_deinit(&peer->inbound);
     cohorti_outbound_end(&peer->outbound, half, &lost);
     uint64_t calls_end = peer->calls.next_id;
     unsigned writable = take_writable(peer);

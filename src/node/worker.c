@@ -101,6 +101,12 @@ static void on_wake(void *ctx)
     settle(r);
 }
 
+/* Of the control loop's own; all others are those of connections. */
+static bool is_of_control(const struct cohort_node *node, const struct cohorti_timer *timer)
+{
+    return timer == &node->accept_pause || timer == &node->local_pause || timer == &node->close_deadline || timer == &node->watchdog;
+}
+
 static void run_timers(struct worker *w, uint64_t now_ns)
 {
     struct cohort_node *node = w->owner;
@@ -108,7 +114,7 @@ static void run_timers(struct worker *w, uint64_t now_ns)
     while ((timer = cohorti_timers_pop(&w->timers, now_ns)) != NULL) {
         if (timer->kind == COHORTI_TIMER_CALLS) {
             cohorti_requests_on_timer(COHORTI_CONTAINER(timer, struct peer, calls_timer), now_ns);
-        } else if (is_control(w) && (timer == &node->accept_pause || timer == &node->local_pause || timer == &node->close_deadline)) {
+        } else if (is_control(w) && is_of_control(node, timer)) {
             cohorti_control_on_timer(node, timer, now_ns);
         } else {
             cohorti_conn_on_timer(COHORTI_CONTAINER(timer, struct conn, timer), now_ns);
