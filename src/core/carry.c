@@ -78,7 +78,10 @@ static bool carry_frame(struct carrying *c, const struct cohorti_log_frame *f, u
         c->expiry++;
     }
     const struct cohorti_expiry *e = c->expiry < c->expiry_count ? &c->expiries[c->expiry] : NULL;
-    if (e != NULL && e->offset == at && cohorti_expiry_reserve(c->ob, c->lane) == COHORT_OK) {
+    if (e != NULL && e->offset == at) {
+        if (cohorti_expiry_reserve(c->ob, c->lane) != COHORT_OK) {
+            return false;
+        }
         cohorti_expiry_add(c->lane, new_at, new_at + (e->end - e->offset), e->deadline_ns);
     }
     return true;
@@ -96,9 +99,9 @@ void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, st
                          .expiry_count = lost->lanes[index].expiry_count,
                          .written_max = lost->lanes[index].written_max};
     lost->lanes[index].end = end;
+    struct cohorti_log_frame frame = {0};
     while (at < end) {
-        struct cohorti_log_frame frame;
-        cohorti_log_frame_at(old, at, &frame);
+        cohorti_log_frame_after(old, frame.block, at, &frame);
         enum goes goes = goes_over(&c, &frame.frame, at, frame.len);
         if (goes == GOES && !carry_frame(&c, &frame, at)) {
             lost->lanes[index].end = end; /* no memory: then all of it is told */

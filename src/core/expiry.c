@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "core/log_frame.h"
+#include "core/stream.h"
 
 #include <assert.h>
 #include <cohort/frame.h>
@@ -73,10 +74,20 @@ static uint64_t end_of_begun(const struct cohorti_outbound_lane *lane)
     return lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
 }
 
+static bool has_places(const struct cohorti_outbound_lane *lane)
+{
+    bool has = false;
+    COHORTI_LIST_FOREACH (it, &lane->streams) {
+        const struct cohorti_stream *s = COHORTI_CONTAINER(it, struct cohorti_stream, node);
+        has = has || (s->begun && !s->whole);
+    }
+    return has;
+}
+
 /* There are void frames that need not stay: they were not begun, nobody writes, and no stream has a place in the lane. */
 static bool voids_may_go(const struct cohorti_outbound *ob, const struct cohorti_outbound_lane *lane)
 {
-    return lane->voids_end > end_of_begun(lane) && !ob->resumed && cohorti_list_empty(&lane->streams);
+    return lane->voids_end > end_of_begun(lane) && !ob->resumed && !has_places(lane);
 }
 
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
@@ -208,5 +219,6 @@ void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struc
         }
         expire_lane(ob, lane, now_ns, &lost->lanes[i].log);
         lost->lanes[i].end = lost->lanes[i].log.appended;
+        lost->lanes[i].epoch = lane->epoch;
     }
 }

@@ -293,7 +293,7 @@ static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial
     if (partial->bytes != NULL) {
         *why = "no memory for a message in chunks";
         int status = make_room(in, partial, chunk);
-        if (status == COHORT_ENOMEM) {
+        if (status == COHORT_ENOMEM || (status == COHORT_ESIZE && chunk->stream == 0)) {
             return status;
         }
         if (status == COHORT_ESIZE) {

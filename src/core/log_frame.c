@@ -7,7 +7,15 @@
 
 void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct cohorti_log_frame *out)
 {
-    struct cohorti_block *block = cohorti_log_block(log, offset);
+    cohorti_log_frame_after(log, NULL, offset, out);
+}
+
+void cohorti_log_frame_after(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset, struct cohorti_log_frame *out)
+{
+    struct cohorti_block *block = from == NULL ? log->first : from;
+    while (block != NULL && offset >= block->offset + block->len + block->tail_len) {
+        block = block->next;
+    }
     assert(block != NULL);
     size_t at = (size_t)(offset - block->offset), consumed = 0;
     uint8_t *bytes = block->bytes + at;
@@ -21,14 +29,15 @@ void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct
     out->tail = block->tail;
     out->tail_len = block->tail_len;
     out->head_len = out->frame.data_len - out->tail_len;
+    out->block = block;
 }
 
 uint64_t cohorti_log_frame_from(const struct cohorti_log *log, uint64_t offset)
 {
     uint64_t at = cohorti_log_begin(log);
+    struct cohorti_log_frame frame = {0};
     while (at < offset) {
-        struct cohorti_log_frame frame;
-        cohorti_log_frame_at(log, at, &frame);
+        cohorti_log_frame_after(log, frame.block, at, &frame);
         at += frame.len;
     }
     return at;

@@ -338,6 +338,7 @@ static int append_message(struct cohorti_outbound *ob, const struct cohorti_put 
     if (status != COHORT_OK) {
         cohorti_log_truncate(&lane->log, before);
         ob->frames = frames_before;
+        cohorti_outbound_count(ob);
     }
     return status;
 }

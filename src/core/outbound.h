@@ -222,6 +222,8 @@ struct cohorti_undelivered {
         struct cohorti_log log;
         uint64_t written_max;
         uint64_t at, end; /* what is left to tell */
+        struct cohorti_block *block; /* that of the frame told last; NULL: none was */
+        uint32_t epoch;   /* of the names its numbers are of */
         struct cohorti_expiry *expiries;
         uint32_t expiry_count;
     } lanes[COHORTI_LANE_COUNT];

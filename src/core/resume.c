@@ -86,6 +86,7 @@ static void move_to_lost(struct cohorti_outbound *ob, struct cohorti_undelivered
         lost->lanes[i].written_max = lane->written_max;
         lost->lanes[i].at = first_unacknowledged(&lane->log);
         lost->lanes[i].end = lane->log.appended;
+        lost->lanes[i].epoch = lane->epoch;
         lost->lanes[i].expiries = lane->expiries;
         lost->lanes[i].expiry_count = lane->expiry_count;
         lane->expiries = NULL;

@@ -192,7 +192,7 @@ struct cohorti_stream *cohorti_stream_next_over(struct cohorti_outbound *ob)
 struct cohorti_stream *cohorti_stream_at(struct cohorti_outbound_lane *lane, uint64_t at)
 {
     COHORTI_LIST_FOREACH (it, &lane->streams) {
-        if (STREAM_OF(it)->begun && STREAM_OF(it)->begin == at && !STREAM_OF(it)->moved) {
+        if (STREAM_OF(it)->begun && STREAM_OF(it)->begin == at && !STREAM_OF(it)->moved && !STREAM_OF(it)->whole) {
             return STREAM_OF(it);
         }
     }

@@ -18,7 +18,8 @@
 
 static void next_frame(struct cohorti_undelivered *u, unsigned lane, struct cohorti_log_frame *frame)
 {
-    cohorti_log_frame_at(&u->lanes[lane].log, u->lanes[lane].at, frame);
+    cohorti_log_frame_after(&u->lanes[lane].log, u->lanes[lane].block, u->lanes[lane].at, frame);
+    u->lanes[lane].block = frame->block;
     u->lanes[lane].at += frame->len;
 }
 
@@ -110,7 +111,7 @@ static bool next_of_lane(struct cohorti_undelivered *u, unsigned lane, const str
             out->body_len = frame.data_len;
         } else if (class != COHORTI_TYPE_SUBJECT || !take_message(u, lane, &f, out)) {
             continue;
-        } else {
+        } else if (u->lanes[lane].epoch == ob->lanes[lane].epoch) {
             cohorti_outbound_subject_name(ob, lane, cohorti_type_number(frame.type), out->kind, out->subject);
         }
         out->maybe_handled = u->lanes[lane].at <= u->lanes[lane].written_max;

@@ -532,6 +532,25 @@ static void at_random_as_a_list_has_it(void **state)
     }
 }
 
+static void a_deadline_is_not_lost_for_want_of_memory(void **state)
+{
+    bool failed = true;
+    for (size_t n = 1; failed; n++) {
+        struct rig r;
+        struct cohorti_lost lost;
+        rig_open(&r);
+        assert_int_equal(put_until(&r, "a", 10, 'x', 50), COHORT_OK);
+        r.out.reader = RIG_READER; /* one that has taken nothing */
+        r.memory.fail_at = r.memory.calls + n;
+        assert_int_equal(rig_resume(&r, RIG_READER + 1, 0, NULL), COHORT_OK);
+        failed = r.memory.calls >= r.memory.fail_at;
+        r.memory.fail_at = 0;
+        bool told = cohorti_undelivered_next(&r.lost, &r.out, &lost);
+        assert_true(told || cohorti_outbound_expires_ns(&r.out) == 50);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +566,7 @@ int main(void)
         cmocka_unit_test(deadlines_of_what_was_acknowledged_take_no_memory),
         cmocka_unit_test(without_memory_nothing_is_withdrawn_and_nothing_lost),
         cmocka_unit_test(at_random_as_a_list_has_it),
+        cmocka_unit_test(a_deadline_is_not_lost_for_want_of_memory),
     };
     return RIG_RUN_TWICE(tests);
 }

@@ -299,6 +299,18 @@ static void readers_are_taken_back_before_all_begins_anew(void **state)
     rig_close(&r);
 }
 
+/* docs/protocol.md: "with number 0, and for calls, the link ends with ESIZE". */
+static void a_message_of_number_0_of_unknown_total_has_the_limit(void **state)
+{
+    struct rig r;
+    rig_open(&r, false, true);
+    struct cohorti_chunk c = {.total = UNKNOWN};
+    assert_int_equal(take(&r, FIRST, &c, 900, true), COHORT_OK);
+    c.at = 900;
+    assert_int_equal(take(&r, MIDDLE, &c, 900, true), COHORT_ESIZE);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -313,6 +325,7 @@ int main(void)
         cmocka_unit_test(of_a_total_nobody_knows_as_much_is_kept_as_may_be),
         cmocka_unit_test(without_memory_it_comes_again),
         cmocka_unit_test(readers_are_taken_back_before_all_begins_anew),
+        cmocka_unit_test(a_message_of_number_0_of_unknown_total_has_the_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

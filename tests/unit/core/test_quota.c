@@ -238,6 +238,19 @@ static void an_ended_session_holds_nothing(void **state)
     pair_close(&p);
 }
 
+/* Of a large message that was taken back, for want of memory in its middle, nothing counts. */
+static void what_was_taken_back_does_not_count(void **state)
+{
+    struct pair p;
+    pair_open(&p);
+    assert_int_equal(rig_put(&p.r[0], NORMAL, "s", 10, 1), COHORT_OK);
+    p.r[0].memory.fail_at = p.r[0].memory.calls + 14;
+    assert_int_equal(rig_put(&p.r[0], NORMAL, "s", 1 << 20, 1), COHORT_ENOMEM);
+    assert_true(cohorti_outbound_len(&p.r[0].out) < 100);
+    assert_true(p.quota.used <= cohorti_outbound_len(&p.r[0].out) + COHORTI_QUOTA_STEP);
+    pair_close(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +263,7 @@ int main(void)
         cmocka_unit_test(who_is_asked_too_early_is_told_later),
         cmocka_unit_test(the_living_go_on),
         cmocka_unit_test(an_ended_session_holds_nothing),
+        cmocka_unit_test(what_was_taken_back_does_not_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -596,6 +596,54 @@ static void a_link_breaks_at_every_byte_of_a_stream(void **state)
     }
 }
 
+/* Its owner has not finished it yet. Its place was in a log that is gone: another stream may stand there now. */
+static void a_place_in_a_log_that_is_gone_is_no_place(void **state)
+{
+    struct rig r;
+    struct cohorti_stream a, b;
+    open_resumed(&r);
+    open_stream(&r, &a, 100);
+    write_all(&r, &a, 100);
+    (void)written(&r);
+    assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.sent), COHORT_OK); /* all of it */
+    cohorti_outbound_link_ended(&r.out);
+    assert_int_equal(rig_resume(&r, RIG_READER + 1, 0, NULL), COHORT_OK);
+    (void)written(&r); /* the name */
+    assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.sent), COHORT_OK);
+    cohorti_outbound_link_ended(&r.out);
+    open_stream(&r, &b, 300);
+    write_all(&r, &b, 200); /* while nobody is there */
+    assert_int_equal(rig_resume(&r, RIG_READER + 2, 0, NULL), COHORT_OK);
+    assert_false(b.lost);
+    assert_string_equal(written(&r), "2:0+200/300 ");
+    assert_null(cohorti_stream_next_over(&r.out));
+    cohorti_stream_abort(&r.out, &b);
+    assert_string_equal(written(&r), "2! ");
+    assert_int_equal(cohorti_stream_finish(&r.out, &a), COHORT_OK);
+    assert_ptr_equal(cohorti_stream_next_over(&r.out), &a);
+    rig_close(&r);
+}
+
+/* It is open, perhaps for hours, and has no place in the lane: what was withdrawn need not stay for it. Here the lane is full of it. */
+static void a_stream_that_was_not_begun_keeps_nothing_in_its_lane(void **state)
+{
+    struct rig r;
+    struct cohorti_stream s;
+    struct cohorti_put put = {.subject = "m", .body = data, .body_len = 60000, .deadline_ns = 50};
+    size_t taken = 0;
+    rig_open(&r);
+    while (cohorti_outbound_put(&r.out, &put) == COHORT_OK) { /* nobody is there */
+    }
+    open_stream(&r, &s, UNKNOWN);
+    assert_int_equal(cohorti_stream_write(&r.out, &s, data, 100, &taken), COHORT_EAGAIN);
+    cohorti_outbound_expire(&r.out, 50, &r.lost);
+    assert_true(cohorti_outbound_len(&r.out) < 100); /* the name */
+    assert_int_equal(cohorti_outbound_writable(&r.out), 1);
+    assert_int_equal(cohorti_outbound_put(&r.out, &put), COHORT_OK);
+    cohorti_stream_abort(&r.out, &s);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -618,6 +666,8 @@ int main(void)
         cmocka_unit_test(another_reader_without_memory),
         cmocka_unit_test(what_expires_between_pieces),
         cmocka_unit_test(a_link_breaks_at_every_byte_of_a_stream),
+        cmocka_unit_test(a_place_in_a_log_that_is_gone_is_no_place),
+        cmocka_unit_test(a_stream_that_was_not_begun_keeps_nothing_in_its_lane),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -307,6 +307,24 @@ static void what_expires_behind_such_a_mark_is_told(void **state)
     }
 }
 
+/* There was no memory to announce the names again, so they are forgotten, and their numbers serve for others before all is told. */
+static void a_number_that_serves_again_does_not_name_what_was_lost(void **state)
+{
+    struct rig r;
+    struct cohorti_lost one;
+    rig_open(&r);
+    assert_int_equal(rig_put(&r, 0, "order", 10, 'a'), COHORT_OK);
+    assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
+    (void)rig_write(&r, SIZE_MAX, NULL);
+    r.memory.fail_at = r.memory.calls + 1;
+    cohorti_outbound_end(&r.out, 2, &r.lost);
+    assert_int_equal(rig_put(&r, 0, "cancel", 1, 'b'), COHORT_OK); /* another thread, or the callback that is told */
+    assert_true(cohorti_undelivered_next(&r.lost, &r.out, &one));
+    assert_int_equal(one.body_len, 10);
+    assert_string_not_equal(one.subject, "cancel");
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +340,7 @@ int main(void)
         cmocka_unit_test(a_report_may_be_let_go_at_any_point),
         cmocka_unit_test(a_mark_inside_a_frame_ends_nobody),
         cmocka_unit_test(what_expires_behind_such_a_mark_is_told),
+        cmocka_unit_test(a_number_that_serves_again_does_not_name_what_was_lost),
     };
     return RIG_RUN_TWICE(tests);
 }
