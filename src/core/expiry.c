@@ -20,6 +20,12 @@
 #define RETRY_NS \
     (UINT64_C(100) * 1000000) /* when it is being written, or there was no memory for the report, without which nothing is withdrawn */
 
+/* A lane of a hundred thousand messages takes a millisecond to look through, with the peer's lock held, and may have one due each time: then it
+ * rests for ten times as long as that took, about, and they are so much late. */
+#define WORK_MIN 1024
+#define WORK_NS 12
+#define WORK_REST 10
+
 /* So what is remembered is about what the log holds, not about all that was sent since the earliest deadline. */
 static void forget_acknowledged(struct cohorti_outbound_lane *lane)
 {
@@ -74,20 +80,10 @@ static uint64_t end_of_begun(const struct cohorti_outbound_lane *lane)
     return lane->written_max > lane->log.sent ? lane->written_max : lane->log.sent;
 }
 
-static bool has_places(const struct cohorti_outbound_lane *lane)
-{
-    bool has = false;
-    COHORTI_LIST_FOREACH (it, &lane->streams) {
-        const struct cohorti_stream *s = COHORTI_CONTAINER(it, struct cohorti_stream, node);
-        has = has || (s->begun && !s->whole);
-    }
-    return has;
-}
-
-/* There are void frames that need not stay: they were not begun, nobody writes, and no stream has a place in the lane. */
+/* There are void frames that need not stay: they were not begun, and nobody writes. */
 static bool voids_may_go(const struct cohorti_outbound *ob, const struct cohorti_outbound_lane *lane)
 {
-    return lane->voids_end > end_of_begun(lane) && !ob->resumed && !has_places(lane);
+    return lane->voids_end > end_of_begun(lane) && !ob->resumed;
 }
 
 uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
@@ -95,23 +91,25 @@ uint64_t cohorti_outbound_expires_ns(const struct cohorti_outbound *ob)
     uint64_t earliest = NEVER;
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         const struct cohorti_outbound_lane *lane = &ob->lanes[i];
-        if (voids_may_go(ob, lane)) {
-            return 0;
-        }
-        if (lane->expiry_count > 0 && lane->expires_ns < earliest) {
-            earliest = lane->expires_ns;
+        bool voids = voids_may_go(ob, lane);
+        if (voids || lane->expiry_count > 0) {
+            uint64_t at_ns = voids ? 0 : lane->expires_ns;
+            at_ns = at_ns < lane->rests_ns ? lane->rests_ns : at_ns;
+            earliest = at_ns < earliest ? at_ns : earliest;
         }
     }
     return earliest;
 }
 
-/* The message's frames, copied for the report. */
-static bool copy_frames(const struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry, struct cohorti_log *to)
+/* The message's frames, copied for the report. *block: at or before the one where they begin, or NULL; it is that one afterwards. */
+static bool copy_frames(const struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry, struct cohorti_block **block,
+                        struct cohorti_log *to)
 {
     uint64_t before = to->appended;
+    struct cohorti_log_frame frame = {.block = *block};
     for (uint64_t at = expiry->offset; at < expiry->end;) {
-        struct cohorti_log_frame frame;
-        cohorti_log_frame_at(&lane->log, at, &frame);
+        cohorti_log_frame_after(&lane->log, frame.block, at, &frame);
+        *block = at == expiry->offset ? frame.block : *block;
         if (cohorti_log_append_again(to, &frame) != COHORT_OK) {
             cohorti_log_truncate(to, before);
             return false;
@@ -122,11 +120,11 @@ static bool copy_frames(const struct cohorti_outbound_lane *lane, const struct c
 }
 
 /* What a frame refers to stays until it is acknowledged, or taken out: it is sent, as anything would do. */
-static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry)
+static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_expiry *expiry, struct cohorti_block *block)
 {
+    struct cohorti_log_frame frame = {.block = block};
     for (uint64_t at = expiry->offset; at < expiry->end;) {
-        struct cohorti_log_frame frame;
-        cohorti_log_frame_at(&lane->log, at, &frame);
+        cohorti_log_frame_after(&lane->log, frame.block, at, &frame);
         at += frame.len;
         cohort_frame_encode_header(frame.header, cohorti_type_subject(COHORTI_KIND_VOID, cohorti_type_lane(frame.frame.type), 0),
                                    frame.frame.data_len);
@@ -136,8 +134,10 @@ static void make_void(struct cohorti_outbound_lane *lane, const struct cohorti_e
 
 /* All but void frames stay; the remembered offsets move with what they are about. */
 struct compaction {
+    struct cohorti_outbound_lane *lane;
     struct cohorti_expiry *next, *end; /* not passed yet */
     uint64_t at, down;                 /* where we are in the old lane, and how much of it has gone */
+    size_t frames;
 };
 
 static size_t keep_live(void *ctx, uint8_t *bytes, size_t len, size_t tail_len)
@@ -163,25 +163,30 @@ static size_t keep_live(void *ctx, uint8_t *bytes, size_t len, size_t tail_len)
             memmove(bytes + kept, bytes + from, own_len);
             kept += own_len;
         }
+        cohorti_streams_shift(c->lane, c->at, c->at + frame_len, c->down);
         c->at += frame_len;
+        c->frames++;
         from += own_len;
     }
     return kept;
 }
 
-/* A link may have ended inside a frame: that stays whole. `next` is about the first message behind. */
-static void take_voids_out(struct cohorti_outbound_lane *lane, struct cohorti_expiry *next)
+/* A link may have ended inside a frame: that stays whole. `next` is about the first message behind. Returns how many frames it looked at. */
+static size_t take_voids_out(struct cohorti_outbound_lane *lane, struct cohorti_expiry *next)
 {
     uint64_t begun = end_of_begun(lane), from = cohorti_log_frame_from(&lane->log, begun);
-    struct compaction c = {.next = next, .end = lane->expiries + lane->expiry_count, .at = from};
+    struct compaction c = {.lane = lane, .next = next, .end = lane->expiries + lane->expiry_count, .at = from};
     cohorti_log_compact(&lane->log, from, keep_live, &c);
     lane->voids_end = begun;
+    return c.frames;
 }
 
 static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lane *lane, uint64_t now_ns, struct cohorti_log *copies)
 {
     uint32_t kept = 0, kept_begun = 0;
     uint64_t earliest = NEVER, begun = end_of_begun(lane);
+    size_t work = lane->expiry_count;
+    struct cohorti_block *block = NULL;
     forget_acknowledged(lane);
     for (uint32_t i = 0; i < lane->expiry_count; i++) {
         struct cohorti_expiry e = lane->expiries[i];
@@ -191,8 +196,8 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
             continue;
         }
         bool held = e.offset < lane->held_until;
-        if (e.deadline_ns <= now_ns && !held && copy_frames(lane, &e, copies)) {
-            make_void(lane, &e);
+        if (e.deadline_ns <= now_ns && !held && copy_frames(lane, &e, &block, copies)) {
+            make_void(lane, &e, block);
             continue;
         }
         uint64_t look_ns = e.deadline_ns <= now_ns ? now_ns + RETRY_NS : e.deadline_ns;
@@ -202,8 +207,9 @@ static void expire_lane(struct cohorti_outbound *ob, struct cohorti_outbound_lan
     lane->expiry_count = kept;
     lane->expires_ns = earliest;
     if (voids_may_go(ob, lane)) {
-        take_voids_out(lane, lane->expiries + kept_begun);
+        work += take_voids_out(lane, lane->expiries + kept_begun);
     }
+    lane->rests_ns = work < WORK_MIN ? 0 : now_ns + work * WORK_NS * WORK_REST;
 }
 
 void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struct cohorti_undelivered *lost)
@@ -211,7 +217,7 @@ void cohorti_outbound_expire(struct cohorti_outbound *ob, uint64_t now_ns, struc
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
         struct cohorti_outbound_lane *lane = &ob->lanes[i];
         bool due = lane->expiry_count > 0 && lane->expires_ns <= now_ns;
-        if (!due && !voids_may_go(ob, lane)) {
+        if (now_ns < lane->rests_ns || (!due && !voids_may_go(ob, lane))) {
             continue;
         }
         if (lost->alloc == NULL) {

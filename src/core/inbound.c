@@ -293,7 +293,11 @@ static int add_piece(struct cohorti_inbound *in, struct cohorti_partial *partial
     if (partial->bytes != NULL) {
         *why = "no memory for a message in chunks";
         int status = make_room(in, partial, chunk);
-        if (status == COHORT_ENOMEM || (status == COHORT_ESIZE && chunk->stream == 0)) {
+        if (status == COHORT_ESIZE && chunk->stream == 0) {
+            *why = "message larger than the limit";
+            return status;
+        }
+        if (status == COHORT_ENOMEM) {
             return status;
         }
         if (status == COHORT_ESIZE) {

@@ -23,7 +23,8 @@ struct cohorti_log_frame {
 /** The frame that begins at `offset`, where one must: before what was appended last. */
 void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct cohorti_log_frame *out);
 /** The same, not before `from`, which is NULL or the block of one before: who walks a log does not begin at its front each time. */
-void cohorti_log_frame_after(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset, struct cohorti_log_frame *out);
+void cohorti_log_frame_after(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset,
+                             struct cohorti_log_frame *out);
 /** Where the first frame begins that does not begin before `offset`, or the log ends. `offset` is not before what the log holds. */
 uint64_t cohorti_log_frame_from(const struct cohorti_log *log, uint64_t offset);
 

@@ -42,6 +42,7 @@ struct cohorti_outbound_lane {
     struct cohorti_expiry *expiries; /* in order of offset */
     uint32_t expiry_count, expiry_cap;
     uint64_t expires_ns; /* the earliest deadline among them, or earlier */
+    uint64_t rests_ns;   /* they are not looked through before; 0: as soon as need be */
     uint64_t voids_end;  /* no void frame begins at or beyond; 0: there was none */
 
     uint64_t limit;              /* credit of the reader: no frame is begun at or beyond */
@@ -221,9 +222,9 @@ struct cohorti_undelivered {
     struct {
         struct cohorti_log log;
         uint64_t written_max;
-        uint64_t at, end; /* what is left to tell */
+        uint64_t at, end;            /* what is left to tell */
         struct cohorti_block *block; /* that of the frame told last; NULL: none was */
-        uint32_t epoch;   /* of the names its numbers are of */
+        uint32_t epoch;              /* of the names its numbers are of */
         struct cohorti_expiry *expiries;
         uint32_t expiry_count;
     } lanes[COHORTI_LANE_COUNT];

@@ -85,8 +85,11 @@ int cohorti_stream_write(struct cohorti_outbound *ob, struct cohorti_stream *s, 
     const uint8_t *at = data;
     uint64_t most = s->total == COHORTI_TOTAL_UNKNOWN ? COHORTI_OFFSET_MAX : s->total;
     *taken = 0;
-    if (s->lost || (s->ended && len > 0)) {
-        return s->lost ? COHORT_ESTATE : COHORT_ESIZE;
+    if (s->lost) {
+        return COHORT_ESTATE;
+    }
+    if (s->ended && len > 0) {
+        return COHORT_ESIZE;
     }
     if (len > most - s->len) {
         return COHORT_ESIZE;
@@ -189,10 +192,16 @@ struct cohorti_stream *cohorti_stream_next_over(struct cohorti_outbound *ob)
     return NULL;
 }
 
+/* In the present log. */
+static bool has_place(const struct cohorti_stream *s)
+{
+    return s->begun && !s->whole;
+}
+
 struct cohorti_stream *cohorti_stream_at(struct cohorti_outbound_lane *lane, uint64_t at)
 {
     COHORTI_LIST_FOREACH (it, &lane->streams) {
-        if (STREAM_OF(it)->begun && STREAM_OF(it)->begin == at && !STREAM_OF(it)->moved && !STREAM_OF(it)->whole) {
+        if (has_place(STREAM_OF(it)) && STREAM_OF(it)->begin == at && !STREAM_OF(it)->moved) {
             return STREAM_OF(it);
         }
     }
@@ -227,6 +236,17 @@ void cohorti_stream_moved(struct cohorti_stream *s, bool first, uint64_t begin, 
     s->begin = first ? begin : s->begin;
     s->end = end;
     s->moved = true;
+}
+
+void cohorti_streams_shift(struct cohorti_outbound_lane *lane, uint64_t begin, uint64_t end, uint64_t down)
+{
+    COHORTI_LIST_FOREACH (it, &lane->streams) {
+        struct cohorti_stream *s = STREAM_OF(it);
+        if (has_place(s)) {
+            s->begin -= s->begin == begin ? down : 0;
+            s->end -= s->end == end ? down : 0;
+        }
+    }
 }
 
 static void free_numbers(struct cohorti_outbound_lane *lane)

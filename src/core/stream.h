@@ -36,7 +36,7 @@ COHORT_NODISCARD int cohorti_stream_open(struct cohorti_outbound *ob, struct coh
  * Append what there is room for; *taken says how much.
  *
  *   COHORT_EAGAIN  not all of it: the lane is `full` or `starved`. Streams leave a quarter of the lane to messages.
- *   COHORT_ESIZE   more than was announced; nothing was taken. COHORT_ESTATE  it is lost, or ended.
+ *   COHORT_ESIZE   more than was announced, or it was the end; nothing was taken. COHORT_ESTATE  it is lost.
  *   COHORT_ENOMEM, COHORT_ELIMIT (names).
  */
 COHORT_NODISCARD int cohorti_stream_write(struct cohorti_outbound *ob, struct cohorti_stream *s, const void *data, size_t len,
@@ -62,6 +62,8 @@ void cohorti_streams_before_move(struct cohorti_outbound *ob);
 /** A frame of it is in the new log now. */
 void cohorti_stream_moved(struct cohorti_stream *s, bool first, uint64_t begin, uint64_t end);
 void cohorti_stream_none_moved(struct cohorti_outbound_lane *lane);
+/** The frame from `begin` to `end` in the lane goes `down` bytes down, over others that went. */
+void cohorti_streams_shift(struct cohorti_outbound_lane *lane, uint64_t begin, uint64_t end, uint64_t down);
 /** Those begun that did not move are lost. */
 void cohorti_streams_after_move(struct cohorti_outbound *ob);
 /** The reader has left: those of which it acknowledged a part are lost. */

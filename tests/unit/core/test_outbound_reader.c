@@ -4,8 +4,6 @@
  */
 #include "outbound_text.h"
 
-#include <time.h>
-
 /* ---- marks --------------------------------------------------------------------------------------------------------- */
 
 static void an_acknowledgement_is_of_what_was_sent(void **state)
@@ -245,37 +243,6 @@ static void what_is_held_does_not_expire(void **state)
     rig_close(&r);
 }
 
-static double seconds(void)
-{
-    struct timespec t;
-    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &t), 0);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-/* How long the peer's lock is held when another reader gets a lane full of small messages, or small bodies that are lent. */
-static double time_to_go_over(size_t lane_bytes)
-{
-    struct rig r;
-    rig_open(&r);
-    r.out.limits.lane_bytes_max = lane_bytes;
-    while (rig_put(&r, 0, "s", rig_lends ? 4096 : 84, 1) == COHORT_OK) {
-    }
-    r.out.reader = RIG_READER;
-    double begun = seconds();
-    assert_int_equal(rig_resume(&r, RIG_READER + 1, 0, NULL), COHORT_OK);
-    double took = seconds() - begun;
-    rig_close(&r);
-    return took;
-}
-
-/* Four times as much takes some four times as long: here it is sixteen. */
-static void a_full_lane_goes_over_in_a_time_that_grows_as_it_does(void **state)
-{
-    double small = time_to_go_over((size_t)16 << 20), large = time_to_go_over((size_t)64 << 20);
-    print_message("16 MiB: %.3f s, 64 MiB: %.3f s\n", small, large);
-    assert_true(large < 9 * small);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,7 +257,6 @@ int main(void)
         cmocka_unit_test(credit_of_a_reader_that_counts_something_else),
         cmocka_unit_test(another_reader_without_memory),
         cmocka_unit_test(what_is_held_does_not_expire),
-        cmocka_unit_test(a_full_lane_goes_over_in_a_time_that_grows_as_it_does),
     };
     return RIG_RUN_TWICE(tests);
 }

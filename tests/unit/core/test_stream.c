@@ -501,7 +501,7 @@ static void another_reader_without_memory(void **state)
     }
 }
 
-/* A message that is withdrawn leaves the places of a stream alone. */
+/* A message that is withdrawn while a link stands leaves the places of a stream alone. */
 static void what_expires_between_pieces(void **state)
 {
     struct cohorti_put put = {.kind = COHORTI_KIND_MESSAGE, .subject = "s", .body = data, .body_len = 9, .deadline_ns = 5};
@@ -514,9 +514,9 @@ static void what_expires_between_pieces(void **state)
     assert_int_equal(cohorti_outbound_put(&r.out, &put), COHORT_OK);
     write_all(&r, &s, 10);
     assert_int_equal(finish(&r, &s), COHORT_OK);
+    assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
     cohorti_outbound_expire(&r.out, 5, &r.lost);
     assert_int_equal(told(&r), 2);
-    assert_int_equal(rig_resume(&r, RIG_READER, 0, NULL), COHORT_OK);
     assert_string_equal(written(&r), "v 1:0+10/20 v 1:10+10/20. ");
     assert_int_equal(rig_ack(&r, 0, r.out.lanes[0].log.sent - 1), COHORT_OK);
     assert_null(cohorti_stream_next_over(&r.out));
@@ -644,6 +644,41 @@ static void a_stream_that_was_not_begun_keeps_nothing_in_its_lane(void **state)
     rig_close(&r);
 }
 
+/* Its pieces stand between messages that were withdrawn. It goes to the reader that comes, and to the next if that one had nothing. */
+static void a_stream_moves_up_with_its_lane(void **state)
+{
+    for (int readers = 1; readers <= 2; readers++) {
+        struct rig r;
+        struct cohorti_stream s;
+        struct cohorti_put put = {.subject = "m", .body = data, .body_len = 1000, .deadline_ns = 50};
+        rig_open(&r);
+        open_stream(&r, &s, 300);
+        assert_int_equal(cohorti_outbound_put(&r.out, &put), COHORT_OK);
+        write_all(&r, &s, 200);
+        assert_int_equal(cohorti_outbound_put(&r.out, &put), COHORT_OK);
+        write_all(&r, &s, 100);
+        assert_int_equal(rig_put(&r, 0, "m", 10, 1), COHORT_OK);
+        cohorti_outbound_expire(&r.out, 50, &r.lost);
+        assert_int_equal(cohorti_outbound_len(&r.out), 2 * NAMED + PIECE(200) + PIECE(100) + FRAME(10));
+        for (int reader = 0; reader < readers; reader++) {
+            cohorti_undelivered_deinit(&r.lost);
+            assert_int_equal(rig_resume(&r, RIG_READER + (uint64_t)reader, 0, NULL), COHORT_OK);
+            if (reader + 1 < readers) {
+                cohorti_outbound_link_ended(&r.out);
+            }
+        }
+        assert_string_equal(written(&r), "1:0+200/300 1:200+100/300. M10 ");
+        assert_int_equal(cohorti_stream_finish(&r.out, &s), COHORT_OK);
+        uint64_t behind = r.out.lanes[0].log.appended - FRAME(10);
+        assert_int_equal(rig_ack(&r, 0, behind - 1), COHORT_OK);
+        assert_null(cohorti_stream_next_over(&r.out));
+        assert_int_equal(rig_ack(&r, 0, behind), COHORT_OK);
+        assert_ptr_equal(cohorti_stream_next_over(&r.out), &s);
+        assert_false(s.lost);
+        rig_close(&r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -668,6 +703,7 @@ int main(void)
         cmocka_unit_test(a_link_breaks_at_every_byte_of_a_stream),
         cmocka_unit_test(a_place_in_a_log_that_is_gone_is_no_place),
         cmocka_unit_test(a_stream_that_was_not_begun_keeps_nothing_in_its_lane),
+        cmocka_unit_test(a_stream_moves_up_with_its_lane),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
