@@ -236,8 +236,8 @@ int cohorti_session_on_ack(struct conn *conn)
 
 /* ---- acknowledging -------------------------------------------------------------------------------------------------- */
 
-/* Without memory, or room in a queue of what the peer does not read, it is said a moment later. */
-static void send_ack(struct conn *conn, uint64_t now_ns)
+/* Without memory, or room in a queue of what the peer does not read, it is said a moment later. Returns whether it is said. */
+static bool send_ack(struct conn *conn, uint64_t now_ns)
 {
     struct cohorti_ack ack;
     int status = COHORT_OK;
@@ -250,6 +250,7 @@ static void send_ack(struct conn *conn, uint64_t now_ns)
         cohorti_inbound_told(&conn->peer->inbound, &ack);
     }
     cohorti_acking_said(&conn->acking, status == COHORT_OK, now_ns);
+    return status == COHORT_OK;
 }
 
 void cohorti_session_acknowledge(struct conn *conn, bool may_gather)
@@ -266,7 +267,7 @@ void cohorti_session_acknowledge(struct conn *conn, bool may_gather)
     }
     uint64_t now_ns = cohorti_now(conn->owner);
     if (cohorti_acking_is_due(&conn->acking, in, may_gather, now_ns)) {
-        send_ack(conn, now_ns);
+        (void)send_ack(conn, now_ns);
         cohorti_conn_flush(conn); /* sets the timer */
     } else {
         bring_timer_forward(conn, conn->acking.due_ns);
@@ -290,14 +291,15 @@ void cohorti_session_rest(struct conn *conn, uint64_t now_ns)
     }
 }
 
+/* LEAVE says that what was not acknowledged was not handled, so not without the acknowledgement: then the link just ends. */
 void cohorti_session_leave(struct conn *conn)
 {
-    if (conn->link.resumed) {
-        send_ack(conn, cohorti_now(conn->owner));
-    }
+    bool told = !conn->link.resumed || send_ack(conn, cohorti_now(conn->owner));
     cohorti_conn_lock(conn);
-    int queued = cohorti_sender_leave(&conn->sender);
-    (void)queued; /* when the queue is full, the end of the stream says it too */
+    if (told) {
+        int queued = cohorti_sender_leave(&conn->sender);
+        (void)queued; /* when the queue is full, the end of the stream says it too */
+    }
     cohorti_conn_unlock(conn);
     cohorti_conn_drain(conn, conn->end_code);
 }
