@@ -5,6 +5,7 @@
 #include "io/uv/uv_io.h"
 
 #include <assert.h>
+#include <fcntl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -286,12 +287,26 @@ static const struct cohorti_io_ops uv_ops = {
     .unwatch_file = cohorti_uv_unwatch_file,
 };
 
+/* A process may have closed its standard input or output. What libuv opens must not get their place: it aborts when it is to close that, and
+ * whoever prints would write into it. */
+static void keep_standard_descriptors(void)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO) {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 int cohorti_io_uv_new(const cohort_allocator *alloc, struct cohorti_io **out)
 {
     struct uv_io *io = cohorti_alloc_zero(alloc, sizeof *io);
     if (io == NULL) {
         return COHORT_ENOMEM;
     }
+    keep_standard_descriptors();
     struct timespec tick = {0};
     clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
     io->base.ops = &uv_ops;

@@ -56,6 +56,27 @@ static void the_parent_goes_on(void **state)
     rig_close_pair(n);
 }
 
+/* As a daemon does that closes what it does not need. In a child, which only opens and closes: no thread is started after fork. */
+static void standard_descriptors_may_be_closed(void **state)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        cohort_config config;
+        cohort_node *node = NULL;
+        for (int fd = 0; fd <= 2; fd++) {
+            close(fd);
+        }
+        COHORT_CONFIG_INIT(&config);
+        config.ip = address(2);
+        config.tcp_port = PORT;
+        config.log.write = quiet;
+        bool opened = cohort_node_open(&config, &node, NULL) == COHORT_OK;
+        bool kept = write(1, "nobody reads this", 17) == 17;
+        _exit(opened && kept && cohort_node_close(node, 0) == COHORT_OK ? 0 : 1);
+    }
+    wait_for_child(child);
+}
+
 #ifndef __SANITIZE_THREAD__ /* it cannot start threads after fork */
 /* In the child: a node of its own that tells the parent's node 0 one thing. Nothing of the rig or of cmocka is used. */
 static int child_main(void)
@@ -98,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         node_test(every_descriptor_is_close_on_exec),
         node_test(the_parent_goes_on),
+        node_test(standard_descriptors_may_be_closed),
 #ifndef __SANITIZE_THREAD__
         node_test(a_child_may_have_a_node_of_its_own),
 #endif
