@@ -522,7 +522,8 @@ static void tell_dialler(struct cohorti_cluster *c, uint64_t now_ns, struct coho
                          const struct cohorti_cluster_link *link, int code)
 {
     const cohort_dial_policy *policy = &c->config.dial;
-    if (link->refused) {
+    bool in_vain = link->was_open && code == COHORT_EPROTOCOL; /* the next one may end as this one did */
+    if (link->refused || in_vain) {
         cohorti_dialler_refused(&m->dialler, policy, c->started_ns, now_ns, &c->prng);
     } else if (link->was_open || link->redundant) {
         cohorti_dialler_lost(&m->dialler, policy, c->started_ns, now_ns, &c->prng);

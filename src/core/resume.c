@@ -41,6 +41,17 @@ static bool goes_on(const struct cohorti_outbound *ob, const struct cohorti_resu
     return resume->known == ob->half && resume->half == ob->reader;
 }
 
+/* It read this half of ours, then another did and all began at 0 again: its marks are about a numbering that is gone, and it would take what we
+ * write now for what follows them. (Two processes with one id, in turn.) */
+static bool is_outdated(const struct cohorti_outbound *ob, const struct cohorti_resume *resume)
+{
+    bool took = false;
+    for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
+        took = took || resume->lanes[i].received > 0;
+    }
+    return took && resume->known == ob->half && resume->half != ob->reader;
+}
+
 static int check_marks(const struct cohorti_outbound *ob, const struct cohorti_resume *resume)
 {
     for (unsigned i = 0; i < COHORTI_LANE_COUNT; i++) {
@@ -134,6 +145,8 @@ int cohorti_outbound_resume(struct cohorti_outbound *ob, const struct cohorti_re
             return status;
         }
         continue_at(ob, resume);
+    } else if (is_outdated(ob, resume)) {
+        return COHORT_EPROTOCOL;
     } else {
         start_over(ob, resume, lost);
     }

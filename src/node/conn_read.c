@@ -108,6 +108,13 @@ void cohorti_conn_fail(struct conn *conn, int code, const char *detail)
     cohorti_conn_end(conn, code);
 }
 
+/* The two ends do not mean the same session: they begin another, with a new half of ours, and what is not acknowledged is told. */
+static void fail_session(struct conn *conn, const char *detail)
+{
+    conn->disagrees = true;
+    cohorti_conn_fail(conn, COHORT_EPROTOCOL, detail);
+}
+
 static void on_event_open(struct conn *conn, const struct cohorti_link_event *event)
 {
     switch (event->type) {
@@ -124,12 +131,12 @@ static void on_event_open(struct conn *conn, const struct cohorti_link_event *ev
         break;
     case COHORTI_LINK_EVENT_RESUME:
         if (cohorti_session_on_resume(conn) != COHORT_OK) {
-            cohorti_conn_fail(conn, COHORT_EPROTOCOL, "RESUME claims more than was sent");
+            fail_session(conn, "RESUME is not about what was sent");
         }
         break;
     case COHORTI_LINK_EVENT_ACK:
         if (cohorti_session_on_ack(conn) != COHORT_OK) {
-            cohorti_conn_fail(conn, COHORT_EPROTOCOL, "ACK claims more than was sent");
+            fail_session(conn, "ACK claims more than was sent");
         }
         break;
     case COHORTI_LINK_EVENT_REFUSE:

@@ -97,7 +97,7 @@ static unsigned take_writable(struct peer *peer)
     if (lanes != 0) {
         cohorti_full_wake(peer);
     }
-    return peer->removed ? 0 : lanes;
+    return lanes;
 }
 
 void cohorti_session_tell_writable(struct peer *peer, unsigned lanes)
@@ -354,17 +354,21 @@ void cohorti_session_expire(struct peer *peer, uint64_t now_ns)
     cohorti_session_tell_writable(peer, writable);
 }
 
+static int end_reason(const struct conn *conn)
+{
+    return conn->end_code == COHORT_ESLOW ? COHORT_ESLOW : conn->disagrees ? COHORT_ERESTARTED : COHORT_EREMOVED;
+}
+
 void cohorti_session_settle(struct conn *conn)
 {
     struct peer *peer = conn->peer;
     cohorti_mutex_lock(&peer->lock);
     conn->ends_session = false;
-    bool slow = conn->end_code == COHORT_ESLOW;
-    bool ends = (peer->removed || slow) && cohorti_list_empty(&peer->conns);
+    bool ends = (peer->removed || conn->end_code == COHORT_ESLOW || conn->disagrees) && cohorti_list_empty(&peer->conns);
     peer->ending = ends;
     cohorti_mutex_unlock(&peer->lock);
     if (ends) {
-        cohorti_session_end_here(peer, slow ? COHORT_ESLOW : COHORT_EREMOVED);
+        cohorti_session_end_here(peer, end_reason(conn));
     }
 }
 

@@ -161,25 +161,42 @@ static void the_same_reader_may_begin_twice(void **state)
     rig_close(&r);
 }
 
-/* Marks are believed of the reader that wrote them, about the half that is ours. */
-static void marks_of_another_reader_or_about_another_half_are_not_marks(void **state)
+/* Marks are believed about the half that is ours. */
+static void marks_about_another_half_are_not_marks(void **state)
 {
-    for (int which = 0; which < 2; which++) {
-        struct rig r;
-        const uint64_t marks[COHORTI_LANE_COUNT] = {FRAME(5) + FRAME(10), 0, 0};
-        open_resumed(&r);
-        assert_int_equal(rig_put(&r, 0, "s", 10, 'x'), COHORT_OK);
-        assert_int_equal(rig_put(&r, 0, "s", 20, 'x'), COHORT_OK);
-        (void)rig_write(&r, FRAME(5) + FRAME(10) + FRAME(20), stream);
-        assert_int_equal(rig_ack(&r, 0, marks[0]), COHORT_OK);
-        assert_int_equal(rig_put(&r, 0, "s", 30, 'x'), COHORT_OK);
-        assert_int_equal(which == 0 ? rig_resume(&r, RIG_READER + 1, RIG_HALF, marks)
-                                    : rig_resume(&r, RIG_READER, RIG_HALF + 1, marks),
-                         COHORT_OK);
-        assert_string_equal(written(&r), "0:0=s MESSAGE 0:0 30 ");
-        assert_int_equal(told(&r), 1);
-        rig_close(&r);
-    }
+    struct rig r;
+    const uint64_t marks[COHORTI_LANE_COUNT] = {FRAME(5) + FRAME(10), 0, 0};
+    open_resumed(&r);
+    assert_int_equal(rig_put(&r, 0, "s", 10, 'x'), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 20, 'x'), COHORT_OK);
+    (void)rig_write(&r, FRAME(5) + FRAME(10) + FRAME(20), stream);
+    assert_int_equal(rig_ack(&r, 0, marks[0]), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 30, 'x'), COHORT_OK);
+    assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF + 1, marks), COHORT_OK);
+    assert_string_equal(written(&r), "0:0=s MESSAGE 0:0 30 ");
+    assert_int_equal(told(&r), 1);
+    rig_close(&r);
+}
+
+/* They are of a numbering that ended when another reader came; one that has taken nothing of it may begin. */
+static void an_earlier_reader_does_not_go_on(void **state)
+{
+    struct rig r;
+    const uint64_t marks[COHORTI_LANE_COUNT] = {FRAME(5) + FRAME(10), 0, 0}, none[COHORTI_LANE_COUNT] = {0};
+    open_resumed(&r);
+    assert_int_equal(rig_put(&r, 0, "s", 10, 'x'), COHORT_OK);
+    assert_string_equal(written(&r), "0:0=s MESSAGE 0:0 10 ");
+    assert_int_equal(rig_ack(&r, 0, marks[0]), COHORT_OK);
+    cohorti_outbound_link_ended(&r.out);
+    assert_int_equal(rig_resume(&r, RIG_READER + 1, 0, NULL), COHORT_OK);
+    assert_int_equal(rig_put(&r, 0, "s", 20, 'x'), COHORT_OK);
+    cohorti_outbound_link_ended(&r.out);
+    assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, marks), COHORT_EPROTOCOL);
+    assert_false(r.out.resumed);
+    assert_int_equal(rig_resume(&r, RIG_READER, RIG_HALF, none), COHORT_OK);
+    assert_string_equal(written(&r), "0:0=s MESSAGE 0:0 20 ");
+    assert_int_equal(told(&r), 0);
+    rig_close(&r);
 }
 
 static void credit_of_a_reader_that_counts_something_else(void **state)
@@ -253,7 +270,8 @@ int main(void)
         cmocka_unit_test(a_large_message_goes_over_whole_or_is_told),
         cmocka_unit_test(requests_and_replies_are_not_for_another_reader),
         cmocka_unit_test(the_same_reader_may_begin_twice),
-        cmocka_unit_test(marks_of_another_reader_or_about_another_half_are_not_marks),
+        cmocka_unit_test(marks_about_another_half_are_not_marks),
+        cmocka_unit_test(an_earlier_reader_does_not_go_on),
         cmocka_unit_test(credit_of_a_reader_that_counts_something_else),
         cmocka_unit_test(another_reader_without_memory),
         cmocka_unit_test(what_is_held_does_not_expire),

@@ -374,27 +374,72 @@ static void a_mark_inside_a_frame_ends_nobody(void **state)
     close_all(&n);
 }
 
-static void a_peer_that_claims_too_much_is_parted_with(void **state)
+static void a_peer_that_claims_too_much_begins_anew(void **state)
 {
     static struct rig_node n;
     static struct reports r;
     struct bare b;
     size_t len = 0;
     one_written_two_waiting(&n, &r, &b);
+    uint64_t before = b.node_half;
     bare_ack(&b, 0, b.read[0] + 1, MUCH);
     assert_int_equal(bare_lane_frame(&b, &len), 0);
     bare_leave(&n, &b, 1);
     assert_int_equal(atomic_load(&n.last_reason), COHORT_EPROTOCOL);
+    WAIT_FOR(atomic_load(&r.count) == 3);
+    expect_report(&r, 0, "one", true);
+    expect_report(&r, 1, "two", false);
+    assert_int_equal(atomic_load(&r.reason), COHORT_ERESTARTED);
+    bare_join(&b, 1, HALF, before, MUCH); /* its marks are about a half that is gone */
+    assert_true(b.node_half != before);
+    memset(b.read, 0, sizeof b.read);
+    assert_int_equal(say(&n, "s", "four"), COHORT_OK);
+    expect_name(&b, "s");
+    expect_frame(&b, MESSAGE_TYPE(0), "four");
+    bare_leave(&n, &b, 2);
     b.read[0]++;
     bare_resume(&b, 1, HALF, b.node_half, MUCH);
     assert_int_equal(bare_lane_frame(&b, &len), 0);
-    bare_leave(&n, &b, 2);
-    b.read[0]--;
-    bare_join(&b, 1, HALF, b.node_half, MUCH); /* and takes it back */
-    expect_frame(&b, MESSAGE_TYPE(0), "two");
-    expect_frame(&b, MESSAGE_TYPE(0), "three");
-    assert_int_equal(atomic_load(&r.count), 0);
-    close(b.fd);
+    bare_leave(&n, &b, 3);
+    WAIT_FOR(atomic_load(&r.count) == 4);
+    close_all(&n);
+}
+
+/* Two processes have one id, in turn: the first comes back to what it thinks goes on. */
+static void who_comes_back_after_another_process_begins_anew(void **state)
+{
+    static struct rig_node n;
+    static struct reports r;
+    struct bare first, second = {0};
+    size_t len = 0;
+    one_written_two_waiting(&n, &r, &first);
+    bare_ack(&first, 0, first.read[0], MUCH);
+    expect_frame(&first, MESSAGE_TYPE(0), "two");
+    expect_frame(&first, MESSAGE_TYPE(0), "three");
+    bare_leave(&n, &first, 1);
+    bare_join(&second, 2, HALF + 1, 0, MUCH);
+    WAIT_FOR(atomic_load(&r.count) == 2);
+    assert_int_equal(say(&n, "s", "four"), COHORT_OK);
+    expect_name(&second, "s");
+    expect_frame(&second, MESSAGE_TYPE(0), "four");
+    bare_leave(&n, &second, 2);
+    bare_resume(&first, 3, HALF, first.node_half, MUCH);
+    assert_int_equal(bare_lane_frame(&first, &len), 0);
+    bare_leave(&n, &first, 3);
+    WAIT_FOR(atomic_load(&r.count) == 3);
+    expect_report(&r, 2, "four", true);
+    bare_join(&first, 3, HALF, first.node_half, MUCH);
+    memset(first.read, 0, sizeof first.read);
+    assert_int_equal(say(&n, "s", "five"), COHORT_OK);
+    expect_name(&first, "s");
+    expect_frame(&first, MESSAGE_TYPE(0), "five");
+    bare_ack(&first, 0, first.read[0], MUCH);
+    bare_leave(&n, &first, 4);
+    bare_join(&first, 3, HALF, first.node_half, MUCH); /* and goes on, from there on */
+    assert_int_equal(say(&n, "s", "six"), COHORT_OK);
+    expect_frame(&first, MESSAGE_TYPE(0), "six");
+    assert_int_equal(atomic_load(&r.count), 3);
+    close(first.fd);
     close_all(&n);
 }
 
@@ -569,7 +614,8 @@ int main(void)
         node_test(a_full_lane_is_told_of_once_when_it_has_room),
         node_test(urgent_subjects_overtake),
         node_test(a_mark_inside_a_frame_ends_nobody),
-        node_test(a_peer_that_claims_too_much_is_parted_with),
+        node_test(a_peer_that_claims_too_much_begins_anew),
+        node_test(who_comes_back_after_another_process_begins_anew),
         node_test(a_member_that_is_not_there_yet_gets_it_when_it_comes),
         node_test(connections_break_and_nothing_is_lost_or_repeated),
         node_test(large_messages_arrive_whole),
