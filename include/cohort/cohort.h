@@ -117,7 +117,8 @@ COHORT_API void cohort_config_init(cohort_config *config, size_t size);
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
 /**
- * Make a node; nothing runs and no socket is opened yet.
+ * Make a node; nothing runs and no socket is opened yet. Those of the descriptors 0, 1 and 2 that are closed are opened on /dev/null, so that
+ * nothing of the node gets their place.
  *
  * error   may be NULL.
  *
@@ -231,7 +232,8 @@ COHORT_API cohort_member_state cohort_node_state(cohort_node *node, const char *
 
 /**
  * Add a member, or give a known one another address. Forgets that the id was removed. Fires ADDED for a new member; dialling
- * starts at once. Inside a callback of the node it takes effect before it returns, the events follow later.
+ * starts at once. Inside a listener of the node it takes effect before it returns, and its events follow when the listener has. Anywhere else
+ * listeners may be told before it returns, on control: hold no lock that they take.
  *
  * ip   an IPv4 or IPv6 address, or a host name, which is resolved whenever the member is dialled.
  *
@@ -528,7 +530,8 @@ typedef void (*cohort_writable_fn)(cohort_node *node, const char *id, cohort_lan
 /**
  * Be told that a lane which refused a message with COHORT_EAGAIN has room again: once, however often it refused, when it is down to half of its limit.
  * If limits.node_queue_bytes_max was the reason: when the node is down to half of that, or this lane to less than 64 KiB.
- * A legacy member has the normal lane only: what its link has not written yet. If the link ends, wait for ACTIVATED.
+ * A legacy member has the normal lane only: what its link has not written yet. If the link ends, wait for ACTIVATED. Also told of a member that
+ * was removed meanwhile: the next send says COHORT_ENOPEER.
  *
  *   COHORT_ELIMIT, COHORT_ENOMEM: not registered, `release` is not called.
  *

@@ -94,7 +94,7 @@ static int send_pieces(struct file *f, cohort_progress_fn progress, void *arg)
 /* Until it is over, or nothing more was acknowledged for idle_ns. */
 static int await_end(struct file *f)
 {
-    uint64_t acked = 0;
+    uint64_t acked = cohort_stream_acked(f->stream);
     int status = cohort_stream_end(f->stream);
     while (status == COHORT_OK && !cohorti_waiter_done(&f->over)) {
         uint64_t before = acked;

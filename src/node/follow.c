@@ -98,7 +98,8 @@ static bool set_status(struct cohort_node *node, const struct cohorti_applied *a
     return news;
 }
 
-static void read_and_apply(struct cohort_node *node)
+/* tell: listeners may be told at once. */
+static void read_and_apply(struct cohort_node *node, bool tell)
 {
     cohort_definition definition;
     cohort_error error = {.code = COHORT_OK};
@@ -113,7 +114,9 @@ static void read_and_apply(struct cohort_node *node)
             snprintf(error.text, sizeof error.text, "%.200s: %.300s", node->definition_path, why.text);
         }
     }
-    cohorti_control_effects(node); /* who reads the status sees the members it speaks of */
+    if (tell) {
+        cohorti_control_effects(node); /* who reads the status sees the members it speaks of */
+    }
     bool news = set_status(node, &applied, &error);
     if (news && status != COHORT_OK) {
         cohorti_log(node, COHORT_LOG_ERROR, "definition", NULL, status, "not applied, the members stay: %s", error.text);
@@ -125,7 +128,7 @@ static void read_and_apply(struct cohort_node *node)
 static void on_change(void *ctx)
 {
     struct cohort_node *node = ctx;
-    read_and_apply(node);
+    read_and_apply(node, true);
     cohorti_worker_settle(&node->control);
 }
 
@@ -142,7 +145,7 @@ void cohorti_follow_begin(struct cohort_node *node)
         cohorti_log(node, COHORT_LOG_WARN, "definition", NULL, status, "changes of %s are not seen: %s", node->definition_path,
                     cohort_error_text(status));
     }
-    read_and_apply(node); /* it may have changed since it was read first */
+    read_and_apply(node, node->loops->threads); /* it may have changed since it was read first; without threads, dispatch tells */
 }
 
 void cohorti_follow_end(struct cohort_node *node)

@@ -378,6 +378,8 @@ int cohort_node_start(cohort_node *node, cohort_error *error)
 
 /* ---- calls to the control loop ------------------------------------------------------------------------------------- */
 
+#define SERVE_NS (UINT64_C(1) * 1000000) /* longer than a call takes whose loop does not wait for us */
+
 struct call {
     struct mail mail;
     struct cohort_node *node;
@@ -393,6 +395,34 @@ static void run_call(struct mail *mail)
     call->status = call->fn(call->node, call->arg);
     cohorti_control_effects(call->node); /* the caller sees what it did published */
     cohorti_waiter_signal(&call->waiter);
+}
+
+/* A callback that waits for another loop serves calls to its own meanwhile, since one of that loop may be waiting for it. No listener runs in
+ * here: what follows from a call is carried out when ours has returned. */
+static void serve(struct runner *r)
+{
+    struct mail *mail;
+    while ((mail = cohorti_runner_take(r, run_call)) != NULL) {
+        struct call *call = COHORTI_CONTAINER(mail, struct call, mail);
+        cohorti_worker_touch(mail->to);
+        call->status = call->fn(call->node, call->arg);
+        cohorti_waiter_signal(&call->waiter);
+    }
+}
+
+static int await_call(struct cohort_node *node, struct call *call)
+{
+    const struct cohorti_io_ops *ops = node->io->ops;
+    struct runner *r = cohorti_runner_mine();
+    if (r == NULL) {
+        return ops->wait(node->io, &call->waiter, UINT64_MAX);
+    }
+    int status = ops->wait(node->io, &call->waiter, SERVE_NS);
+    while (status == COHORT_ETIMEDOUT) {
+        serve(r);
+        status = ops->wait(node->io, &call->waiter, SERVE_NS);
+    }
+    return status;
 }
 
 /* Without threads, between two dispatches, on the thread that dispatches: as if inside, but no callback runs; the next dispatch
@@ -425,7 +455,7 @@ int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *no
     struct call call = {.mail = {.run = run_call}, .node = node, .fn = fn, .arg = arg};
     cohorti_waiter_init(&call.waiter);
     cohorti_worker_post(&node->control, &call.mail);
-    status = node->io->ops->wait(node->io, &call.waiter, UINT64_MAX);
+    status = await_call(node, &call);
     cohorti_waiter_deinit(&call.waiter);
     return status == COHORT_OK ? call.status : status;
 }
@@ -516,6 +546,18 @@ void cohorti_node_await(struct cohort_node *node, struct cohorti_waiter *waiter)
     }
 }
 
+/* No link is left, and what is in the sessions will not be delivered. On control, or when no loop runs. */
+static int end_sessions(struct cohort_node *node, void *arg)
+{
+    uint64_t lost = 0;
+    for (size_t b = 0; b < node->peers.bucket_count; b++) {
+        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
+            lost += cohorti_session_end((struct peer *)it, COHORT_ECLOSED);
+        }
+    }
+    return lost > 0 ? COHORT_ETIMEDOUT : COHORT_OK;
+}
+
 static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
 {
     struct close_args args = {.deadline_ns = cohorti_now(node) + timeout_ms * COHORTI_NS_PER_MS};
@@ -527,20 +569,9 @@ static int stop_running(struct cohort_node *node, uint32_t timeout_ms)
     cohorti_node_await(node, &args.closed); /* the deadline's timer ends every link */
     cohorti_waiter_deinit(&args.closed);
     cohorti_incoming_close(node);
+    int status = cohorti_node_call(node, end_sessions, NULL); /* handlers in queues may wait for what ends now */
     cohorti_queues_finish(node, args.deadline_ns);
-    return atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : COHORT_OK;
-}
-
-/* No loop runs: what is left in the sessions will not be delivered. */
-static int end_sessions(struct cohort_node *node)
-{
-    uint64_t lost = 0;
-    for (size_t b = 0; b < node->peers.bucket_count; b++) {
-        for (struct cohorti_map_node *it = node->peers.buckets[b]; it != NULL; it = it->next) {
-            lost += cohorti_session_end((struct peer *)it, COHORT_ECLOSED);
-        }
-    }
-    return lost > 0 ? COHORT_ETIMEDOUT : COHORT_OK;
+    return status;
 }
 
 /* Mail that nobody read yet (a flush for a connection that ended meanwhile) still holds its connection. */
@@ -602,7 +633,8 @@ int cohort_node_close(cohort_node *node, uint32_t timeout_ms)
         cohorti_loops_leave(loops, before);
     }
     atomic_store(&node->phase, NODE_CLOSING);
-    int undelivered = end_sessions(node);
+    int undelivered = end_sessions(node, NULL); /* what threads of queues said meanwhile, or all of it in a node that never ran */
+    undelivered = atomic_load(&node->close_cut) ? COHORT_ETIMEDOUT : undelivered;
     status = status == COHORT_OK ? undelivered : status;
     free_stopped(node);
     return status;

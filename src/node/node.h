@@ -127,6 +127,10 @@ void cohorti_worker_touch(struct worker *w);
 /** At the end of every callback of the loop: mail, effects of the cluster, timer. */
 void cohorti_worker_settle(struct worker *w);
 
+/** That of this thread, inside a callback of a loop with threads; else NULL. */
+struct runner *cohorti_runner_mine(void);
+/** Its first mail with this function, taken out, or NULL. Its thread. */
+struct mail *cohorti_runner_take(struct runner *r, void (*run)(struct mail *mail));
 COHORT_NODISCARD int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char *name);
 void cohorti_runner_deinit(struct runner *r);
 /** Before a callback waits awake: true if nothing else waits for the loop, mail of others than `but` above all; then end_look() follows, and
@@ -257,6 +261,7 @@ struct conn {
     bool got_bytes;
     bool ends_session; /* once its events are handled */
     bool tells_end;    /* the same of the news for control */
+    bool disagrees;    /* about what was taken: the session ends with it, as it would with every link that follows */
     bool leaving;      /* what is queued goes out and is acknowledged, then LEAVE */
     struct cohorti_acking acking;
     uint64_t rest_due_ns;   /* when memory of the lanes that was not needed goes; COHORTI_NEVER: none is kept */
@@ -411,7 +416,7 @@ void cohorti_session_tell_writable(struct peer *peer, unsigned lanes);
 /** The quota may have room: control is to tell all lanes that it refused. */
 void cohorti_session_find_room(struct cohort_node *node);
 void cohorti_session_room(struct mail *mail);
-/** The link ended while its events were handled, and now they are: end the session if the member was removed. */
+/** The link ended while its events were handled, and now they are: end the session if the member was removed, is slow, or disagrees. */
 void cohorti_session_settle(struct conn *conn);
 /** Everything not acknowledged is lost because of `reason`, and told; returns how many messages. No link writes; no lock held. */
 uint64_t cohorti_session_end(struct peer *peer, int reason);

@@ -97,9 +97,6 @@ int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out)
     if (threads > COHORT_QUEUE_THREADS_MAX) {
         return COHORT_EINVAL;
     }
-    if (atomic_load(&node->phase) == NODE_CLOSING) {
-        return COHORT_ECLOSED;
-    }
     uint32_t count = threads == 0 ? 1 : threads;
     struct cohort_queue *q = cohorti_alloc_zero(&node->alloc, sizeof *q + count * sizeof q->shards[0]);
     if (q == NULL) {
@@ -115,9 +112,16 @@ int cohort_queue_open(cohort_node *node, uint32_t threads, cohort_queue **out)
         }
     }
     q->shard_count = count;
-    cohorti_mutex_lock(&node->queues_lock);
-    cohorti_list_append(&node->queues, &q->of_node);
+    cohorti_mutex_lock(&node->queues_lock); /* who closes the node takes it after phase was set: cohorti_queues_finish() */
+    bool closing = atomic_load(&node->phase) == NODE_CLOSING;
+    if (!closing) {
+        cohorti_list_append(&node->queues, &q->of_node);
+    }
     cohorti_mutex_unlock(&node->queues_lock);
+    if (closing) {
+        queue_free(q, count);
+        return COHORT_ECLOSED;
+    }
     *out = q;
     return COHORT_OK;
 }
@@ -140,8 +144,14 @@ int cohort_queue_close(cohort_queue *queue)
         return COHORT_ESTATE;
     }
     cohorti_mutex_lock(&queue->node->queues_lock);
-    cohorti_list_remove(&queue->of_node);
+    bool closing = atomic_load(&queue->node->phase) == NODE_CLOSING; /* meanwhile: it is the node's now */
+    if (!closing) {
+        cohorti_list_remove(&queue->of_node);
+    }
     cohorti_mutex_unlock(&queue->node->queues_lock);
+    if (closing) {
+        return COHORT_ECLOSED;
+    }
     queue_free(queue, queue->shard_count);
     return COHORT_OK;
 }
@@ -168,8 +178,11 @@ static void finish_shard(struct shard *shard)
     node->io->ops->loop_stop(shard->loop);
 }
 
+/* The list stays as it is from here on: whoever opens or closes a queue looks at the phase with the lock held. */
 void cohorti_queues_finish(struct cohort_node *node, uint64_t deadline_ns)
 {
+    cohorti_mutex_lock(&node->queues_lock);
+    cohorti_mutex_unlock(&node->queues_lock);
     COHORTI_LIST_FOREACH (it, &node->queues) {
         struct cohort_queue *q = COHORTI_CONTAINER(it, struct cohort_queue, of_node);
         for (uint32_t i = 0; i < q->shard_count; i++) {

@@ -212,6 +212,9 @@ static int ask_locked(struct peer *peer, void *ctx)
     if (peer->removed || peer->legacy) {
         return peer->removed ? COHORT_ENOPEER : COHORT_ELEGACY;
     }
+    if (atomic_load(&peer->owner->phase) == NODE_CLOSING) { /* the session may have ended, and with it all requests there were */
+        return COHORT_ECLOSED;
+    }
     int status = cohorti_calls_add(&peer->calls, &caller, now_ns, asking->timeout_ms, &asking->id, &deadline_ns);
     if (status != COHORT_OK) {
         return status;

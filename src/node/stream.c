@@ -41,6 +41,9 @@ static void free_stream(struct cohort_stream *s)
 
 static void end_locked(struct cohort_stream *s, int status)
 {
+    if (status == COHORT_ECLOSED && s->core.finished) { /* its owner was told that all of it is taken */
+        atomic_store(&s->peer->owner->close_cut, true);
+    }
     s->status = status;
     s->over = true;
     cohorti_list_append(&s->peer->streams_over, &s->node);
@@ -178,16 +181,18 @@ int cohort_stream_open(cohort_node *node, const char *id, const char *subject, u
     cohorti_list_init(&s->node);
     cohorti_list_init(&s->of_node);
     memcpy(s->subject, subject, size);
-    cohorti_mutex_lock(&node->streams_lock);
-    cohorti_list_append(&node->streams, &s->of_node);
-    cohorti_mutex_unlock(&node->streams_lock);
+    cohorti_mutex_lock(&node->streams_lock); /* both: who closes the node sees it open, or not at all */
     cohorti_mutex_lock(&peer->lock);
     status = peer->removed ? COHORT_ENOPEER : check(s);
     if (status == COHORT_OK) {
         status = cohorti_stream_open(&peer->outbound, &s->core, message.put.lane, s->subject,
                                      total == COHORT_TOTAL_UNKNOWN ? COHORTI_TOTAL_UNKNOWN : total);
     }
+    if (status == COHORT_OK) {
+        cohorti_list_append(&node->streams, &s->of_node);
+    }
     cohorti_mutex_unlock(&peer->lock);
+    cohorti_mutex_unlock(&node->streams_lock);
     if (status != COHORT_OK) {
         free_stream(s);
         return status;

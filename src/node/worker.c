@@ -33,6 +33,29 @@ static void set_due(struct worker *w)
     }
 }
 
+/* Of this thread, if it has one. */
+static _Thread_local struct runner *of_thread;
+
+struct runner *cohorti_runner_mine(void)
+{
+    return of_thread != NULL && of_thread->owner->io->ops->loop_is_current(of_thread->loop) ? of_thread : NULL;
+}
+
+struct mail *cohorti_runner_take(struct runner *r, void (*run)(struct mail *mail))
+{
+    struct mail *found = NULL;
+    cohorti_mutex_lock(&r->mail_lock);
+    for (struct cohorti_list *it = r->mail.next; it != &r->mail && found == NULL; it = it->next) {
+        struct mail *mail = COHORTI_CONTAINER(it, struct mail, node);
+        found = mail->run == run ? mail : NULL;
+    }
+    if (found != NULL) {
+        cohorti_list_remove(&found->node);
+    }
+    cohorti_mutex_unlock(&r->mail_lock);
+    return found;
+}
+
 static bool run_mail(struct runner *r)
 {
     cohorti_mutex_lock(&r->mail_lock);
@@ -95,6 +118,7 @@ void cohorti_runner_end_look(struct runner *r)
 static void on_wake(void *ctx)
 {
     struct runner *r = ctx;
+    of_thread = r->owner->threads ? r : NULL; /* before any of its nodes has something there: that comes by mail */
     cohorti_mutex_lock(&r->mail_lock);
     cohorti_list_move_all(&r->mail, &r->later);
     cohorti_mutex_unlock(&r->mail_lock);
