@@ -7,8 +7,10 @@
 
 #include <cohort/cohort.h>
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -82,8 +84,25 @@ static int run(int argc, char **argv)
     return EXIT_USAGE;
 }
 
+/* A standard descriptor that we were started without would be the number of the next file or socket, which then got our output, or was
+ * taken by libuv for one that it must not close. What is written to standard output, or read from standard input, that nobody gave is an
+ * error, not nothing: hence opened the wrong way round. False: there is no /dev/null. */
+static bool fill_descriptors(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDWR};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) { /* the lowest that is free: those below are there */
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!fill_descriptors()) {
+        return EXIT_FAILED; /* there may be nothing to say it to */
+    }
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;

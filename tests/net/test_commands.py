@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the operator against running agents: add, remove, stats with rates, config show; and decode, which needs none."""
+"""Commands of the operator against running agents: add, remove, stats with rates, config show; decode, which needs none; and what all of
+them do where their input and output is not there."""
 import json
 import os
 import signal
@@ -263,6 +264,43 @@ class ConfigShowTest(harness.NetTest):
     def test_usage(self):
         for args in (("config",), ("config", "nonsense"), ("config", "show", "more")):
             self.assertEqual(run(*args).status, 2, args)
+
+
+class DescriptorTest(harness.NetTest):
+    """Started without standard input, output or error."""
+
+    def without(self, closed, *argv, stdin=""):
+        """Run with `closed`, redirections of the shell."""
+        done = subprocess.run(["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", *argv], input=stdin, capture_output=True, text=True,
+                              timeout=harness.BOUND_S, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_agent(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            agent = self.agent(**dict(zip(("ip", "port"), address())))
+            argv = agent.argv()
+            agent.argv = lambda argv=argv, closed=closed: ["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", *argv]
+            agent.start()
+            agent.ok("ping", agent.id, "-c", "1")
+            agent.stop()
+
+    def test_output_that_nobody_takes_is_an_error(self):
+        (a,) = self.cluster(1)
+        replier = self.process([BIN, "listen", "--control", a.control, "--ready", "same", "--reply", "cat"], "replier")
+        wait_until(lambda: "listening" in replier.err, what="the replier is ready")
+        for args in (("members",), ("stats", "--json"), ("request", a.id, "same", "hi"), ("request", "--all", "same", "hi", "--json")):
+            code, _, err = self.without(">&-", BIN, *args, "--control", a.control)
+            self.assertEqual(code, 1, args)
+            self.assertIn("cannot write", err)
+        self.assertEqual(self.without(">&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))  # it has no output
+
+    def test_input_that_nobody_gives_is_an_error(self):
+        (a,) = self.cluster(1)
+        for args in (("send", a.id, "news"), ("send-file", a.id, "files", "-")):
+            code, out, err = self.without("<&-", BIN, *args, "--control", a.control)
+            self.assertEqual((code, out), (1, ""), args)
+            self.assertIn("Bad file descriptor", err)
+        self.assertEqual(self.without("<&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))
 
 
 class DecodeTest(harness.NetTest):
