@@ -98,6 +98,13 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *arg)
     return (size_t)n;
 }
 
+/* How much of it there is to read, or -1: its end says. A size of 0 is said also of files whose bytes are made up when they are read. */
+static int64_t total_of(int fd, const struct stat *st)
+{
+    off_t at = S_ISREG(st->st_mode) && st->st_size > 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+    return at < 0 ? -1 : st->st_size > at ? (int64_t)(st->st_size - at) : 0;
+}
+
 static bool open_file(struct file *f, const char *name)
 {
     struct stat st;
@@ -111,8 +118,7 @@ static bool open_file(struct file *f, const char *name)
         (void)give_up(f, "is a directory");
         return false;
     }
-    off_t at = S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
-    f->total = at < 0 ? -1 : st.st_size > at ? (int64_t)(st.st_size - at) : 0;
+    f->total = total_of(f->fd, &st);
     f->line_len = filename_line(name != NULL ? name : input ? "stdin" : f->path, f->line);
     if (f->line_len == 0) {
         (void)give_up(f, "not a name to save a file under; give one with --name");

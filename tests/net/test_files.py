@@ -117,6 +117,20 @@ class FileTest(harness.NetTest):
         self.assertEqual(self.read(out, "f65281.1"), self.read(path))
         self.assertEqual(said, "- %d bytes sha256 %s\n" % (os.path.getsize(out + "/numbers"), hashlib.sha256(self.read(out, "numbers")).hexdigest()))
 
+    def test_a_file_that_says_it_is_empty(self):
+        """What is read of it is sent, by its name and from standard input."""
+        a, b = self.cluster(2)
+        saver, out = self.saver(b, "files", "-c", "2")
+        path = "/proc/version"
+        content = self.read(path)
+        said = "%d bytes sha256 %s\n" % (len(content), hashlib.sha256(content).hexdigest())
+        self.assertEqual((os.path.getsize(path), len(content) > 0), (0, True))
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), (0, "%s %s" % (path, said), ""))
+        with open(path, "rb") as f:
+            self.assertEqual(self.ended(self.send(a, b.id, "files", "-", stdin=f)), (0, "- " + said, ""))
+        self.assertEqual(saver.wait(), 0)
+        self.assertEqual((self.read(out, "version"), self.read(out, "stdin")), (content, content))
+
     def test_hostile_names_and_none(self):
         a, b = self.cluster(2)
         saver, out = self.saver(b, "files", "-c", "7")
