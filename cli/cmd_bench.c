@@ -130,6 +130,7 @@ int command_bench(int argc, char **argv)
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE) {
         client.about = operands[0];
+        client.patience_ms = (uint32_t)(2 * bench.seconds * 1000);
         code = run(&client, &bench);
         client_close(&client);
     }

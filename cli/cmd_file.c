@@ -192,6 +192,7 @@ int command_send_file(int argc, char **argv)
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE) {
         client.about = operands[0];
+        client.patience_ms = (uint32_t)(idle_s * 1000);
         code = send_file(&file, &client,
                          client_url(&client, "/v1/stream", NULL, "to", operands[0], "subject", operands[1], "idle_ms", idle_ms,
                                     "lane", lane_names[lane], NULL));

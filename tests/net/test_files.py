@@ -211,6 +211,47 @@ class FileTest(harness.NetTest):
                 code, out, err = self.ended(self.send(a, b.id, "files", *args, "--timeout", "1", stdin=f))
             self.assertEqual((code, out, err), (1, "", "cohort send-file: %s: timed out (ETIMEDOUT)\n" % b.id))
 
+    def test_the_agent_hangs(self):
+        """It is given up when nothing moves and it does not say that it lives; bench, which waits for it too, does the same."""
+        a, b = self.cluster(2)
+        path, _ = self.file("large.bin", 16 * MIB)
+        saver, _ = self.saver(b, "files")
+        saver.popen.send_signal(signal.SIGSTOP)
+        sender = self.send(a, b.id, "files", path, "--timeout", "5")
+        wait_until(lambda: a.stats()["queued_bytes"] > MIB, what="a part is under way")
+        bench = self.process([BIN, "bench", "--control", a.control, b.id, "--seconds", "2"], "bench")
+        wait_until(lambda: b.stats()["frames_in"] > 1000, what="bench has begun")
+        a.send_signal(signal.SIGSTOP)
+        self.addCleanup(a.send_signal, signal.SIGCONT)
+        said = "the agent at %s does not answer\n" % a.control
+        self.assertEqual(self.ended(sender, harness.BOUND_S), (1, "", "cohort send-file: " + said))
+        self.assertEqual((bench.wait(), bench.err), (1, "cohort bench: " + said))
+        a.send_signal(signal.SIGCONT)
+
+    def test_an_agent_that_takes_nothing_but_lives(self):
+        """How long a member may be slow is for the agent to say."""
+        control = os.path.join(self.dir, "slow")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(control)
+        listener.listen()
+        listener.settimeout(harness.BOUND_S)
+        path, digest = self.file("large.bin", 4 * MIB)
+        sender = subprocess.Popen([BIN, "send-file", "--control", control, "b", "files", path, "--timeout", "1"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(sender.kill)
+        upload = listener.accept()[0]
+        self.addCleanup(upload.close)
+        for _ in range(2):
+            with listener.accept()[0] as asks:
+                self.assertIn(b"GET /v1/health", asks.recv(4096))
+                asks.sendall(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")  # any answer will do
+        got = b""
+        while len(got) < 4 * MIB or not got.endswith(self.read(path)):
+            got += upload.recv(MIB)
+        upload.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.ended(sender), (0, "%s %d bytes sha256 %s\n" % (path, 4 * MIB, digest), ""))
+
     def test_what_cannot_be_sent_or_saved(self):
         a, b = self.cluster(2)
         for args, expected in (((b.id, "files", "/nowhere"), "/nowhere: No such file or directory"),
