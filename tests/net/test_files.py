@@ -131,6 +131,18 @@ class FileTest(harness.NetTest):
         self.assertEqual(saver.wait(), 0)
         self.assertEqual((self.read(out, "version"), self.read(out, "stdin")), (content, content))
 
+    def test_success_is_not_that_it_was_saved(self):
+        """As --help says: nobody takes it, or the saver may have no room for it."""
+        a, b = self.cluster(2)
+        path, digest = self.file("f", 1000)
+        sent = (0, "%s 1000 bytes sha256 %s\n" % (path, digest), "")
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), sent)
+        saver, out = self.saver(b, "files")
+        os.rmdir(out)
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), sent)
+        wait_until(lambda: "n0: f is not saved: " in saver.err, what="the saver says so")
+        self.assertIn("not that it was saved", harness.run("send-file", "--help").out)
+
     def test_hostile_names_and_none(self):
         a, b = self.cluster(2)
         saver, out = self.saver(b, "files", "-c", "7")
