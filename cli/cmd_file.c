@@ -150,9 +150,11 @@ int command_send_file(int argc, char **argv)
         .command = "send-file",
         .operands = "ID SUBJECT FILE|-",
         .summary = "Send a file, or standard input, of any size to member ID, and print its size and SHA-256.",
-        .notes = "Success means that the agent of ID has acknowledged all of it, not that it was saved: that is up to 'cohort listen\n"
-                 "SUBJECT --save DIR' there, which prints a line with the same SHA-256 once it is. Where nobody takes it, it is dropped.\n"
-                 "The file may be read while it is sent; one that becomes shorter or longer meanwhile is not sent.",
+        .notes =
+            "Success means that the agent of ID has acknowledged all of it, not that it was saved: that is up to 'cohort listen\n"
+            "SUBJECT --save DIR' there, which prints a line with the same SHA-256 once it is. Where nobody takes it, it is "
+            "dropped.\n"
+            "The file may be read while it is sent; one that becomes shorter or longer meanwhile is not sent.",
         .operands_min = 3,
         .operands_max = 3,
     };
