@@ -25,6 +25,10 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* Where raw types are none: requests and streams. */
+static const char *const name_needed =
+    "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only";
+
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
 {
@@ -112,7 +116,7 @@ enum MHD_Result route_upload(struct request *request)
     if (status == COHORT_OK) {
         status = upload_begin(request->service->uploads, request->service->node, &plan, &request->upload);
     }
-    return status == COHORT_OK ? MHD_YES : answer_error(request, status, explain(status));
+    return status == COHORT_OK ? MHD_YES : answer_error(request, status, status == COHORT_EINVAL ? name_needed : explain(status));
 }
 
 enum MHD_Result post_stream(struct request *request)
@@ -221,7 +225,7 @@ static int begin_ask(struct request *request, enum MHD_Result *answered)
     }
     int status = ask_begin(request->service->asks, request->service->node, &ask, &request->ask);
     if (status == COHORT_EINVAL) {
-        *answered = answer_error(request, status, "subject must be a name of 1 to 128 printable characters without space");
+        *answered = answer_error(request, status, name_needed);
     } else if (status != COHORT_OK) {
         *answered = answer_error(request, status, NULL);
     }
@@ -380,8 +384,7 @@ enum MHD_Result get_streams(struct request *request)
     struct download *download = NULL;
     int status = download_open(request->service->downloads, request->service->node, subject, &download);
     if (status != COHORT_OK) {
-        return answer_error(request, status,
-                            status == COHORT_EINVAL ? "subject must be a name of 1 to 128 printable characters without space" : NULL);
+        return answer_error(request, status, status == COHORT_EINVAL ? name_needed : NULL);
     }
     return download_answer(download, request->connection);
 }

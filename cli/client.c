@@ -229,7 +229,8 @@ static int complain_refused(struct client *client)
     const char *code = json_string_value(json_object_get(error, "code"));
     const char *text = json_string_value(json_object_get(error, "text"));
     if (code != NULL && text != NULL) {
-        complain(client, "%s%s%s (%s)", client->about != NULL ? client->about : "", client->about != NULL ? ": " : "", text, code);
+        const char *about = client->about == NULL ? "" : client->about[0] == '\0' ? "''" : client->about;
+        complain(client, "%s%s%s (%s)", about, client->about != NULL ? ": " : "", text, code);
     } else {
         complain(client, "the agent at %s answered with HTTP status %ld", client->path, client->status);
     }
@@ -237,11 +238,22 @@ static int complain_refused(struct client *client)
     return EXIT_FAILED;
 }
 
+static int complain_unreached(struct client *client)
+{
+    struct stat found;
+    long failed = 0; /* curl does not always know */
+    curl_easy_getinfo(client->curl, CURLINFO_OS_ERRNO, &failed);
+    if (stat(client->path, &found) == 0 && !S_ISSOCK(found.st_mode)) {
+        return complain(client, "no agent at %s: it is not a socket", client->path);
+    }
+    return complain(client, "no agent at %s%s%s", client->path, failed != 0 ? ": " : "", failed != 0 ? strerror((int)failed) : "");
+}
+
 static int complain_transport(struct client *client, CURLcode code)
 {
     switch (code) {
     case CURLE_COULDNT_CONNECT:
-        return complain(client, "no agent at %s", client->path);
+        return complain_unreached(client);
     case CURLE_OPERATION_TIMEDOUT:
         return complain(client, "the agent at %s does not answer", client->path);
     case CURLE_OUT_OF_MEMORY:

@@ -5,6 +5,7 @@ them do where their input and output is not there."""
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import harness
@@ -301,6 +302,52 @@ class DescriptorTest(harness.NetTest):
             self.assertEqual((code, out), (1, ""), args)
             self.assertIn("Bad file descriptor", err)
         self.assertEqual(self.without("<&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))
+
+
+class ComplaintTest(harness.NetTest):
+    """One line, which names what is wrong and where."""
+
+    def fails(self, agent, *args, said, stdin=None):
+        result = agent.cli(*args, stdin=stdin)
+        self.assertEqual((result.status, result.out, result.err), (1, "", "cohort %s: %s\n" % (args[0], said)))
+
+    def test_standard_input(self):
+        (a,) = self.cluster(1)
+        directory = os.open("/", os.O_RDONLY)
+        self.addCleanup(os.close, directory)
+        done = subprocess.run([BIN, "send", "--control", a.control, a.id, "news", "-"], stdin=directory, capture_output=True, text=True,
+                              timeout=harness.BOUND_S, check=False)
+        self.assertEqual((done.returncode, done.stderr), (1, "cohort send: cannot read standard input: Is a directory\n"))
+
+    def test_too_large(self):
+        (a,) = self.cluster(1)
+        said = "the data is larger than a message may be, 1048576 bytes; a stream may be larger: cohort send-file, POST /v1/stream (ESIZE)"
+        self.fails(a, "send", a.id, "news", "-", stdin="x" * (1048576 + 1), said="%s: %s" % (a.id, said))
+        self.fails(a, "broadcast", "news", "-", stdin="x" * (1048576 + 1), said=said)
+        result = a.cli("send", a.id, "news", "-", stdin=bytes((64 << 20) + 1))
+        self.assertEqual(result.status, 1)
+        for part in ("standard input is larger than 64 MiB", "a message may have 1 MiB", "send-file"):
+            self.assertIn(part, result.err)
+
+    def test_operands(self):
+        (a,) = self.cluster(1)
+        self.fails(a, "send", "", "news", "x", said="'': no such member (ENOPEER)")
+        name = "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only (EINVAL)"
+        self.fails(a, "send-file", a.id, "#7", "/dev/null", said="%s: %s" % (a.id, name))
+        self.fails(a, "request", a.id, "#7", "x", said="%s: %s" % (a.id, name))
+        self.fails(a, "listen", "#7", "--save", self.dir, said=name)
+
+    def test_what_is_no_agent(self):
+        path = os.path.join(self.dir, "file")
+        for why in ("No such file or directory", "it is not a socket"):
+            result = run("members", "--control", path)
+            self.assertEqual((result.status, result.err), (1, "cohort members: no agent at %s: %s\n" % (path, why)))
+            with open(path, "wb"):
+                pass
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(path)
+            self.assertEqual(run("members", "--control", path).err, "cohort members: no agent at %s: Connection refused\n" % path)
 
 
 class DecodeTest(harness.NetTest):
