@@ -4,6 +4,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,7 +62,7 @@ static int run(struct client *client, const struct bench *bench)
         return code;
     }
     if (bench->as_json) {
-        return fwrite(client->body, 1, client->body_len, stdout) == client->body_len ? EXIT_FINE : EXIT_FAILED;
+        return output_bytes(client->command, client->body, client->body_len);
     }
     json_t *root = client_json(client);
     if (root == NULL) {

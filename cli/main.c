@@ -4,6 +4,7 @@
  */
 #include "commands.h"
 #include "options.h"
+#include "output.h"
 
 #include <cohort/cohort.h>
 #include <curl/curl.h>
@@ -77,7 +78,9 @@ static int run(int argc, char **argv)
     }
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(commands[i].name, name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            int code = commands[i].run(argc - 1, argv + 1);
+            int written = output_flush(name);
+            return code == EXIT_FINE ? written : code;
         }
     }
     fprintf(stderr, "cohort: unknown %s '%s'\nTry 'cohort --help'.\n", name[0] == '-' ? "option" : "command", name);
@@ -112,10 +115,7 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     int code = run(argc, argv);
+    int written = output_flush(NULL);
     curl_global_cleanup();
-    if (fflush(stdout) != 0 && code == EXIT_FINE) {
-        perror("cohort: cannot write");
-        code = EXIT_FAILED;
-    }
-    return code;
+    return code == EXIT_FINE ? written : code;
 }

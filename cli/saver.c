@@ -10,6 +10,7 @@
 
 #include "digest.h"
 #include "filename.h"
+#include "output.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -202,7 +203,7 @@ static void finish(struct saving *all, struct saved *s, const char *from, const 
     } else {
         digest_text(&s->hash, text);
         printf("%s %s %" PRIu64 " bytes sha256 %s\n", from, name, s->len, text);
-        all->failed = fflush(stdout) != 0 || all->failed;
+        all->failed = output_flush("listen") != EXIT_FINE || all->failed;
         all->done = all->left > 0 && --all->left == 0;
     }
     forget(all, s);

@@ -304,6 +304,53 @@ class DescriptorTest(harness.NetTest):
         self.assertEqual(self.without("<&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))
 
 
+class FullTest(harness.NetTest):
+    """Standard output takes nothing: one complaint, with the reason."""
+
+    def fails(self, *args, after=None, control=None):
+        with open("/dev/full", "wb") as full:
+            process = subprocess.Popen([BIN, *args, *(["--control", control] if control else [])], stdin=subprocess.DEVNULL, stdout=full,
+                                       stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        if after:
+            self.assertEqual(process.stderr.readline(), "listening\n")
+            after()
+        _, err = process.communicate(timeout=harness.BOUND_S)
+        self.assertEqual((process.returncode, err), (1, "cohort %s: cannot write: No space left on device\n" % args[0]), args)
+
+    def test_what_is_read_of_the_agent(self):
+        (a,) = self.cluster(1)
+        http = a.http()
+        for i in range(200):  # more than the buffer of standard output
+            self.assertEqual(http.ask("PUT", "/v1/members/m%d" % i, ip="127.0.0.1", port=1)[0], 200)
+        for args in (("members",), ("members", "--json"), ("stats",), ("stats", "--json"), ("stats", "--watch", "-c", "3"), ("config", "show"),
+                     ("config", "show", "--json"), ("ping", a.id), ("ping", a.id, "--json"), ("broadcast", "news", "x"),
+                     ("broadcast", "news", "x", "--json"), ("remove", "m7"), ("remove", "m8", "--json")):
+            self.fails(*args, control=a.control)
+
+    def test_replies(self):
+        a, b = self.cluster(2)
+        replier = self.process([BIN, "listen", "--control", b.control, "--ready", "much", "--reply", "seq 100000"], "replier")
+        wait_until(lambda: "listening" in replier.err, what="the replier is ready")
+        for args in ((b.id, "much", "x"), (b.id, "much", "x", "--json"), ("--all", "much", "x"), ("--all", "much", "x", "--json")):
+            self.fails("request", *args, control=a.control)
+
+    def test_what_comes(self):
+        (a,) = self.cluster(1)
+        for args in ((), ("--json",)):
+            for size in (1, 100000):
+                self.fails("listen", "news", "--ready", *args, control=a.control, after=lambda: a.ok("send", a.id, "news", stdin="x" * size))
+        self.fails("watch", control=a.control)
+
+    def test_without_an_agent(self):
+        path = os.path.join(self.dir, "capture")
+        with open(path, "wb") as f:
+            f.write(frame(7, b"x") * 1000)
+        self.fails("decode", path)
+        self.fails("decode", path, "--json")
+        self.fails("sim", "--help")
+
+
 class ComplaintTest(harness.NetTest):
     """One line, which names what is wrong and where."""
 
