@@ -173,6 +173,34 @@ class FileTest(harness.NetTest):
             saver.kill()
         self.assertEqual(os.listdir(out), ["next"])
 
+    def test_an_agent_that_dies_within_files(self):
+        """Which are lost is said, also of those that nobody will end any more."""
+        a, b = self.cluster(2)
+        saver, out = self.saver(b, "files")
+        begun = [self.post(a, b.id, "files", b"cohort-file part%d\n" % i + b"x" * 100000, length=10 * MIB) for i in range(2)]
+        for sock in begun:
+            self.addCleanup(sock.close)
+        wait_until(lambda: b.stats()["bytes_in"] > 180000, what="parts are there")
+        self.assertEqual(self.ended(self.send(a, b.id, "files", self.file("whole", 10)[0]))[0], 0)
+        wait_until(lambda: "n0 whole" in saver.out, what="the saver has read so far")
+        b.kill9()
+        self.assertEqual(saver.wait(), 1)
+        self.assertEqual(sorted(saver.err.splitlines()), sorted(
+            ["listening", "cohort listen: the agent at %s closed the stream" % b.control,
+             "cohort listen: n0: part0 is not whole: its end never came", "cohort listen: n0: part1 is not whole: its end never came"]))
+        self.assertEqual(os.listdir(out), ["whole"])
+        for sock in begun:
+            sock.close()
+
+    def test_enough_files(self):
+        a, b = self.cluster(2)
+        saver, _ = self.saver(b, "files", "-c", "1")
+        with self.post(a, b.id, "files", b"cohort-file part\n" + b"x" * 100000, length=10 * MIB):
+            wait_until(lambda: b.stats()["bytes_in"] > 90000, what="a part is there")
+            self.assertEqual(self.ended(self.send(a, b.id, "files", self.file("whole", 10)[0]))[0], 0)
+            self.assertEqual(saver.wait(), 0)
+        self.assertEqual(saver.err, "listening\ncohort listen: n0: part is not whole: others were enough\n")
+
     def test_a_reader_that_stops(self):
         """It holds up who sends to it, and nobody else."""
         a, b = self.cluster(2)
