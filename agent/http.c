@@ -12,6 +12,7 @@
 #include "door.h"
 #include "request.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -89,11 +90,20 @@ static enum MHD_Result take_body(struct request *request, const char *bytes, siz
     return request->body.failed ? MHD_NO : MHD_YES;
 }
 
+static enum MHD_Result answer_too_large(struct request *request)
+{
+    char text[160];
+    snprintf(text, sizeof(text),
+             "the data is larger than a message may be, %zu bytes; a stream may be larger: cohort send-file, POST /v1/stream",
+             request->service->body_bytes_max);
+    return answer_error(request, COHORT_ESIZE, text);
+}
+
 static enum MHD_Result route(struct request *request, const char *method, const char *path)
 {
     char allow[ROUTE_ALLOW_MAX];
     if (request->body_excess > 0) {
-        return answer_error(request, COHORT_ESIZE, "the body is larger than the limit of a message");
+        return answer_too_large(request);
     }
     if (strcmp(method, MHD_HTTP_METHOD_HEAD) == 0) {
         method = MHD_HTTP_METHOD_GET; /* libmicrohttpd leaves the body out */
@@ -128,8 +138,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
         if (route_uploads(method, path)) {
             return route_upload(request);
         }
-        return refused_early(request) ? answer_error(request, COHORT_ESIZE, "the body is larger than the limit of a message")
-                                      : MHD_YES;
+        return refused_early(request) ? answer_too_large(request) : MHD_YES;
     }
     if (*upload_len > 0 && request->upload != NULL) {
         upload_take(request->upload, connection, upload, upload_len);

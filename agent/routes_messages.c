@@ -5,6 +5,7 @@
 #include "request.h"
 #include "routes.h"
 
+#include "broadcast.h"
 #include "document.h"
 
 #include <cohort/stream.h>
@@ -23,6 +24,10 @@ static enum MHD_Result answer_queued(struct request *request, size_t count)
     writer_end(&w, '}');
     return answer_json(request, MHD_HTTP_OK, &w);
 }
+
+/* Where raw types are none: requests and streams. */
+static const char *const name_needed =
+    "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only";
 
 /* What cohort_send() means by it: the subject is all there is. */
 static const char *explain(int status)
@@ -111,7 +116,7 @@ enum MHD_Result route_upload(struct request *request)
     if (status == COHORT_OK) {
         status = upload_begin(request->service->uploads, request->service->node, &plan, &request->upload);
     }
-    return status == COHORT_OK ? MHD_YES : answer_error(request, status, explain(status));
+    return status == COHORT_OK ? MHD_YES : answer_error(request, status, status == COHORT_EINVAL ? name_needed : explain(status));
 }
 
 enum MHD_Result post_stream(struct request *request)
@@ -131,6 +136,18 @@ enum MHD_Result post_stream(struct request *request)
     return answer_json(request, MHD_HTTP_OK, &w);
 }
 
+/* What is wrong with the message itself is said without names: it is the same for all of them. */
+static enum MHD_Result answer_missed(struct request *request, const struct broadcast *b, int status)
+{
+    char text[BROADCAST_WHOM_MAX + 160];
+    const char *why = explain(status) != NULL ? explain(status) : cohort_error_text(status);
+    if (b->sent == 0 && (b->missed == 0 || explain(status) != NULL)) {
+        return answer_error(request, status, why);
+    }
+    snprintf(text, sizeof(text), "queued for %zu %s, not for %s: %s", b->sent, b->sent == 1 ? "member" : "members", b->whom, why);
+    return answer_error(request, status, text);
+}
+
 enum MHD_Result post_broadcast(struct request *request)
 {
     const char *subject = route_argument(request, "subject");
@@ -141,18 +158,19 @@ enum MHD_Result post_broadcast(struct request *request)
     if (!route_number(request, "local", 0, 1, &local)) {
         return answer_error(request, COHORT_EINVAL, "local must be 0 or 1");
     }
-    size_t sent = 0;
-    int status = (local != 0 ? cohort_broadcast_all : cohort_broadcast)(request->service->node, subject, request->body.bytes,
-                                                                        request->body.len, &sent);
-    if (status == COHORT_OK) {
-        return answer_queued(request, sent);
+    size_t count = 0;
+    cohort_member *members = route_members_copy(request->service->node, &count);
+    if (members == NULL) {
+        return answer_error(request, COHORT_ENOMEM, NULL);
     }
-    if (sent == 0) {
-        return answer_error(request, status, explain(status));
-    }
-    char text[160];
-    snprintf(text, sizeof(text), "queued for %zu members, not for all: %s", sent, cohort_error_text(status));
-    return answer_error(request, status, text);
+    struct broadcast b = {.subject = subject,
+                          .data = request->body.bytes,
+                          .data_len = request->body.len,
+                          .local_id = request->service->local_id,
+                          .local = local != 0};
+    int status = broadcast_to(&b, request->service->node, members, count);
+    free(members);
+    return status == COHORT_OK ? answer_queued(request, b.sent) : answer_missed(request, &b, status);
 }
 
 enum MHD_Result post_echo(struct request *request)
@@ -207,7 +225,7 @@ static int begin_ask(struct request *request, enum MHD_Result *answered)
     }
     int status = ask_begin(request->service->asks, request->service->node, &ask, &request->ask);
     if (status == COHORT_EINVAL) {
-        *answered = answer_error(request, status, "subject must be a name of 1 to 128 printable characters without space");
+        *answered = answer_error(request, status, name_needed);
     } else if (status != COHORT_OK) {
         *answered = answer_error(request, status, NULL);
     }
@@ -366,8 +384,7 @@ enum MHD_Result get_streams(struct request *request)
     struct download *download = NULL;
     int status = download_open(request->service->downloads, request->service->node, subject, &download);
     if (status != COHORT_OK) {
-        return answer_error(request, status,
-                            status == COHORT_EINVAL ? "subject must be a name of 1 to 128 printable characters without space" : NULL);
+        return answer_error(request, status, status == COHORT_EINVAL ? name_needed : NULL);
     }
     return download_answer(download, request->connection);
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -156,6 +157,44 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *arg)
     return len;
 }
 
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* Asked on a connection of its own: with whatever it answers, it is there. */
+static bool agent_lives(const struct client *client)
+{
+    struct client other;
+    if (client_open(&other, client->command, client->path) != EXIT_FINE) {
+        return false;
+    }
+    other.quiet = true;
+    bool lives = client_get(&other, client_url(&other, "/v1/health", NULL, NULL)) == EXIT_FINE || other.status != 0;
+    client_close(&other);
+    return lives;
+}
+
+/* Called by curl about once a second. That nothing moves says nothing by itself: a member may be slow to acknowledge what its agent has
+ * taken from us, and the agent has limits of its own for that. So it is asked, rather than given up after a while. */
+static int on_progress(void *arg, curl_off_t in_total, curl_off_t in, curl_off_t out_total, curl_off_t out)
+{
+    (void)in_total;
+    (void)in;
+    (void)out_total;
+    struct client *client = arg;
+    if (out != client->sent) {
+        client->sent = out;
+        client->moved_ms = now_ms();
+    } else if (now_ms() - client->moved_ms >= client->patience_ms) {
+        client->hung = !agent_lives(client);
+        client->moved_ms = now_ms();
+    }
+    return client->hung ? 1 : 0;
+}
+
 static void prepare(struct client *client, const char *url)
 {
     CURL *curl = client->curl;
@@ -172,6 +211,14 @@ static void prepare(struct client *client, const char *url)
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
+    if (client->patience_ms > 0) {
+        client->moved_ms = now_ms();
+        client->sent = 0;
+        client->hung = false;
+        curl_easy_setopt(curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+        curl_easy_setopt(curl, CURLOPT_XFERINFODATA, client);
+        curl_easy_setopt(curl, CURLOPT_NOPROGRESS, 0L);
+    }
 }
 
 /* Say what the agent refused: {"error":{"code","text"}}. */
@@ -182,7 +229,8 @@ static int complain_refused(struct client *client)
     const char *code = json_string_value(json_object_get(error, "code"));
     const char *text = json_string_value(json_object_get(error, "text"));
     if (code != NULL && text != NULL) {
-        complain(client, "%s%s%s (%s)", client->about != NULL ? client->about : "", client->about != NULL ? ": " : "", text, code);
+        const char *about = client->about == NULL ? "" : client->about[0] == '\0' ? "''" : client->about;
+        complain(client, "%s%s%s (%s)", about, client->about != NULL ? ": " : "", text, code);
     } else {
         complain(client, "the agent at %s answered with HTTP status %ld", client->path, client->status);
     }
@@ -190,17 +238,29 @@ static int complain_refused(struct client *client)
     return EXIT_FAILED;
 }
 
+static int complain_unreached(struct client *client)
+{
+    struct stat found;
+    long failed = 0; /* curl does not always know */
+    curl_easy_getinfo(client->curl, CURLINFO_OS_ERRNO, &failed);
+    if (stat(client->path, &found) == 0 && !S_ISSOCK(found.st_mode)) {
+        return complain(client, "no agent at %s: it is not a socket", client->path);
+    }
+    return complain(client, "no agent at %s%s%s", client->path, failed != 0 ? ": " : "", failed != 0 ? strerror((int)failed) : "");
+}
+
 static int complain_transport(struct client *client, CURLcode code)
 {
     switch (code) {
     case CURLE_COULDNT_CONNECT:
-        return complain(client, "no agent at %s", client->path);
+        return complain_unreached(client);
     case CURLE_OPERATION_TIMEDOUT:
         return complain(client, "the agent at %s does not answer", client->path);
     case CURLE_OUT_OF_MEMORY:
         return complain(client, "out of memory");
     case CURLE_ABORTED_BY_CALLBACK:
-        return EXIT_FAILED; /* who stopped it has said why */
+        return client->hung ? complain(client, "the agent at %s does not answer", client->path)
+                            : EXIT_FAILED; /* who stopped it has said why */
     case CURLE_WRITE_ERROR:
         return complain(client, "an answer of the agent at %s is too large", client->path);
     default:
@@ -247,15 +307,30 @@ int client_post(struct client *client, char *url, const void *data, size_t len, 
     return result;
 }
 
+struct body {
+    struct client *client;
+    const struct client_source *source;
+};
+
+/* Waiting for what is to be sent is not waiting for the agent. */
+static size_t on_source(char *buffer, size_t size, size_t count, void *arg)
+{
+    const struct body *body = arg;
+    size_t got = body->source->read(buffer, size, count, body->source->arg);
+    body->client->moved_ms = now_ms();
+    return got;
+}
+
 int client_upload(struct client *client, char *url, const struct client_source *source)
 {
+    struct body body = {.client = client, .source = source};
     if (url == NULL) {
         return complain(client, "out of memory");
     }
     prepare(client, url);
     curl_easy_setopt(client->curl, CURLOPT_POST, 1L);
-    curl_easy_setopt(client->curl, CURLOPT_READFUNCTION, source->read);
-    curl_easy_setopt(client->curl, CURLOPT_READDATA, source->arg);
+    curl_easy_setopt(client->curl, CURLOPT_READFUNCTION, on_source);
+    curl_easy_setopt(client->curl, CURLOPT_READDATA, &body);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/octet-stream");
     if (source->len >= 0) {
         curl_easy_setopt(client->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)source->len);

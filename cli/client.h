@@ -23,7 +23,11 @@ struct client {
     char *body;  /* of the last answer, NUL-terminated */
     size_t body_len;
     bool body_too_large;
-    bool quiet; /* no complaints: for polling */
+    bool quiet;           /* no complaints: for polling */
+    uint32_t patience_ms; /* not 0: when nothing has moved for so long, the agent must say that it lives, or is given up */
+    uint64_t moved_ms;    /* when something did */
+    curl_off_t sent;      /* until then */
+    bool hung;            /* it did not say so */
 };
 
 /** control NULL: the default path. EXIT_FINE, or EXIT_FAILED and nothing to close. */
@@ -46,7 +50,7 @@ struct client_source {
     int64_t len; /* -1: its end says */
 };
 
-/** POST it. Takes as long as it takes. */
+/** POST it. Takes as long as it takes; client->patience_ms says when to ask whether the agent still works on it. */
 int client_upload(struct client *client, char *url, const struct client_source *source);
 
 /** An answer that is taken as it comes. */

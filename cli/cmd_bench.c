@@ -4,6 +4,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -61,7 +62,7 @@ static int run(struct client *client, const struct bench *bench)
         return code;
     }
     if (bench->as_json) {
-        return fwrite(client->body, 1, client->body_len, stdout) == client->body_len ? EXIT_FINE : EXIT_FAILED;
+        return output_bytes(client->command, client->body, client->body_len);
     }
     json_t *root = client_json(client);
     if (root == NULL) {
@@ -130,6 +131,7 @@ int command_bench(int argc, char **argv)
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE) {
         client.about = operands[0];
+        client.patience_ms = (uint32_t)(2 * bench.seconds * 1000);
         code = run(&client, &bench);
         client_close(&client);
     }

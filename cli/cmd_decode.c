@@ -5,6 +5,7 @@
 #include "commands.h"
 #include "decode.h"
 #include "options.h"
+#include "output.h"
 #include "table.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ __attribute__((format(printf, 2, 3))) static int complain(const struct decoding 
 {
     va_list arguments;
     va_start(arguments, format);
-    fflush(stdout);
+    (void)output_flush("decode");
     fprintf(stderr, "cohort decode: %s: ", d->name);
     vfprintf(stderr, format, arguments);
     fprintf(stderr, "\n");
@@ -201,7 +202,7 @@ static int show_frames(struct decoding *d)
         if (!d->as_json) {
             print_text(d, &frame, &decoded);
         } else if (!print_json(d, &frame, &decoded)) {
-            return complain(d, "offset %" PRIu64 ": cannot write, or out of memory", d->offset);
+            return output_flush("decode") == EXIT_FINE ? complain(d, "offset %" PRIu64 ": out of memory", d->offset) : EXIT_FAILED;
         }
         done += consumed;
         d->offset += consumed;
@@ -240,8 +241,8 @@ static int run(struct decoding *d)
         if (code != EXIT_FINE) {
             return code;
         }
-        if (fflush(stdout) != 0) {
-            return complain(d, "cannot write: %s", strerror(errno));
+        if (output_flush("decode") != EXIT_FINE) {
+            return EXIT_FAILED;
         }
     }
 }

@@ -7,6 +7,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 
 #include <cohort/definition.h>
 #include <errno.h>
@@ -93,7 +94,7 @@ static int show_json(const cohort_definition *definition)
     bool printed = root != NULL && json_array_size(nodes) == definition->node_count && json_dumpf(root, stdout, JSON_COMPACT) == 0;
     json_decref(root);
     printf("\n");
-    return printed ? EXIT_FINE : EXIT_FAILED;
+    return output_flush("definition show") == EXIT_FINE && printed ? EXIT_FINE : EXIT_FAILED;
 }
 
 static int show(int argc, char **argv)
@@ -348,8 +349,7 @@ static int status(int argc, char **argv)
     }
     code = client_get(&client, client_url(&client, "/v1/definition", NULL, NULL));
     if (code == EXIT_FINE) {
-        bool whole = !as_json || fwrite(client.body, 1, client.body_len, stdout) == client.body_len;
-        code = !whole ? EXIT_FAILED : as_json ? EXIT_FINE : print_status(&client);
+        code = as_json ? output_bytes(usage.command, client.body, client.body_len) : print_status(&client);
     }
     client_close(&client);
     return code;

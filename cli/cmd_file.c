@@ -98,6 +98,13 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *arg)
     return (size_t)n;
 }
 
+/* How much of it there is to read, or -1: its end says. A size of 0 is said also of files whose bytes are made up when they are read. */
+static int64_t total_of(int fd, const struct stat *st)
+{
+    off_t at = S_ISREG(st->st_mode) && st->st_size > 0 ? lseek(fd, 0, SEEK_CUR) : -1;
+    return at < 0 ? -1 : st->st_size > at ? (int64_t)(st->st_size - at) : 0;
+}
+
 static bool open_file(struct file *f, const char *name)
 {
     struct stat st;
@@ -111,8 +118,7 @@ static bool open_file(struct file *f, const char *name)
         (void)give_up(f, "is a directory");
         return false;
     }
-    off_t at = S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
-    f->total = at < 0 ? -1 : st.st_size > at ? (int64_t)(st.st_size - at) : 0;
+    f->total = total_of(f->fd, &st);
     f->line_len = filename_line(name != NULL ? name : input ? "stdin" : f->path, f->line);
     if (f->line_len == 0) {
         (void)give_up(f, "not a name to save a file under; give one with --name");
@@ -144,9 +150,11 @@ int command_send_file(int argc, char **argv)
         .command = "send-file",
         .operands = "ID SUBJECT FILE|-",
         .summary = "Send a file, or standard input, of any size to member ID, and print its size and SHA-256.",
-        .notes = "Success means that the process of ID has acknowledged all of it: 'cohort listen SUBJECT --save DIR' at its agent "
-                 "had it.\n"
-                 "The file may be read while it is sent; one that becomes shorter or longer meanwhile is not sent.",
+        .notes =
+            "Success means that the agent of ID has acknowledged all of it, not that it was saved: that is up to 'cohort listen\n"
+            "SUBJECT --save DIR' there, which prints a line with the same SHA-256 once it is. Where nobody takes it, it is "
+            "dropped.\n"
+            "The file may be read while it is sent; one that becomes shorter or longer meanwhile is not sent.",
         .operands_min = 3,
         .operands_max = 3,
     };
@@ -186,6 +194,7 @@ int command_send_file(int argc, char **argv)
     code = client_open(&client, usage.command, control);
     if (code == EXIT_FINE) {
         client.about = operands[0];
+        client.patience_ms = (uint32_t)(idle_s * 1000);
         code = send_file(&file, &client,
                          client_url(&client, "/v1/stream", NULL, "to", operands[0], "subject", operands[1], "idle_ms", idle_ms,
                                     "lane", lane_names[lane], NULL));

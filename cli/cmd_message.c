@@ -5,6 +5,7 @@
 #include "client.h"
 #include "commands.h"
 #include "input.h"
+#include "output.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,7 +59,7 @@ int command_send(int argc, char **argv)
 static int print_queued(struct client *client, bool as_json)
 {
     if (as_json) {
-        return fwrite(client->body, 1, client->body_len, stdout) == client->body_len ? EXIT_FINE : EXIT_FAILED;
+        return output_bytes(client->command, client->body, client->body_len);
     }
     json_t *root = client_json(client);
     if (root == NULL) {

@@ -4,6 +4,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ static int one(struct client *client, struct ping *ping, uint64_t number)
         printf("echo %" PRIu64 " from %s: ", number, ping->id);
         print_us(stdout, rtt_ns);
         printf("\n");
-        fflush(stdout);
+        return output_flush(client->command);
     }
     return EXIT_FINE;
 }

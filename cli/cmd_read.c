@@ -4,6 +4,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 #include "table.h"
 
 #include <stdio.h>
@@ -12,7 +13,7 @@
 
 static int print_body(const struct client *client)
 {
-    return fwrite(client->body, 1, client->body_len, stdout) == client->body_len ? EXIT_FINE : EXIT_FAILED;
+    return output_bytes(client->command, client->body, client->body_len);
 }
 
 static int print_members(struct client *client)
@@ -22,8 +23,9 @@ static int print_members(struct client *client)
         return EXIT_FAILED;
     }
     table_members(root, stdout);
+    int code = output_flush(client->command);
     json_decref(root);
-    return EXIT_FINE;
+    return code;
 }
 
 int command_members(int argc, char **argv)
@@ -91,8 +93,9 @@ static int print_config(struct client *client)
     {
         print_setting(setting, stdout);
     }
+    int code = output_flush(client->command);
     json_decref(root);
-    return EXIT_FINE;
+    return code;
 }
 
 int command_config(int argc, char **argv)

@@ -5,6 +5,7 @@
 #include "client.h"
 #include "commands.h"
 #include "input.h"
+#include "output.h"
 #include "payload.h"
 
 #include <inttypes.h>
@@ -19,7 +20,7 @@ struct question {
 
 static int print_body(const struct client *client)
 {
-    return fwrite(client->body, 1, client->body_len, stdout) == client->body_len ? EXIT_FINE : EXIT_FAILED;
+    return output_bytes(client->command, client->body, client->body_len);
 }
 
 /* The reply as it is, with nothing added. */
@@ -30,16 +31,15 @@ static int print_reply(struct client *client, const struct question *question)
     if (root == NULL) {
         return EXIT_FAILED;
     }
-    bool done = payload_take(root, &reply);
-    if (!done) {
+    int code = EXIT_FAILED;
+    if (payload_take(root, &reply)) {
+        code = output_bytes(question->command, reply.bytes, reply.len);
+    } else {
         fprintf(stderr, "cohort %s: the reply is not understood\n", question->command);
-    } else if (fwrite(reply.bytes, 1, reply.len, stdout) != reply.len || fflush(stdout) != 0) {
-        fprintf(stderr, "cohort %s: cannot write\n", question->command);
-        done = false;
     }
     free(reply.bytes);
     json_decref(root);
-    return done ? EXIT_FINE : EXIT_FAILED;
+    return code;
 }
 
 /* A line for each reply; complaints for the others. */
@@ -59,6 +59,7 @@ static int print_results(struct client *client, const struct question *question)
             printf("%s ", from);
             payload_print(result, stdout);
             printf("\n");
+            code = output_flush(question->command) == EXIT_FINE ? code : EXIT_FAILED;
             continue;
         }
         const char *text = json_string_value(json_object_get(error, "text"));
@@ -66,7 +67,7 @@ static int print_results(struct client *client, const struct question *question)
         code = EXIT_FAILED;
     }
     json_decref(root);
-    return fflush(stdout) == 0 ? code : EXIT_FAILED;
+    return code;
 }
 
 /* With --json all of it was printed; an error in it is one all the same. */

@@ -5,6 +5,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 #include "table.h"
 
 #include <stdio.h>
@@ -75,8 +76,9 @@ static int print_once(struct stats *stats)
     } else {
         print_counters(root, "");
     }
+    int code = output_flush(stats->client.command);
     json_decref(root);
-    return EXIT_FINE;
+    return code;
 }
 
 /* ---- again and again ---- */
@@ -129,12 +131,9 @@ static int print_round(struct stats *stats)
         table_traffic(all, stdout);
         printf("\n");
     }
+    int code = output_flush(stats->client.command);
     json_decref(all);
-    if (fflush(stdout) != 0) {
-        fprintf(stderr, "cohort stats: cannot write\n");
-        return EXIT_FAILED;
-    }
-    return EXIT_FINE;
+    return code;
 }
 
 static int print_rounds(struct stats *stats)

@@ -4,6 +4,7 @@
  */
 #include "client.h"
 #include "commands.h"
+#include "output.h"
 #include "payload.h"
 #include "replier.h"
 #include "saver.h"
@@ -25,7 +26,7 @@ struct follow {
 /* A line is out, and counts or not. False: enough. */
 static bool line_done(struct follow *follow, bool counts)
 {
-    if (fflush(stdout) != 0) {
+    if (output_flush(follow->command) != EXIT_FINE) {
         follow->write_failed = true;
         return false;
     }
@@ -73,11 +74,7 @@ static int follow_stream(struct follow *follow, struct client *client, char *url
 {
     struct client_stream stream = {.on_event = on_item, .on_ready = on_ready, .arg = follow};
     int code = client_stream_run(client, url, &stream);
-    if (follow->write_failed) {
-        fprintf(stderr, "cohort %s: cannot write\n", follow->command);
-        return EXIT_FAILED;
-    }
-    return code;
+    return follow->write_failed ? EXIT_FAILED : code;
 }
 
 static const char *text_of(const json_t *object, const char *key)

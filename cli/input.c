@@ -37,10 +37,12 @@ static int read_stdin(const char *command, struct input *input)
         size_t got = fread(input->bytes + input->len, 1, INPUT_STEP_BYTES, stdin);
         input->len += got;
         if (input->len > INPUT_BYTES_MAX) {
-            return complain(command, "standard input is larger than 64 MiB");
+            return complain(command, "standard input is larger than 64 MiB, and a message may have 1 MiB, unless the agent sets "
+                                     "limits.message_bytes_max; cohort send-file sends any size");
         }
         if (ferror(stdin)) {
-            return complain(command, strerror(errno));
+            fprintf(stderr, "cohort %s: cannot read standard input: %s\n", command, strerror(errno));
+            return EXIT_FAILED;
         }
         if (got == 0) {
             return EXIT_FINE;

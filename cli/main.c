@@ -4,11 +4,14 @@
  */
 #include "commands.h"
 #include "options.h"
+#include "output.h"
 
 #include <cohort/cohort.h>
 #include <curl/curl.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -75,15 +78,34 @@ static int run(int argc, char **argv)
     }
     for (int i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(commands[i].name, name) == 0) {
-            return commands[i].run(argc - 1, argv + 1);
+            int code = commands[i].run(argc - 1, argv + 1);
+            int written = output_flush(name);
+            return code == EXIT_FINE ? written : code;
         }
     }
     fprintf(stderr, "cohort: unknown %s '%s'\nTry 'cohort --help'.\n", name[0] == '-' ? "option" : "command", name);
     return EXIT_USAGE;
 }
 
+/* A standard descriptor that we were started without would be the number of the next file or socket, which then got our output, or was
+ * taken by libuv for one that it must not close. What is written to standard output, or read from standard input, that nobody gave is an
+ * error, not nothing: hence opened the wrong way round. False: there is no /dev/null. */
+static bool fill_descriptors(void)
+{
+    static const int modes[] = {O_WRONLY, O_RDONLY, O_RDWR};
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", modes[fd]) != fd) { /* the lowest that is free: those below are there */
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv)
 {
+    if (!fill_descriptors()) {
+        return EXIT_FAILED; /* there may be nothing to say it to */
+    }
     if (argc < 2) {
         print_usage(stderr);
         return EXIT_USAGE;
@@ -93,10 +115,7 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     int code = run(argc, argv);
+    int written = output_flush(NULL);
     curl_global_cleanup();
-    if (fflush(stdout) != 0 && code == EXIT_FINE) {
-        perror("cohort: cannot write");
-        code = EXIT_FAILED;
-    }
-    return code;
+    return code == EXIT_FINE ? written : code;
 }

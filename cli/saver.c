@@ -10,6 +10,9 @@
 
 #include "digest.h"
 #include "filename.h"
+#include "output.h"
+
+#include <cohort/types.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +32,7 @@ enum {
 struct saved {
     struct saved *next;
     uint64_t number;
+    char from[COHORT_ID_BYTES_MAX + 1];
     int fd;                            /* -1: it is only counted, since writing failed */
     char hidden[32];                   /* its name meanwhile; "": it has none */
     char name[FILENAME_BYTES_MAX + 1]; /* what it is to be saved as */
@@ -118,11 +122,12 @@ static bool give_name(const struct saving *all, struct saved *s, char *out, size
 
 /* ---- streams ---- */
 
-static struct saved *begin(struct saving *all, uint64_t number)
+static struct saved *begin(struct saving *all, uint64_t number, const char *from)
 {
     struct saved *s = calloc(1, sizeof(*s));
     if (s != NULL) {
         s->number = number;
+        snprintf(s->from, sizeof(s->from), "%s", from);
         s->next = all->first;
         all->first = s;
         sha256_init(&s->hash);
@@ -188,21 +193,26 @@ static void add(struct saved *s, const char *bytes, size_t len)
     }
 }
 
-static void finish(struct saving *all, struct saved *s, const char *from, const char *status)
+static void complain_broken(const struct saved *s, const char *why)
+{
+    fprintf(stderr, "cohort listen: %s: %s is not whole: %s\n", s->from, s->name, why);
+}
+
+static void finish(struct saving *all, struct saved *s, const char *status)
 {
     char name[FILENAME_BYTES_MAX + 16], text[DIGEST_TEXT_BYTES];
     if (!s->named) {
         look_for_name(s, true);
     }
     if (strcmp(status, "OK") != 0) {
-        fprintf(stderr, "cohort listen: %s: %s is not whole: %s\n", from, s->name, status);
+        complain_broken(s, status);
     } else if (s->fd < 0 || !give_name(all, s, name, sizeof(name))) {
-        fprintf(stderr, "cohort listen: %s: %s is not saved: %s\n", from, s->name, s->why);
+        fprintf(stderr, "cohort listen: %s: %s is not saved: %s\n", s->from, s->name, s->why);
         all->failed = true;
     } else {
         digest_text(&s->hash, text);
-        printf("%s %s %" PRIu64 " bytes sha256 %s\n", from, name, s->len, text);
-        all->failed = fflush(stdout) != 0 || all->failed;
+        printf("%s %s %" PRIu64 " bytes sha256 %s\n", s->from, name, s->len, text);
+        all->failed = output_flush("listen") != EXIT_FINE || all->failed;
         all->done = all->left > 0 && --all->left == 0;
     }
     forget(all, s);
@@ -227,7 +237,7 @@ static void record_over(struct saving *all)
     struct saved *s = find(all, number_of(record, "stream"));
     all->record = NULL;
     if (s != NULL && json_is_true(json_object_get(record, "end"))) {
-        finish(all, s, text_of(record, "from"), text_of(record, "status"));
+        finish(all, s, text_of(record, "status"));
     }
     json_decref(record);
 }
@@ -245,7 +255,8 @@ static bool line_over(struct saving *all)
         return false;
     }
     all->data_left = number_of(all->record, "len");
-    if (json_is_true(json_object_get(all->record, "begin")) && begin(all, number_of(all->record, "stream")) == NULL) {
+    if (json_is_true(json_object_get(all->record, "begin")) &&
+        begin(all, number_of(all->record, "stream"), text_of(all->record, "from")) == NULL) {
         return false;
     }
     if (all->data_left == 0) {
@@ -312,6 +323,7 @@ int saver_run(struct saver *saver, struct client *client, const char *subject)
     struct client_sink sink = {.take = take, .on_ready = on_ready, .arg = &all};
     int code = client_download(client, client_url(client, "/v1/streams", NULL, "subject", subject, NULL), &sink);
     while (all.first != NULL) {
+        complain_broken(all.first, code == EXIT_FINE ? "others were enough" : "its end never came");
         forget(&all, all.first);
     }
     json_decref(all.record);

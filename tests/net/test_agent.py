@@ -161,6 +161,36 @@ class ClusterTest(harness.NetTest):
             self.assertEqual(listener.wait(), 0)
             self.assertIn("to everyone", listener.out)
 
+    def test_broadcast_names_whom_it_misses(self):
+        agents = self.cluster(8, start=False)
+        a, b, *stopped = agents
+        a.args += ["--config", self.write_config({"limits": {"peer_queue_bytes_max": 65536, "message_bytes_max": 65536}})]
+        for agent in agents:
+            agent.start()
+        self.wait_meshed(agents)
+        heard = b.listen("all", count=1)
+        for agent in stopped:
+            agent.send_signal(signal.SIGSTOP)
+            self.addCleanup(agent.send_signal, signal.SIGCONT)
+            wait_until(lambda agent=agent: a.cli("send", agent.id, "fill", "-", stdin="x" * 40000).status == 1, what="its queue is full")
+        result = a.cli("broadcast", "all", "-", stdin="y" * 40000)
+        self.assertEqual((result.status, result.out), (1, ""))
+        self.assertEqual(result.err, "cohort broadcast: queued for 1 member, not for n2, n3, n4, n5 and 2 more: "
+                                     "the queue to this peer is full (EAGAIN)\n")
+        self.assertEqual(heard.wait(), 0)  # the other gets it
+        for agent in stopped[1:]:
+            agent.send_signal(signal.SIGCONT)
+            wait_until(lambda agent=agent: a.link(agent.id)["queued_bytes"] == 0, what="its queue is empty")
+        self.assertIn("queued for 6 members, not for n2: the queue", a.cli("broadcast", "all", "-", stdin="y" * 40000).err)
+        stopped[0].send_signal(signal.SIGCONT)
+        self.assertIn("subject must be a name", a.cli("broadcast", "a b", "x").err)
+
+    def test_broadcast_to_nobody(self):
+        (a,) = self.cluster(1)
+        self.assertEqual(a.ok("broadcast", "all", "x"), "queued for 0 members\n")
+        self.assertEqual(a.ok("broadcast", "all", "x", "--local"), "queued for 1 member\n")
+        self.assertIn("subject must be a name", a.cli("broadcast", "a b", "x").err)
+
     def test_what_is_sent_here_is_heard_here(self):
         a, b = self.cluster(2)
         here, there = a.listen("here", count=3), b.listen("here", count=1)

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Commands of the operator against running agents: add, remove, stats with rates, config show; and decode, which needs none."""
+"""Commands of the operator against running agents: add, remove, stats with rates, config show; decode, which needs none; and what all of
+them do where their input and output is not there."""
 import json
 import os
 import signal
+import socket
 import subprocess
 
 import harness
@@ -263,6 +265,136 @@ class ConfigShowTest(harness.NetTest):
     def test_usage(self):
         for args in (("config",), ("config", "nonsense"), ("config", "show", "more")):
             self.assertEqual(run(*args).status, 2, args)
+
+
+class DescriptorTest(harness.NetTest):
+    """Started without standard input, output or error."""
+
+    def without(self, closed, *argv, stdin=""):
+        """Run with `closed`, redirections of the shell."""
+        done = subprocess.run(["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", *argv], input=stdin, capture_output=True, text=True,
+                              timeout=harness.BOUND_S, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def test_agent(self):
+        for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+            agent = self.agent(**dict(zip(("ip", "port"), address())))
+            argv = agent.argv()
+            agent.argv = lambda argv=argv, closed=closed: ["/bin/sh", "-c", 'exec "$@" ' + closed, "sh", *argv]
+            agent.start()
+            agent.ok("ping", agent.id, "-c", "1")
+            agent.stop()
+
+    def test_output_that_nobody_takes_is_an_error(self):
+        (a,) = self.cluster(1)
+        replier = self.process([BIN, "listen", "--control", a.control, "--ready", "same", "--reply", "cat"], "replier")
+        wait_until(lambda: "listening" in replier.err, what="the replier is ready")
+        for args in (("members",), ("stats", "--json"), ("request", a.id, "same", "hi"), ("request", "--all", "same", "hi", "--json")):
+            code, _, err = self.without(">&-", BIN, *args, "--control", a.control)
+            self.assertEqual(code, 1, args)
+            self.assertIn("cannot write", err)
+        self.assertEqual(self.without(">&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))  # it has no output
+
+    def test_input_that_nobody_gives_is_an_error(self):
+        (a,) = self.cluster(1)
+        for args in (("send", a.id, "news"), ("send-file", a.id, "files", "-")):
+            code, out, err = self.without("<&-", BIN, *args, "--control", a.control)
+            self.assertEqual((code, out), (1, ""), args)
+            self.assertIn("Bad file descriptor", err)
+        self.assertEqual(self.without("<&-", BIN, "send", a.id, "news", "hi", "--control", a.control), (0, "", ""))
+
+
+class FullTest(harness.NetTest):
+    """Standard output takes nothing: one complaint, with the reason."""
+
+    def fails(self, *args, after=None, control=None):
+        with open("/dev/full", "wb") as full:
+            process = subprocess.Popen([BIN, *args, *(["--control", control] if control else [])], stdin=subprocess.DEVNULL, stdout=full,
+                                       stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.kill)
+        if after:
+            self.assertEqual(process.stderr.readline(), "listening\n")
+            after()
+        _, err = process.communicate(timeout=harness.BOUND_S)
+        self.assertEqual((process.returncode, err), (1, "cohort %s: cannot write: No space left on device\n" % args[0]), args)
+
+    def test_what_is_read_of_the_agent(self):
+        (a,) = self.cluster(1)
+        http = a.http()
+        for i in range(200):  # more than the buffer of standard output
+            self.assertEqual(http.ask("PUT", "/v1/members/m%d" % i, ip="127.0.0.1", port=1)[0], 200)
+        for args in (("members",), ("members", "--json"), ("stats",), ("stats", "--json"), ("stats", "--watch", "-c", "3"), ("config", "show"),
+                     ("config", "show", "--json"), ("ping", a.id), ("ping", a.id, "--json"), ("broadcast", "news", "x"),
+                     ("broadcast", "news", "x", "--json"), ("remove", "m7"), ("remove", "m8", "--json")):
+            self.fails(*args, control=a.control)
+
+    def test_replies(self):
+        a, b = self.cluster(2)
+        replier = self.process([BIN, "listen", "--control", b.control, "--ready", "much", "--reply", "seq 100000"], "replier")
+        wait_until(lambda: "listening" in replier.err, what="the replier is ready")
+        for args in ((b.id, "much", "x"), (b.id, "much", "x", "--json"), ("--all", "much", "x"), ("--all", "much", "x", "--json")):
+            self.fails("request", *args, control=a.control)
+
+    def test_what_comes(self):
+        (a,) = self.cluster(1)
+        for args in ((), ("--json",)):
+            for size in (1, 100000):
+                self.fails("listen", "news", "--ready", *args, control=a.control, after=lambda: a.ok("send", a.id, "news", stdin="x" * size))
+        self.fails("watch", control=a.control)
+
+    def test_without_an_agent(self):
+        path = os.path.join(self.dir, "capture")
+        with open(path, "wb") as f:
+            f.write(frame(7, b"x") * 1000)
+        self.fails("decode", path)
+        self.fails("decode", path, "--json")
+        self.fails("sim", "--help")
+
+
+class ComplaintTest(harness.NetTest):
+    """One line, which names what is wrong and where."""
+
+    def fails(self, agent, *args, said, stdin=None):
+        result = agent.cli(*args, stdin=stdin)
+        self.assertEqual((result.status, result.out, result.err), (1, "", "cohort %s: %s\n" % (args[0], said)))
+
+    def test_standard_input(self):
+        (a,) = self.cluster(1)
+        directory = os.open("/", os.O_RDONLY)
+        self.addCleanup(os.close, directory)
+        done = subprocess.run([BIN, "send", "--control", a.control, a.id, "news", "-"], stdin=directory, capture_output=True, text=True,
+                              timeout=harness.BOUND_S, check=False)
+        self.assertEqual((done.returncode, done.stderr), (1, "cohort send: cannot read standard input: Is a directory\n"))
+
+    def test_too_large(self):
+        (a,) = self.cluster(1)
+        said = "the data is larger than a message may be, 1048576 bytes; a stream may be larger: cohort send-file, POST /v1/stream (ESIZE)"
+        self.fails(a, "send", a.id, "news", "-", stdin="x" * (1048576 + 1), said="%s: %s" % (a.id, said))
+        self.fails(a, "broadcast", "news", "-", stdin="x" * (1048576 + 1), said=said)
+        result = a.cli("send", a.id, "news", "-", stdin=bytes((64 << 20) + 1))
+        self.assertEqual(result.status, 1)
+        for part in ("standard input is larger than 64 MiB", "a message may have 1 MiB", "send-file"):
+            self.assertIn(part, result.err)
+
+    def test_operands(self):
+        (a,) = self.cluster(1)
+        self.fails(a, "send", "", "news", "x", said="'': no such member (ENOPEER)")
+        name = "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only (EINVAL)"
+        self.fails(a, "send-file", a.id, "#7", "/dev/null", said="%s: %s" % (a.id, name))
+        self.fails(a, "request", a.id, "#7", "x", said="%s: %s" % (a.id, name))
+        self.fails(a, "listen", "#7", "--save", self.dir, said=name)
+
+    def test_what_is_no_agent(self):
+        path = os.path.join(self.dir, "file")
+        for why in ("No such file or directory", "it is not a socket"):
+            result = run("members", "--control", path)
+            self.assertEqual((result.status, result.err), (1, "cohort members: no agent at %s: %s\n" % (path, why)))
+            with open(path, "wb"):
+                pass
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as stale:
+            stale.bind(path)
+            self.assertEqual(run("members", "--control", path).err, "cohort members: no agent at %s: Connection refused\n" % path)
 
 
 class DecodeTest(harness.NetTest):

@@ -117,6 +117,32 @@ class FileTest(harness.NetTest):
         self.assertEqual(self.read(out, "f65281.1"), self.read(path))
         self.assertEqual(said, "- %d bytes sha256 %s\n" % (os.path.getsize(out + "/numbers"), hashlib.sha256(self.read(out, "numbers")).hexdigest()))
 
+    def test_a_file_that_says_it_is_empty(self):
+        """What is read of it is sent, by its name and from standard input."""
+        a, b = self.cluster(2)
+        saver, out = self.saver(b, "files", "-c", "2")
+        path = "/proc/version"
+        content = self.read(path)
+        said = "%d bytes sha256 %s\n" % (len(content), hashlib.sha256(content).hexdigest())
+        self.assertEqual((os.path.getsize(path), len(content) > 0), (0, True))
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), (0, "%s %s" % (path, said), ""))
+        with open(path, "rb") as f:
+            self.assertEqual(self.ended(self.send(a, b.id, "files", "-", stdin=f)), (0, "- " + said, ""))
+        self.assertEqual(saver.wait(), 0)
+        self.assertEqual((self.read(out, "version"), self.read(out, "stdin")), (content, content))
+
+    def test_success_is_not_that_it_was_saved(self):
+        """As --help says: nobody takes it, or the saver may have no room for it."""
+        a, b = self.cluster(2)
+        path, digest = self.file("f", 1000)
+        sent = (0, "%s 1000 bytes sha256 %s\n" % (path, digest), "")
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), sent)
+        saver, out = self.saver(b, "files")
+        os.rmdir(out)
+        self.assertEqual(self.ended(self.send(a, b.id, "files", path)), sent)
+        wait_until(lambda: "n0: f is not saved: " in saver.err, what="the saver says so")
+        self.assertIn("not that it was saved", harness.run("send-file", "--help").out)
+
     def test_hostile_names_and_none(self):
         a, b = self.cluster(2)
         saver, out = self.saver(b, "files", "-c", "7")
@@ -146,6 +172,34 @@ class FileTest(harness.NetTest):
             wait_until(lambda: b.stats()["bytes_in"] > size + 150000 or b.stats()["bytes_in"] > 350000, what="a part is there")
             saver.kill()
         self.assertEqual(os.listdir(out), ["next"])
+
+    def test_an_agent_that_dies_within_files(self):
+        """Which are lost is said, also of those that nobody will end any more."""
+        a, b = self.cluster(2)
+        saver, out = self.saver(b, "files")
+        begun = [self.post(a, b.id, "files", b"cohort-file part%d\n" % i + b"x" * 100000, length=10 * MIB) for i in range(2)]
+        for sock in begun:
+            self.addCleanup(sock.close)
+        wait_until(lambda: b.stats()["bytes_in"] > 180000, what="parts are there")
+        self.assertEqual(self.ended(self.send(a, b.id, "files", self.file("whole", 10)[0]))[0], 0)
+        wait_until(lambda: "n0 whole" in saver.out, what="the saver has read so far")
+        b.kill9()
+        self.assertEqual(saver.wait(), 1)
+        self.assertEqual(sorted(saver.err.splitlines()), sorted(
+            ["listening", "cohort listen: the agent at %s closed the stream" % b.control,
+             "cohort listen: n0: part0 is not whole: its end never came", "cohort listen: n0: part1 is not whole: its end never came"]))
+        self.assertEqual(os.listdir(out), ["whole"])
+        for sock in begun:
+            sock.close()
+
+    def test_enough_files(self):
+        a, b = self.cluster(2)
+        saver, _ = self.saver(b, "files", "-c", "1")
+        with self.post(a, b.id, "files", b"cohort-file part\n" + b"x" * 100000, length=10 * MIB):
+            wait_until(lambda: b.stats()["bytes_in"] > 90000, what="a part is there")
+            self.assertEqual(self.ended(self.send(a, b.id, "files", self.file("whole", 10)[0]))[0], 0)
+            self.assertEqual(saver.wait(), 0)
+        self.assertEqual(saver.err, "listening\ncohort listen: n0: part is not whole: others were enough\n")
 
     def test_a_reader_that_stops(self):
         """It holds up who sends to it, and nobody else."""
@@ -196,6 +250,47 @@ class FileTest(harness.NetTest):
             with open(path, "rb") as f:
                 code, out, err = self.ended(self.send(a, b.id, "files", *args, "--timeout", "1", stdin=f))
             self.assertEqual((code, out, err), (1, "", "cohort send-file: %s: timed out (ETIMEDOUT)\n" % b.id))
+
+    def test_the_agent_hangs(self):
+        """It is given up when nothing moves and it does not say that it lives; bench, which waits for it too, does the same."""
+        a, b = self.cluster(2)
+        path, _ = self.file("large.bin", 16 * MIB)
+        saver, _ = self.saver(b, "files")
+        saver.popen.send_signal(signal.SIGSTOP)
+        sender = self.send(a, b.id, "files", path, "--timeout", "5")
+        wait_until(lambda: a.stats()["queued_bytes"] > MIB, what="a part is under way")
+        bench = self.process([BIN, "bench", "--control", a.control, b.id, "--seconds", "2"], "bench")
+        wait_until(lambda: b.stats()["frames_in"] > 1000, what="bench has begun")
+        a.send_signal(signal.SIGSTOP)
+        self.addCleanup(a.send_signal, signal.SIGCONT)
+        said = "the agent at %s does not answer\n" % a.control
+        self.assertEqual(self.ended(sender, harness.BOUND_S), (1, "", "cohort send-file: " + said))
+        self.assertEqual((bench.wait(), bench.err), (1, "cohort bench: " + said))
+        a.send_signal(signal.SIGCONT)
+
+    def test_an_agent_that_takes_nothing_but_lives(self):
+        """How long a member may be slow is for the agent to say."""
+        control = os.path.join(self.dir, "slow")
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind(control)
+        listener.listen()
+        listener.settimeout(harness.BOUND_S)
+        path, digest = self.file("large.bin", 4 * MIB)
+        sender = subprocess.Popen([BIN, "send-file", "--control", control, "b", "files", path, "--timeout", "1"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True)
+        self.addCleanup(sender.kill)
+        upload = listener.accept()[0]
+        self.addCleanup(upload.close)
+        for _ in range(2):
+            with listener.accept()[0] as asks:
+                self.assertIn(b"GET /v1/health", asks.recv(4096))
+                asks.sendall(b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")  # any answer will do
+        got = b""
+        while len(got) < 4 * MIB or not got.endswith(self.read(path)):
+            got += upload.recv(MIB)
+        upload.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        self.assertEqual(self.ended(sender), (0, "%s %d bytes sha256 %s\n" % (path, 4 * MIB, digest), ""))
 
     def test_what_cannot_be_sent_or_saved(self):
         a, b = self.cluster(2)
