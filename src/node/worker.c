@@ -190,6 +190,7 @@ int cohorti_runner_init(struct runner *r, struct cohort_loops *owner, const char
 
 void cohorti_runner_deinit(struct runner *r)
 {
+    of_thread = of_thread == r ? NULL : of_thread; /* in a simulation all loops are of one thread, and it goes on */
     r->owner->io->ops->loop_free(r->loop);
     cohorti_mutex_deinit(&r->mail_lock);
     cohorti_slabs_deinit(&r->slabs);
