@@ -98,8 +98,8 @@ void cohorti_outbound_carry_over(struct cohorti_outbound *ob, unsigned index, st
                          .expiries = lost->lanes[index].expiries,
                          .expiry_count = lost->lanes[index].expiry_count,
                          .written_max = lost->lanes[index].written_max};
-    lost->lanes[index].end = end;
     struct cohorti_log_frame frame = {0};
+    lost->lanes[index].end = end;
     while (at < end) {
         cohorti_log_frame_after(old, frame.block, at, &frame);
         enum goes goes = goes_over(&c, &frame.frame, at, frame.len);
