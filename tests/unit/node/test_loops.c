@@ -216,6 +216,38 @@ static void members_change_between_dispatches(void **state)
     assert_int_equal(close_own(&n[0]), COHORT_OK);
 }
 
+static void define(const char *path, const char *more)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_true(fprintf(f, "{\"nodes\": [{\"id\": \"%s\", \"ip\": \"%s\"}%s]}", address(0), address(0), more) > 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* The definition has changed since it was read. */
+static void nothing_is_told_inside_start(void **state)
+{
+    static struct rig_node n;
+    char path[] = "/tmp/cohort-loops-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    define(path, "");
+    rig_begin(&n);
+    cohort_config config = rig_config(&n, 0);
+    config.threads = COHORT_THREADS_NONE;
+    config.definition_path = path;
+    n.on_event = only_inside;
+    rig_open(&n, &config);
+    define(path, ", {\"id\": \"x\", \"ip\": \"127.0.0.9\"}");
+    rig_start(&n);
+    unsigned before = atomic_load(&n.added);
+    TURN_UNTIL(&n, 1, atomic_load(&n.added) == 1);
+    unlink(path);
+    (void)close_own(&n);
+    assert_int_equal(before, 0);
+}
+
 /* ---- misuse -------------------------------------------------------------------------------------------------------- */
 
 static void *dispatch_elsewhere(void *arg)
@@ -504,6 +536,7 @@ int main(void)
         node_test(a_timeout_alone_dials_again),
         node_test(other_threads_may_call),
         node_test(members_change_between_dispatches),
+        node_test(nothing_is_told_inside_start),
         node_test(misuse_is_refused),
         node_test(what_contradicts_itself_is_refused),
         node_test(nodes_share_one_loop),
