@@ -2,6 +2,7 @@
  *
  * node/file: a file, or what a pipe gives, arrives as it is; one that changes meanwhile does not; and what ends it is said.
  */
+#include "machine.h"
 #include "reading.h"
 
 #define FILE_BYTES 1000000
@@ -171,6 +172,46 @@ static void nothing_moves(void **state)
     (void)rig_close(&n);
 }
 
+static _Thread_local bool counts_here;
+static unsigned timed_out; /* waits of the thread that counts */
+
+static int count_timeouts(struct cohorti_io *io, struct cohorti_waiter *w, uint64_t timeout_ns)
+{
+    int status = real_ops->wait(io, w, timeout_ns);
+    timed_out += counts_here && status == COHORT_ETIMEDOUT;
+    return status;
+}
+
+/* What was acknowledged before it is nothing that moves. */
+static void a_file_gives_up_after_idle_ms(void **state)
+{
+    static struct rig_node n[2];
+    static struct sink s;
+    int fd = make_file(10);
+    run_without_handlers(&n[1], 1, NULL);
+    handle_in(&n[1], NULL, "hold", take_in_order, &s, NULL);
+    rig_begin(&n[0]);
+    cohort_config config = rig_config(&n[0], 0);
+    rig_open(&n[0], &config);
+    replace_machine(&n[0])->wait = count_timeouts;
+    rig_start(&n[0]);
+    meet(&n[0], &n[1], 1);
+    assert_int_equal(send_fd(n, fd, NULL, NULL), COHORT_OK);
+    WAIT_FOR(unacknowledged(&n[0], 1) == 0);
+    atomic_store(&s.hold, true);
+    assert_int_equal(send_number(&n[0], 1, "hold", 0, 4), COHORT_OK);
+    WAIT_FOR(atomic_load(&s.inside)); /* its loop stands: nothing is acknowledged */
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    counts_here = true;
+    int status = cohort_send_file(n[0].node, address(1), "f", fd, 30, NULL, NULL, NULL, NULL);
+    counts_here = false;
+    atomic_store(&s.hold, false);
+    close(fd);
+    rig_close_pair(n);
+    assert_int_equal(status, COHORT_ETIMEDOUT);
+    assert_int_equal(timed_out, 1);
+}
+
 static _Atomic int said_inside;
 
 static void try_inside(cohort_node *node, const cohort_message *message, void *arg)
@@ -218,9 +259,9 @@ static void the_reader_goes_away(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        node_test(files_arrive),         node_test(a_pipe_until_its_end), node_test(a_file_that_changes_is_not_sent),
-        node_test(what_cannot_be_read),  node_test(nothing_moves),        node_test(not_inside_a_callback),
-        node_test(the_reader_goes_away),
+        node_test(files_arrive),          node_test(a_pipe_until_its_end), node_test(a_file_that_changes_is_not_sent),
+        node_test(what_cannot_be_read),   node_test(nothing_moves),        node_test(a_file_gives_up_after_idle_ms),
+        node_test(not_inside_a_callback), node_test(the_reader_goes_away),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);
 }
