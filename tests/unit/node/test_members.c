@@ -2,7 +2,7 @@
  *
  * node/peer and the member calls: add and remove at run time, from threads and from inside callbacks, and their errors.
  */
-#include "rig.h"
+#include "asking.h"
 
 static void members_are_asked_for(void **state)
 {
@@ -170,6 +170,102 @@ static void members_change_from_many_threads(void **state)
     assert_int_equal(rig_close(&n), COHORT_OK);
 }
 
+/* ---- two who change members at the same time, each where the other's change may have to be made ----------------------------- */
+
+static struct {
+    struct rig_node n[NODES_MAX];
+    _Atomic pthread_t control[2]; /* who runs the listeners of the first two */
+    _Atomic unsigned inside, elsewhere, changed;
+} both;
+
+/* Returns when both are inside a callback, so that neither can serve the other. */
+static void add_when_both_are_inside(struct rig_node *n)
+{
+    uint64_t until = clock_ms() + BOUND_MS;
+    atomic_fetch_add(&both.inside, 1);
+    while (atomic_load(&both.inside) < 2 && clock_ms() < until) {
+        sched_yield();
+    }
+    atomic_fetch_add(&both.changed, cohort_node_add(n->node, "x", address(5), PORT) == COHORT_OK);
+}
+
+static void note_control(struct rig_node *n, const cohort_event *event)
+{
+    atomic_store(&both.control[n - both.n], pthread_self());
+}
+
+static void add_from_handler(struct rig_node *n, const cohort_message *message)
+{
+    atomic_fetch_add(&both.elsewhere, !pthread_equal(atomic_load(&both.control[n - both.n]), pthread_self()));
+    add_when_both_are_inside(n);
+}
+
+static void handlers_on_shared_loops_change_members(void **state)
+{
+    struct rig_node *n = both.n;
+    cohort_loops *loops = NULL;
+    memset(&both, 0, sizeof both);
+    assert_int_equal(cohort_loops_open(2, NULL, &loops), COHORT_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        cohort_handle_id ignored;
+        rig_begin(&n[i]);
+        cohort_config config = rig_config(&n[i], i);
+        config.loops = loops;
+        n[i].on_event = note_control;
+        n[i].on_message = add_from_handler;
+        rig_open(&n[i], &config);
+        assert_int_equal(cohort_handle(n[i].node, NULL, rig_on_message, &n[i], rig_on_release, &ignored), COHORT_OK);
+        rig_start(&n[i]);
+    }
+    run_without_handlers(&n[2], 2, NULL);
+    run_without_handlers(&n[3], 3, NULL);
+    for (unsigned i = 0; i < 2; i++) { /* each goes to the loop with fewer: of both nodes, 2 to one and 3 to the other */
+        meet(&n[i], &n[2], 2);
+        meet(&n[i], &n[3], 3);
+    }
+    assert_int_equal(cohort_send(n[3].node, address(0), "s", "x", 1), COHORT_OK);
+    assert_int_equal(cohort_send(n[2].node, address(1), "s", "x", 1), COHORT_OK);
+    WAIT_FOR(atomic_load(&both.changed) == 2);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(rig_close(&n[i]), COHORT_OK);
+    }
+    assert_int_equal(cohort_loops_close(loops), COHORT_OK);
+    assert_true(atomic_load(&both.elsewhere) > 0);
+}
+
+static void add_to_the_other(struct rig_node *n, const cohort_event *event)
+{
+    if (strcmp(event->member.id, "go") == 0) {
+        add_when_both_are_inside(&both.n[n == both.n]);
+    }
+}
+
+static void *add_go(void *arg)
+{
+    struct rig_node *n = arg;
+    atomic_fetch_add(&n->wrong, cohort_node_add(n->node, "go", address(6), PORT) != COHORT_OK);
+    return NULL;
+}
+
+static void listeners_of_two_nodes_change_the_others_members(void **state)
+{
+    pthread_t threads[2];
+    memset(&both, 0, sizeof both);
+    for (unsigned i = 0; i < 2; i++) {
+        run_without_handlers(&both.n[i], i, NULL);
+        both.n[i].on_event = add_to_the_other;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, add_go, &both.n[i]), 0);
+    }
+    WAIT_FOR(atomic_load(&both.changed) == 2);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        WAIT_FOR(atomic_load(&both.n[i].added) == 2);
+        assert_int_equal(rig_close(&both.n[i]), COHORT_OK);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +275,8 @@ int main(void)
         node_test(members_change_inside_callbacks),
         node_test(members_change_inside_callbacks_before_start),
         node_test(members_change_from_many_threads),
+        node_test(handlers_on_shared_loops_change_members),
+        node_test(listeners_of_two_nodes_change_the_others_members),
     };
     return cmocka_run_group_tests(tests, warm_up, NULL);
 }
