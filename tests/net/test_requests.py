@@ -136,6 +136,16 @@ class RequestTest(harness.NetTest):
         status, value = self.ask(a, "/v1/reply", b"", request=77)
         self.assertEqual((status, value["error"]["code"]), (409, "ESTATE"))
 
+    def test_raw_types_carry_no_requests(self):
+        (a,) = self.cluster(1)
+        said = "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only"
+        result = a.cli("listen", "#7", "--reply", "cat")
+        self.assertEqual((result.status, result.err), (1, "cohort listen: %s (EINVAL)\n" % said))
+        connection = a.http()
+        status, value = connection.ask("GET", "/v1/messages", subject="#7", requests=1)
+        connection.close()
+        self.assertEqual((status, value["error"]), (400, {"code": "EINVAL", "text": said}))
+
     def test_an_agent_that_ends_answers_what_waits(self):
         a, b = self.cluster(2)
         self.replier(b, "slow", "cat >/dev/null; sleep 1000")
