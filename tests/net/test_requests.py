@@ -53,6 +53,24 @@ class RequestTest(harness.NetTest):
         status, value = self.ask(a, "/v1/request", b"\xff\xfe", to=b.id, subject="same")
         self.assertEqual((status, value), (200, {"from": b.id, "data_base64": base64.b64encode(b"\xff\xfe").decode()}))
 
+    def test_a_reply_is_over_when_its_output_is_closed(self):
+        """By what the command has left behind, too."""
+        a, b = self.cluster(2)
+        gates = [os.path.join(self.dir, name) for name in ("late-gate", "free-gate")]
+        for gate in gates:
+            os.mkfifo(gate)
+        self.replier(b, "late", "cat %s & echo first" % gates[0])
+        self.replier(b, "free", "cat %s >/dev/null & echo first" % gates[1])
+        self.assertEqual(a.ok("request", b.id, "free", "x"), "first\n")
+        asking = self.process([BIN, "request", "--control", a.control, b.id, "late", "x", "--timeout", "100"], "asking")
+        fds = [wait_until(lambda gate=gate: os.open(gate, os.O_WRONLY | os.O_NONBLOCK), what="a job in the background reads") for gate in gates]
+        self.assertEqual(b.stats()["requests_open"], 1)
+        self.assertTrue(asking.running())
+        for fd in fds:
+            os.write(fd, b"second\n")
+            os.close(fd)
+        self.assertEqual((asking.wait(), sorted(asking.out.split())), (0, ["first", "second"]))
+
     def test_how_a_request_fails(self):
         a, b = self.cluster(2)
         self.replier(b, "bad", "echo unseen; exit 3")
