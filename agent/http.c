@@ -2,7 +2,7 @@
  *
  * The HTTP server; see http.h.
  *
- * libmicrohttpd runs an epoll thread of its own for each socket. It calls on_request() first when the headers are there, then for pieces
+ * libmicrohttpd runs an epoll thread of its own for each socket. It calls on_url() and then on_request(), first when the headers are there, then for pieces
  * of the body, then with nothing more to come, when the route answers; and once more after a resume. Whatever is suspended
  * must be resumed before its daemon is stopped (it aborts otherwise): http_stop() closes the hub and the echo desk first,
  * which resume all and let nothing suspend again.
@@ -118,27 +118,45 @@ static enum MHD_Result route(struct request *request, const char *method, const 
     return answer_refusal(request, MHD_HTTP_NOT_FOUND, "ENOPATH", "no such path", NULL);
 }
 
+/* The first that is heard of a request, its URL as it came; what this gives is in *slot from then on. */
+static void *on_url(void *arg, const char *url, struct MHD_Connection *connection)
+{
+    struct http_server *server = arg;
+    struct request *request = calloc(1, sizeof(*request));
+    if (request != NULL) {
+        request->service = &server->http->service;
+        request->connection = connection;
+        (void)query_check(url, request->wrong);
+    }
+    return request;
+}
+
+/* The headers are there. */
+static enum MHD_Result begin(struct request *request, const struct http_server *server, const char *method, const char *path)
+{
+    request->begun = true;
+    if (server->listener.tcp && !admitted(request, server->listener.loopback)) {
+        return answer_refusal(request, MHD_HTTP_FORBIDDEN, "EORIGIN", "requests of web pages from elsewhere are refused", NULL);
+    }
+    if (request->wrong[0] != '\0') {
+        return answer_error(request, COHORT_EINVAL, request->wrong);
+    }
+    if (route_uploads(method, path)) {
+        return route_upload(request);
+    }
+    return refused_early(request) ? answer_too_large(request) : MHD_YES;
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path, const char *method,
                                   const char *version, const char *upload, size_t *upload_len, void **slot)
 {
     (void)version;
     struct request *request = *slot;
     if (request == NULL) {
-        struct http_server *server = arg;
-        request = calloc(1, sizeof(*request));
-        if (request == NULL) {
-            return MHD_NO;
-        }
-        request->service = &server->http->service;
-        request->connection = connection;
-        *slot = request;
-        if (server->listener.tcp && !admitted(request, server->listener.loopback)) {
-            return answer_refusal(request, MHD_HTTP_FORBIDDEN, "EORIGIN", "requests of web pages from elsewhere are refused", NULL);
-        }
-        if (route_uploads(method, path)) {
-            return route_upload(request);
-        }
-        return refused_early(request) ? answer_too_large(request) : MHD_YES;
+        return MHD_NO; /* no memory for it */
+    }
+    if (!request->begun) {
+        return begin(request, arg, method, path);
     }
     if (*upload_len > 0 && request->upload != NULL) {
         upload_take(request->upload, connection, upload, upload_len);
@@ -154,11 +172,11 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 
 static bool start_server(struct http_server *server, unsigned connections_max)
 {
-    server->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request,
-                         server, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->listener.fd, MHD_OPTION_CONNECTION_LIMIT,
-                         connections_max, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)CONNECTION_TIMEOUT_S,
-                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+    server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_INTERNAL_POLLING_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                                      on_request, server, MHD_OPTION_LISTEN_SOCKET, (MHD_socket)server->listener.fd,
+                                      MHD_OPTION_CONNECTION_LIMIT, connections_max, MHD_OPTION_CONNECTION_TIMEOUT,
+                                      (unsigned)CONNECTION_TIMEOUT_S, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+                                      MHD_OPTION_URI_LOG_CALLBACK, on_url, server, MHD_OPTION_END);
     return server->daemon != NULL;
 }
 

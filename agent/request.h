@@ -6,8 +6,11 @@
 #define COHORT_AGENT_REQUEST_H
 
 #include "http.h"
+#include "query.h"
 
 struct request {
+    bool begun;                /* its headers are there */
+    char wrong[QUERY_WHY_MAX]; /* with its URL; "": nothing */
     const struct agent_service *service;
     struct MHD_Connection *connection;
     const char *rest; /* of the path, behind the route's; "" if none */

@@ -367,6 +367,9 @@ enum MHD_Result get_messages(struct request *request)
         return answer_error(request, COHORT_EINVAL, "requests must be 0 or 1");
     }
     filter.replies = replies != 0;
+    if (filter.replies && filter.raw) {
+        return answer_error(request, COHORT_EINVAL, name_needed); /* none would ever come */
+    }
     struct stream *stream;
     int status = stream_open(request->service->hub, STREAM_MESSAGES, &filter, &stream);
     if (status != COHORT_OK) {

@@ -169,6 +169,26 @@ class HttpTest(harness.NetTest):
         response.read()
         self.assertEqual((response.status, response.getheader("Allow")), (405, "GET, PUT, DELETE"))
 
+    def test_urls_that_could_mean_another_request(self):
+        (a,) = self.cluster(1)
+        http = a.http()
+        escape = "has a % that begins no escape, or %00"
+        for method, path, said in (("POST", "/v1/send?to=%s&to=%s&subject=news" % (a.id, a.id), "the argument to is there twice"),
+                                   ("POST", "/v1/send?to=x&subject=news&%74o=y", "the argument %74o is there twice"),
+                                   ("POST", "/v1/stream?to=x&subject=a&subject=b", "the argument subject is there twice"),
+                                   ("POST", "/v1/send?to=x&subject=%zz", "the argument subject " + escape),
+                                   ("POST", "/v1/send?to=x&subject=a%0", "the argument subject " + escape),
+                                   ("POST", "/v1/send?to=x&subject=a%", "the argument subject " + escape),
+                                   ("POST", "/v1/send?to=x%00y&subject=a", "the argument to " + escape),
+                                   ("GET", "/v1/health?%zz" + "k" * 50, "the argument %zz" + "k" * 37 + "... " + escape),
+                                   ("GET", "/v1/health?" + "&".join("k%d" % i for i in range(33)), "there are more than 32 arguments"),
+                                   ("DELETE", "/v1/members/a%00b", "the path " + escape), ("GET", "/v1/members/%zz", "the path " + escape)):
+            status, value = http.ask(method, path)
+            self.assertEqual((status, value["error"]), (400, {"code": "EINVAL", "text": said}), path)
+        for path in ("/v1/health?" + "&".join("k%d" % i for i in range(32)), "/v1/health?", "/v1/health?&&a=b=c&=&%26=1", "/v1/h%65alth",
+                     "/v1/members/" + a.id.replace("n", "%6E")):
+            self.assertEqual(http.ask("GET", path)[0], 200, path)
+
     def test_links(self):
         a, b, c = self.cluster(3)
         place = address()

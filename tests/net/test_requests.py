@@ -53,6 +53,24 @@ class RequestTest(harness.NetTest):
         status, value = self.ask(a, "/v1/request", b"\xff\xfe", to=b.id, subject="same")
         self.assertEqual((status, value), (200, {"from": b.id, "data_base64": base64.b64encode(b"\xff\xfe").decode()}))
 
+    def test_a_reply_is_over_when_its_output_is_closed(self):
+        """By what the command has left behind, too."""
+        a, b = self.cluster(2)
+        gates = [os.path.join(self.dir, name) for name in ("late-gate", "free-gate")]
+        for gate in gates:
+            os.mkfifo(gate)
+        self.replier(b, "late", "cat %s & echo first" % gates[0])
+        self.replier(b, "free", "cat %s >/dev/null & echo first" % gates[1])
+        self.assertEqual(a.ok("request", b.id, "free", "x"), "first\n")
+        asking = self.process([BIN, "request", "--control", a.control, b.id, "late", "x", "--timeout", "100"], "asking")
+        fds = [wait_until(lambda gate=gate: os.open(gate, os.O_WRONLY | os.O_NONBLOCK), what="a job in the background reads") for gate in gates]
+        self.assertEqual(b.stats()["requests_open"], 1)
+        self.assertTrue(asking.running())
+        for fd in fds:
+            os.write(fd, b"second\n")
+            os.close(fd)
+        self.assertEqual((asking.wait(), sorted(asking.out.split())), (0, ["first", "second"]))
+
     def test_how_a_request_fails(self):
         a, b = self.cluster(2)
         self.replier(b, "bad", "echo unseen; exit 3")
@@ -135,6 +153,16 @@ class RequestTest(harness.NetTest):
             self.assertEqual(self.ask(a, "/v1/reply", b"", request=request)[0], 400)
         status, value = self.ask(a, "/v1/reply", b"", request=77)
         self.assertEqual((status, value["error"]["code"]), (409, "ESTATE"))
+
+    def test_raw_types_carry_no_requests(self):
+        (a,) = self.cluster(1)
+        said = "subject must be a name of 1 to 128 printable characters without space; a raw #TYPE carries messages only"
+        result = a.cli("listen", "#7", "--reply", "cat")
+        self.assertEqual((result.status, result.err), (1, "cohort listen: %s (EINVAL)\n" % said))
+        connection = a.http()
+        status, value = connection.ask("GET", "/v1/messages", subject="#7", requests=1)
+        connection.close()
+        self.assertEqual((status, value["error"]), (400, {"code": "EINVAL", "text": said}))
 
     def test_an_agent_that_ends_answers_what_waits(self):
         a, b = self.cluster(2)
