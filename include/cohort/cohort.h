@@ -191,7 +191,8 @@ COHORT_API int cohort_loops_close(cohort_loops *loops);
  * starts the node, then whichever dispatches, is the node's thread. On it, between two dispatches, cohort_node_add() and
  * cohort_node_remove() take effect before they return; events, and what cohort_node_members() shows, follow in the next dispatch. Other
  * threads may send at any time; their cohort_node_add() and cohort_node_remove() wait for the next dispatch.
- * Nodes on the same loops are dispatched together, through any of them.
+ * Nodes on the same loops are dispatched together, through any of them. Only what is changed before cohort_node_start() is told by who
+ * changes it, as in a node with threads.
  */
 
 /** A descriptor for poll(2), epoll(7) or select(2), readable (level-triggered) when there is something to dispatch. The library's: do not
