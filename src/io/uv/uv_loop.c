@@ -5,8 +5,8 @@
 #include "io/uv/uv_io.h"
 
 #include <assert.h>
-#include <fcntl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
