@@ -25,6 +25,9 @@ struct MHD_Daemon *MHD_start_daemon(unsigned flags, uint16_t port, MHD_AcceptPol
         if (option == MHD_OPTION_NOTIFY_COMPLETED) {
             fake.daemon.on_completed = va_arg(options, MHD_RequestCompletedCallback);
             fake.daemon.on_completed_arg = va_arg(options, void *);
+        } else if (option == MHD_OPTION_URI_LOG_CALLBACK) {
+            fake.daemon.on_url = va_arg(options, void *(*)(void *, const char *, struct MHD_Connection *));
+            fake.daemon.on_url_arg = va_arg(options, void *);
         } else {
             FUZZ_CHECK(option == MHD_OPTION_LISTEN_SOCKET || option == MHD_OPTION_CONNECTION_LIMIT ||
                        option == MHD_OPTION_CONNECTION_TIMEOUT);
@@ -229,15 +232,18 @@ int cohort_send(cohort_node *node, const char *id, const char *subject, const vo
     return choose_status();
 }
 
-int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
+int cohort_broadcast_each(cohort_node *node, const char *subject, const void *data, size_t data_len, bool to_local,
+                          cohort_sent_fn fn, void *arg)
 {
-    *sent = fuzz_choice(fake.in) % 3;
-    return cohort_send(node, "*", subject, data, data_len);
-}
-
-int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
-{
-    return cohort_broadcast(node, subject, data, data_len, sent);
+    static char id[COHORT_ID_BYTES_MAX + 1];
+    int status = to_local ? COHORT_OK : choose_status(), first_error = COHORT_OK;
+    memset(id, 'i', sizeof(id) - 1);
+    for (uint8_t left = status == COHORT_OK ? fuzz_choice(fake.in) % 8 : 0; left > 0; left--) {
+        status = cohort_send(node, id, subject, data, data_len);
+        first_error = first_error == COHORT_OK ? status : first_error;
+        fn(node, id, status, arg);
+    }
+    return first_error == COHORT_OK ? status : first_error;
 }
 
 /* It would have a thread; what its route makes of arguments is what is looked at. */

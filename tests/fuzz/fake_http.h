@@ -43,6 +43,8 @@ struct MHD_Daemon {
     void *on_request_arg;
     MHD_RequestCompletedCallback on_completed;
     void *on_completed_arg;
+    void *(*on_url)(void *arg, const char *url, struct MHD_Connection *connection);
+    void *on_url_arg;
 };
 
 /** What stands behind the agent during one run. */
@@ -50,6 +52,7 @@ struct fake_world {
     struct fuzz_input *in; /* decides what calls of the node return */
     struct MHD_Daemon daemon;
     struct MHD_Connection connection;
+    char *url;  /* of the request, as it came */
     void *slot; /* of the request, as MHD keeps it */
     bool completed;
     size_t body_bytes_max;

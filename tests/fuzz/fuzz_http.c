@@ -170,9 +170,24 @@ static enum MHD_Result call(const char *path, const char *method, const uint8_t 
     return result;
 }
 
+/* What libmicrohttpd gives the first of only one of. */
+static bool has_argument_twice(void)
+{
+    bool twice = false;
+    for (size_t i = 0; i < fake.connection.argument_count; i++) {
+        for (size_t k = 0; k < i; k++) {
+            const struct fake_argument *a = &fake.connection.arguments[i], *b = &fake.connection.arguments[k];
+            twice = twice || (strcmp(a->name, b->name) == 0 && (a->name[0] != '\0' || a->value != NULL));
+        }
+    }
+    return twice;
+}
+
 /* As libmicrohttpd calls its handler. False: the connection is cut. */
 static bool ask(const struct agent_service *service, struct fuzz_input *in, const char *path, const char *method, struct span body)
 {
+    fake.slot = fake.daemon.on_url(fake.daemon.on_url_arg, fake.url, &fake.connection);
+    FUZZ_CHECK(fake.slot != NULL);
     if (call(path, method, NULL, 0) != MHD_YES) {
         return false;
     }
@@ -231,6 +246,7 @@ static void serve(struct fuzz_input *in, const char *path, const char *method, s
     struct http *http = http_start(&service, &listener, 1, 4);
     FUZZ_CHECK(hub != NULL && echoes != NULL && asks != NULL && uploads != NULL && downloads != NULL && http != NULL);
     if (ask(&service, in, path, method, body)) {
+        FUZZ_CHECK(!has_argument_twice() || fake.connection.status >= 400);
         if (fake.connection.response->read != NULL) {
             FUZZ_CHECK(fake.connection.status == 200);
             read_stream(hub, in, body);
@@ -260,6 +276,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct span body = {in.stream, in.stream_len};
     struct span query = take_until(&body, '\n');
     struct span method_text = take_until(&query, ' ');
+    fake.url = fuzz_copy_string(query.at, query.len);
     struct span path_text = take_until(&query, '?');
     size_t ignored = 0;
     char *method = fuzz_copy_string(method_text.at, method_text.len);
@@ -267,6 +284,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     parse_query(query);
     serve(&in, path, method, body);
     fake_deinit();
+    free(fake.url);
     free(path);
     free(method);
     return 0;
