@@ -158,18 +158,8 @@ enum MHD_Result post_broadcast(struct request *request)
     if (!route_number(request, "local", 0, 1, &local)) {
         return answer_error(request, COHORT_EINVAL, "local must be 0 or 1");
     }
-    size_t count = 0;
-    cohort_member *members = route_members_copy(request->service->node, &count);
-    if (members == NULL) {
-        return answer_error(request, COHORT_ENOMEM, NULL);
-    }
-    struct broadcast b = {.subject = subject,
-                          .data = request->body.bytes,
-                          .data_len = request->body.len,
-                          .local_id = request->service->local_id,
-                          .local = local != 0};
-    int status = broadcast_to(&b, request->service->node, members, count);
-    free(members);
+    struct broadcast b = {.subject = subject, .data = request->body.bytes, .data_len = request->body.len, .local = local != 0};
+    int status = broadcast_to_all(&b, request->service->node);
     return status == COHORT_OK ? answer_queued(request, b.sent) : answer_missed(request, &b, status);
 }
 

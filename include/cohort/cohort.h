@@ -492,6 +492,18 @@ COHORT_API COHORT_NODISCARD int cohort_broadcast(cohort_node *node, const char *
 COHORT_API COHORT_NODISCARD int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len,
                                                      size_t *sent);
 
+/** Takes what became of a broadcast at one member: COHORT_OK, or the error of cohort_send(). */
+typedef void (*cohort_sent_fn)(cohort_node *node, const char *id, int status, void *arg);
+
+/**
+ * cohort_broadcast(), or with to_local cohort_broadcast_all(), and a result for each member it is for: `fn` is called for one after the other, in
+ * order of id, by this thread before this returns, with no lock of the library held. Who is left out is not among them.
+ *
+ * fn   not NULL.
+ */
+COHORT_API COHORT_NODISCARD int cohort_broadcast_each(cohort_node *node, const char *subject, const void *data, size_t data_len,
+                                                      bool to_local, cohort_sent_fn fn, void *arg);
+
 /** cohort_broadcast() from the caller's memory: one copy of the bytes, the caller's, serves all members. `release` is called as with
  * cohort_send_ref(), when the last of them needs the bytes no more; but exactly once whatever is returned, before this returns if nobody
  * got it. */

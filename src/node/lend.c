@@ -95,17 +95,17 @@ int cohort_broadcast_ref(cohort_node *node, const char *subject, const void *dat
 {
     const struct loan loan = {.release = release, .arg = arg};
     struct outgoing message = {0};
-    size_t done = 0;
+    struct broadcast b = {.to_self = false};
     int status = cohorti_check_message(node, subject, data, data_len, &message);
     if (status == COHORT_OK) {
         status = cohorti_lend(node, &message, &loan);
     }
     if (status == COHORT_OK) {
-        status = cohorti_broadcast(node, &message, false, &done);
+        status = cohorti_broadcast(node, &message, &b);
     }
     cohorti_lend_end(node, &message, &loan, true);
     if (sent != NULL) {
-        *sent = done;
+        *sent = b.sent;
     }
     return status;
 }

@@ -240,7 +240,13 @@ static int broadcast_to(struct peer *peer, struct outgoing *m)
     return status == COHORT_EAGAIN ? cohorti_full_send(peer, m) : status;
 }
 
-int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent)
+/* ENOPEER: it was removed since the peers were listed, so it is none that the message is for. */
+static bool is_left_out(int status)
+{
+    return status == COHORT_EINACTIVE || status == COHORT_ELEGACY || status == COHORT_ENOPEER;
+}
+
+int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, struct broadcast *b)
 {
     int first_error = COHORT_OK;
     struct peers *all = cohorti_peers_get(node);
@@ -248,46 +254,53 @@ int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self
         return COHORT_ENOMEM;
     }
     for (size_t i = 0; i < all->count; i++) {
-        if (all->at[i]->self && !to_self) {
+        if (all->at[i]->self && !b->to_self) {
             continue;
         }
         int status = broadcast_to(all->at[i], m);
-        *sent += status == COHORT_OK;
-        /* ENOPEER: it was removed since the peers were listed, so it is none that the message is for. */
-        bool left_out = status == COHORT_EINACTIVE || status == COHORT_ELEGACY || status == COHORT_ENOPEER;
-        if (status != COHORT_OK && !left_out && first_error == COHORT_OK) {
-            first_error = status;
+        if (is_left_out(status)) {
+            continue;
+        }
+        b->sent += status == COHORT_OK;
+        first_error = first_error == COHORT_OK ? status : first_error;
+        if (b->fn != NULL) {
+            b->fn(node, all->at[i]->id, status, b->arg);
         }
     }
     cohorti_peers_put(all);
     return first_error;
 }
 
-static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent, bool to_self)
+static int broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, struct broadcast *b, size_t *sent)
 {
-    size_t done = 0;
     struct outgoing message;
-    int status = cohorti_check_message(node, subject, data, data_len, &message);
+    int status = b->to_self && !node->deliver_local ? COHORT_EINVAL : cohorti_check_message(node, subject, data, data_len, &message);
     if (status == COHORT_OK) {
-        status = cohorti_broadcast(node, &message, to_self, &done);
+        status = cohorti_broadcast(node, &message, b);
     }
     if (sent != NULL) {
-        *sent = done;
+        *sent = b->sent;
     }
     return status;
 }
 
 int cohort_broadcast(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
 {
-    return broadcast(node, subject, data, data_len, sent, false);
+    return broadcast(node, subject, data, data_len, &(struct broadcast){.to_self = false}, sent);
 }
 
 int cohort_broadcast_all(cohort_node *node, const char *subject, const void *data, size_t data_len, size_t *sent)
 {
-    if (!node->deliver_local) {
+    return broadcast(node, subject, data, data_len, &(struct broadcast){.to_self = true}, sent);
+}
+
+int cohort_broadcast_each(cohort_node *node, const char *subject, const void *data, size_t data_len, bool to_local,
+                          cohort_sent_fn fn, void *arg)
+{
+    if (fn == NULL) {
         return COHORT_EINVAL;
     }
-    return broadcast(node, subject, data, data_len, sent, true);
+    return broadcast(node, subject, data, data_len, &(struct broadcast){.to_self = to_local, .fn = fn, .arg = arg}, NULL);
 }
 
 /* ---- echo ---------------------------------------------------------------------------------------------------------- */

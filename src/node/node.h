@@ -452,7 +452,13 @@ void cohorti_full_wake(struct peer *peer);
 void cohorti_full_close(struct cohort_node *node);
 /** cohort_send() and cohort_broadcast() of a message that was checked. */
 COHORT_NODISCARD int cohorti_send(struct cohort_node *node, const char *id, struct outgoing *m);
-COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, bool to_self, size_t *sent);
+struct broadcast {
+    bool to_self;
+    cohort_sent_fn fn; /* told of each it is for; NULL: nobody */
+    void *arg;
+    size_t sent; /* for how many it was queued */
+};
+COHORT_NODISCARD int cohorti_broadcast(struct cohort_node *node, struct outgoing *m, struct broadcast *b);
 
 /* lend.c: who gets the bytes of a message back that were not copied, and how. */
 struct loan {

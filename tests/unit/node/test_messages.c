@@ -152,6 +152,43 @@ static void raw_frames_and_a_legacy_peer(void **state)
     assert_int_equal(rig_close(&n), COHORT_OK);
 }
 
+static void on_sent(cohort_node *node, const char *id, int status, void *arg)
+{
+    char *told = arg;
+    size_t len = strlen(told);
+    (void)snprintf(told + len, 200 - len, "%s %s; ", id, cohort_error_name(status));
+}
+
+/* One of them knows all the names it may. */
+static void a_broadcast_says_what_became_of_it_at_each(void **state)
+{
+    static struct rig_node n[3];
+    char told[200] = "", expected[200];
+    rig_run(&n[1], 1);
+    rig_run(&n[2], 2);
+    rig_begin(&n[0]);
+    cohort_config config = rig_config(&n[0], 0);
+    config.limits.subjects_max = 1;
+    rig_open(&n[0], &config);
+    rig_start(&n[0]);
+    assert_int_equal(cohort_broadcast_each(n[0].node, "s", "x", 1, false, NULL, NULL), COHORT_EINVAL);
+    assert_int_equal(cohort_broadcast_each(n[0].node, "s", "x", 1, true, on_sent, told), COHORT_EINVAL); /* no config.deliver_local */
+    assert_int_equal(cohort_broadcast_each(n[0].node, "s", "x", 1, false, on_sent, told), COHORT_OK);    /* nobody is there */
+    assert_string_equal(told, "");
+    assert_int_equal(cohort_node_add(n[0].node, address(1), address(1), PORT), COHORT_OK);
+    assert_int_equal(cohort_node_add(n[0].node, address(2), address(2), PORT), COHORT_OK);
+    assert_int_equal(cohort_node_add(n[0].node, "away", address(6), PORT), COHORT_OK);
+    WAIT_FOR(atomic_load(&n[0].activated) == 2);
+    assert_int_equal(cohort_send(n[0].node, address(2), "other", "x", 1), COHORT_OK);
+    assert_int_equal(cohort_broadcast_each(n[0].node, "s", "x", 1, false, on_sent, told), COHORT_ELIMIT);
+    (void)snprintf(expected, sizeof expected, "%s OK; %s ELIMIT; ", address(1), address(2));
+    assert_string_equal(told, expected);
+    WAIT_FOR(atomic_load(&n[1].messages) == 1);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rig_close(&n[i]), COHORT_OK);
+    }
+}
+
 static void a_broadcast_reaches_every_active_member(void **state)
 {
     static struct rig_node n[3];
@@ -448,6 +485,7 @@ int main(void)
         node_test(subjects_are_limited),
         node_test(raw_frames_and_a_legacy_peer),
         node_test(a_broadcast_reaches_every_active_member),
+        node_test(a_broadcast_says_what_became_of_it_at_each),
         node_test(echoes_are_answered),
         node_test(an_echo_without_answer_ends_once),
         node_test(a_peer_that_does_not_read_disturbs_nobody),
