@@ -276,6 +276,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct span body = {in.stream, in.stream_len};
     struct span query = take_until(&body, '\n');
     struct span method_text = take_until(&query, ' ');
+    query.len = query.len == 0 ? 0 : strnlen((const char *)query.at, query.len); /* libmicrohttpd has strings */
     fake.url = fuzz_copy_string(query.at, query.len);
     struct span path_text = take_until(&query, '?');
     size_t ignored = 0;

@@ -287,7 +287,7 @@ static bool is_window_allowed(int family)
  * where the system has found a larger one, or allows less (net.core.rmem_max), it is left alone. */
 static void widen_window(struct cohorti_socket *s)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
     int bytes = 0;
     socklen_t len = sizeof peer, bytes_len = sizeof bytes;
     s->window_seen = true;
