@@ -376,9 +376,9 @@ void cohorti_log_drop_spares(struct cohorti_log *log)
     drop_large(log);
 }
 
-struct cohorti_block *cohorti_log_block(const struct cohorti_log *log, uint64_t offset)
+struct cohorti_block *cohorti_log_block(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset)
 {
-    struct cohorti_block *block = log->first;
+    struct cohorti_block *block = from == NULL ? log->first : from;
     while (block != NULL && offset >= end_of(block)) {
         block = block->next;
     }

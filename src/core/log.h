@@ -107,8 +107,9 @@ void cohorti_log_rewind(struct cohorti_log *log, uint64_t offset);
 void cohorti_log_compact(struct cohorti_log *log, uint64_t offset,
                          size_t (*keep)(void *ctx, uint8_t *bytes, size_t len, size_t tail_len), void *ctx);
 
-/** The block that holds the byte at `offset`; NULL at the end. acked <= offset <= appended. */
-struct cohorti_block *cohorti_log_block(const struct cohorti_log *log, uint64_t offset);
+/** The block that holds the byte at `offset`; NULL at the end. acked <= offset <= appended. from: where to begin to look, a block at or before
+ * it; NULL: at the front. */
+struct cohorti_block *cohorti_log_block(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset);
 
 /* ---- bodies -------------------------------------------------------------------------------------------------------- */
 

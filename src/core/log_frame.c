@@ -12,10 +12,7 @@ void cohorti_log_frame_at(const struct cohorti_log *log, uint64_t offset, struct
 
 void cohorti_log_frame_after(const struct cohorti_log *log, struct cohorti_block *from, uint64_t offset, struct cohorti_log_frame *out)
 {
-    struct cohorti_block *block = from == NULL ? log->first : from;
-    while (block != NULL && offset >= block->offset + block->len + block->tail_len) {
-        block = block->next;
-    }
+    struct cohorti_block *block = cohorti_log_block(log, from, offset);
     assert(block != NULL);
     size_t at = (size_t)(offset - block->offset), consumed = 0;
     uint8_t *bytes = block->bytes + at;

@@ -133,7 +133,7 @@ static size_t peek(const struct cohorti_log *log, size_t skip, const uint8_t **o
 {
     bool more = false;
     size_t len = cohorti_log_peek(log, skip, out, &more);
-    const struct cohorti_block *block = len == 0 ? NULL : cohorti_log_block(log, log->sent + skip);
+    const struct cohorti_block *block = len == 0 ? NULL : cohorti_log_block(log, NULL, log->sent + skip);
     if (block != NULL) { /* a run goes to the end of its block, or to the tail, which is told */
         uint64_t end = log->sent + skip + len;
         assert_true(more ? end == block->offset + block->len && block->tail_len > 0
@@ -145,7 +145,7 @@ static size_t peek(const struct cohorti_log *log, size_t skip, const uint8_t **o
 /* The run at `offset`. */
 static size_t run_at(const struct cohorti_log *log, uint64_t offset, const uint8_t **out)
 {
-    const struct cohorti_block *block = cohorti_log_block(log, offset);
+    const struct cohorti_block *block = cohorti_log_block(log, NULL, offset);
     if (block == NULL) {
         return 0;
     }
