@@ -4,7 +4,7 @@
  * lost when it ends. The decisions are core/outbound.h and core/inbound.h.
  *
  * The receiving half has no lock: it belongs to the loop of the link that stands. A link is opened only when the one before is gone, so
- * control may look at it in between.
+ * control may look at it in between. Only the end of its names is under the peer's lock: watchdog.c reads them.
  */
 #include "node/node.h"
 #include "node/stream.h"

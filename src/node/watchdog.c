@@ -189,7 +189,7 @@ void cohorti_watch_look(struct cohort_node *node, uint64_t now_ns)
 {
     bool busy = false;
     atomic_store(&node->watching, false); /* a batch that begins from here on wants looks */
-    COHORTI_LIST_FOREACH_SAFE (it, &node->conn_list) {
+    COHORTI_LIST_FOREACH (it, &node->conn_list) {
         busy = look_at(COHORTI_CONTAINER(it, struct conn, of_node), now_ns) || busy;
     }
     if (busy && !atomic_exchange(&node->watching, true)) {
