@@ -625,7 +625,7 @@ COHORT_NODISCARD int cohorti_control_apply(struct cohort_node *node, const cohor
 void cohorti_follow_begin(struct cohort_node *node);
 void cohorti_follow_end(struct cohort_node *node);
 
-/** Run fn on the control loop and wait for it; at once when we are on it or no loop runs. */
+/** call.c: run fn on the control loop and wait for it; at once when we are on it or no loop runs. */
 int cohorti_node_call(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
 /** The same for a change of members, which is possible before the loops run, and from callbacks, too. COHORT_ECLOSED: the node closes. */
 int cohorti_node_change(struct cohort_node *node, int (*fn)(struct cohort_node *node, void *arg), void *arg);
